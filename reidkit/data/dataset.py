@@ -1,0 +1,95 @@
+"""`ReIDDataset`: a re-identification data set is three tables of image paths, identities and cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reidkit.errors import DatasetError, unknown_name
+
+COLUMNS = ("path", "pid", "camid")
+
+
+@dataclass(frozen=True)
+class ReIDDataset:
+    """Tables of one data set.
+
+    train, query, gallery: DataFrames with the columns `path` (str, absolute), `pid` (int; -1 junk,
+        0 distractor in Market-1501's convention), `camid` (int, from 1) and set-specific ones
+        (`group` ties sibling identities of Sidewalk, `shift` is the controlled shift of a query ...).
+    levels: further test sets by name, each a pair (query, gallery); `at_level(name)` makes one current.
+    junk_pids: gallery identities that the protocol ignores.
+    root: the folder that every path lies under (map folders and caches mirror paths relative to it).
+    """
+
+    name: str
+    root: Path
+    train: pd.DataFrame
+    query: pd.DataFrame
+    gallery: pd.DataFrame
+    junk_pids: tuple[int, ...] = (-1,)
+    levels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
+    level: str = "test"
+    info: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for split in ("train", "query", "gallery"):
+            missing = set(COLUMNS) - set(getattr(self, split).columns)
+            if missing:
+                raise DatasetError(f"{self.name}: the {split} table lacks the columns {sorted(missing)}")
+
+    @property
+    def num_train_ids(self) -> int:
+        """How many identities the classifiers must tell apart."""
+        return int(self.train.pid.nunique())
+
+    def train_labels(self) -> np.ndarray:
+        """[N] class index 0 .. num_train_ids-1 of each training row (identities in ascending order)."""
+        return np.unique(self.train.pid.to_numpy(), return_inverse=True)[1]
+
+    def summary(self) -> pd.DataFrame:
+        """Identities, images and cameras per split. Junk and distractor identities are not counted as ids."""
+        rows = {}
+        for split in ("train", "query", "gallery"):
+            t = getattr(self, split)
+            real = t[~t.pid.isin({0, *self.junk_pids})] if split == "gallery" else t
+            rows[split] = {"ids": real.pid.nunique(), "images": len(t), "cameras": t.camid.nunique()}
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def at_level(self, level: str) -> ReIDDataset:
+        """The same training set with another test level (Sidewalk: mild, strong, shift)."""
+        if level == self.level:
+            return self
+        if level not in self.levels:
+            raise unknown_name(f"test level of {self.name}", level, {*self.levels, self.level})
+        query, gallery = self.levels[level]
+        return replace(self, query=query, gallery=gallery, level=level)
+
+    def validation_split(self, fraction: float = 0.2, seed: int = 0) -> ReIDDataset:
+        """Hold out a fraction of the *training* identities as query and gallery, so that nothing is tuned on test.
+
+        Identities that share a `group` (siblings) stay on one side. Of each held-out identity one image a
+        camera becomes a query and the rest gallery; cameras with a single image go to the gallery.
+        Raises DatasetError if either side would be empty.
+        """
+        group = self.train["group"] if "group" in self.train else self.train["pid"]
+        groups = np.random.default_rng(seed).permutation(np.unique(group))
+        held = set(groups[: max(1, round(fraction * len(groups)))])
+        is_held = group.isin(held)
+        rest, out = self.train[~is_held], self.train[is_held]
+        order = out.groupby(["pid", "camid"]).cumcount()
+        size = out.groupby(["pid", "camid"])["path"].transform("size")
+        is_query = (order == 0) & (size > 1)
+        query, gallery = out[is_query], out[~is_query]
+        if rest.empty or query.empty or gallery.empty:
+            raise DatasetError(
+                f"{self.name}: a validation split of {fraction:.0%} leaves an empty split "
+                f"(train {len(rest)}, query {len(query)}, gallery {len(gallery)} images); choose another fraction"
+            )
+        tables = (t.reset_index(drop=True) for t in (rest, query, gallery))
+        train, query, gallery = tables
+        return replace(self, train=train, query=query, gallery=gallery, levels={}, level="validation")

@@ -1,0 +1,38 @@
+"""The errors of the kit. Each message names the culprit, says what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ReIDKitError(Exception):
+    """Base of every error that the kit raises on bad input."""
+
+
+class DatasetError(ReIDKitError):
+    """A data set folder, image or file name is not what it should be."""
+
+
+class PriorError(ReIDKitError):
+    """A parsing map, segmentation map or prior file is not what it should be."""
+
+
+class CheckpointError(ReIDKitError):
+    """A checkpoint is missing, damaged, or belongs to another model."""
+
+
+class TrainingError(ReIDKitError):
+    """Training cannot start or go on (batch shape, NaN loss, a run folder in use)."""
+
+
+class UnknownNameError(ReIDKitError, ValueError):
+    """A name is not in the table it was looked up in."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not in a table: names the closest match and every choice."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return UnknownNameError(f"unknown {kind} {name!r}.{hint} Choose one of: {', '.join(known)}")

@@ -1,0 +1,79 @@
+"""What every model of the kit looks like from outside: one output record, one base class.
+
+`forward` = `heads(feature_maps(images))`: the backbone pass and the head pass are separate so that
+panels and attention maps can run the (expensive) backbone once and the (cheap) heads many times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from reidkit.priors import PriorBatch
+
+
+@dataclass
+class ModelOutput:
+    """What a model returns for B images with K part classifiers.
+
+    embedding:     [B, D]    the representation used for retrieval (MPN: h, Eq. 2)
+    part_features: [B, K, d] one row per part classifier (MPN: f_k; CGPN: the reduced features)
+    logits:        [K, B, C] one classifier a part
+    aux:           the same record for the auxiliary tasks of MPN (g, z_k), or None
+    triplet_features: the features that the triplet loss sees, a list of [B, *]; empty = [embedding]
+    supervision:   CGPN's pairs (fg_p, fgl_p), each [B, c], for the MSE of its Eq. 3; empty elsewhere
+    """
+
+    embedding: Tensor
+    part_features: Tensor
+    logits: Tensor
+    aux: ModelOutput | None = None
+    triplet_features: list[Tensor] = field(default_factory=list)
+    supervision: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+class ReIDModel(nn.Module):
+    """Base class. Subclasses set `name`, `config`, `num_classes`, `part_names` and write two methods:
+
+    feature_maps(images [B,3,H,W])      -> Tensor [B,C,h,w], or a tuple of them (one a branch)
+    heads(maps, prior=None, with_aux=False) -> ModelOutput
+
+    `needs_prior` says whether training needs a prior; `needs_prior_at_test` whether `embed` does.
+    """
+
+    name: str
+    config: object
+    num_classes: int
+    part_names: tuple[str, ...]
+    needs_prior: bool = False
+    needs_prior_at_test: bool = False
+
+    @property
+    def num_parts(self) -> int:
+        """K: how many part classifiers there are (the length of `part_names`)."""
+        return len(self.part_names)
+
+    def feature_maps(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def heads(self, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None,
+              with_aux: bool = False) -> ModelOutput:
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, prior: PriorBatch | None = None) -> ModelOutput:
+        """Everything the losses need; auxiliary tasks run in training mode only."""
+        return self.heads(self.feature_maps(images), prior, with_aux=self.training)
+
+    def embed(self, images: Tensor, prior: PriorBatch | None = None) -> Tensor:
+        """[B, D] test-time representation. Call `model.eval()` first, as for any network."""
+        return self.heads(self.feature_maps(images), prior).embedding
+
+    def regularization(self) -> Tensor:
+        """An unweighted penalty on the parameters (MPN's soft sharing, Fig. 10); zero for most models."""
+        return torch.zeros((), device=next(self.parameters()).device)
+
+    def count_parameters(self, classifiers: bool = False) -> int:
+        """Number of trainable parameters of the test-time network (MPN Table 9 leaves the classifiers out)."""
+        raise NotImplementedError
