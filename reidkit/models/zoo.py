@@ -13,8 +13,10 @@ from reidkit.losses import LossConfig
 from reidkit.models.backbones import create_backbone
 from reidkit.models.base import ReIDModel
 from reidkit.models.cgpn import BRANCH_1, BRANCH_2, BRANCH_3, BRANCH_4, BRANCH_5, CGPNConfig, fine, global_only
-from reidkit.models.classics import IDEConfig, MGNConfig, PCBConfig, PyramidConfig
+from reidkit.models.classics import IDEConfig, PCBConfig
+from reidkit.models.mgn import MGNConfig
 from reidkit.models.mpn import MPNConfig
+from reidkit.models.pyramid import PyramidConfig
 
 
 @dataclass(frozen=True)
