@@ -1,8 +1,23 @@
-"""Every loss of both papers, plain functions on tensors."""
+"""Every loss of both papers, plain functions on tensors.
+
+Features are [N, D], labels [N]; a loss is a scalar tensor. Half-precision input is computed in float32.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from reidkit.errors import TrainingError, unknown_name
+
+METRICS = ("cosine", "euclidean", "squared-euclidean")
+AVERAGES = ("violating", "all")
+CHOICES = {"identity": ("sum", "mean"), "triplet": ("embedding", "features", None), "metric": METRICS,
+           "alignment": ("class", "sample", "batch", "sample-triplet", None)}
 
 
 @dataclass(frozen=True)
@@ -11,7 +26,7 @@ class LossConfig:
 
     identity:   "sum" over the K part classifiers (MPN Eq. 1, CGPN Eq. 1) or "mean".
     triplet:    "embedding" (MPN Eq. 3, on h), "features" (CGPN: each of `triplet_features`), None.
-    margin, metric: of the triplet loss; metric "cosine" or "euclidean".
+    margin, metric: of the triplet loss; metric "cosine", "euclidean" or "squared-euclidean".
     alignment:  None, "class" (Eq. 8), "sample" (Eq. 9), "batch" (Sec. 5.3.3), or "sample-triplet"
                 ([10] in Sec. 5.3.3: the triplet loss sees h + g instead of h).
     *_weight:   weights in the total; the papers use 1 everywhere.
@@ -27,3 +42,170 @@ class LossConfig:
     alignment_weight: float = 1.0       # lambda of Eq. 10
     soft_sharing_weight: float = 0.0    # Fig. 10
     supervision_weight: float = 1.0     # CGPN Eq. 3 in Eq. 4
+
+    def __post_init__(self):
+        for field, choices in CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise unknown_name(field, getattr(self, field), map(str, choices))
+        if self.alignment == "sample-triplet" and self.triplet != "embedding":
+            raise TrainingError("alignment='sample-triplet' puts h + g in the triplet loss, so it needs "
+                                f"triplet='embedding', not {self.triplet!r}")
+
+
+def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
+    """1 - a.b / (|a| |b|) row by row (MPN Eq. 4): [..., D], [..., D] -> [...], in [0, 2]."""
+    return 1 - F.cosine_similarity(a, b, dim=-1)
+
+
+def pairwise_distance(features: Tensor, metric: str = "cosine") -> Tensor:
+    """All distances in a batch: [N, D] -> [N, N].
+
+    metric: "cosine" (MPN Eq. 4); "euclidean" (CGPN); "squared-euclidean" (twice the cosine distance when the
+    features have length 1, which is how MPN's released code computes Eq. 3).
+    """
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    if metric == "cosine":
+        unit = F.normalize(features, dim=1)
+        return 1 - unit @ unit.T
+    distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")  # exactly 0 on the diagonal
+    return distance if metric == "euclidean" else distance.square()
+
+
+def batch_hard_triplet(features: Tensor, labels: Tensor, margin: float = 0.2, metric: str = "cosine",
+                       average: str = "violating") -> Tensor:
+    """Batch-hard triplet loss (MPN Eq. 3, CGPN Eq. 2; Hermans et al. 2017).
+
+    For each anchor a: [ max over positives D(a, p) - min over negatives D(a, n) + margin ]_+
+
+    features [N, D], labels [N]. An anchor without a negative in the batch forms no triplet.
+    average: "violating" divides by the number N_T of triplets with a positive loss (MPN); "all" by the number of
+    anchors. Returns a scalar; zero, with a (zero) gradient, when nothing violates.
+
+    >>> x = torch.tensor([[0.0], [1.0], [3.0], [5.0]])
+    >>> batch_hard_triplet(x, torch.tensor([0, 0, 1, 1]), margin=1.0, metric="euclidean", average="all")
+    tensor(0.2500)
+    """
+    if average not in AVERAGES:
+        raise unknown_name("average", average, AVERAGES)
+    with torch.autocast(features.device.type, enabled=False):
+        features = features if features.dtype == torch.float64 else features.float()
+        distance = pairwise_distance(features, metric)                       # [N, N]
+        same = labels[:, None] == labels[None, :]
+        positive = distance.masked_fill(~same, -torch.inf).amax(1)           # hardest positive (the anchor at worst)
+        negative = distance.masked_fill(same, torch.inf).amin(1)             # hardest negative; inf: there is none
+        loss = torch.where(torch.isinf(negative), 0 * positive, F.relu(positive - negative + margin))
+        count = (loss > 0).sum().clamp_min(1) if average == "violating" else len(loss)
+        return loss.sum() / count
+
+
+def class_means(features: Tensor, labels: Tensor) -> Tensor:
+    """Mean feature of each identity in the batch (MPN Eq. 6-7): [N, D], [N] -> [S, D], sorted by label."""
+    _, index, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    sums = features.new_zeros(len(counts), features.shape[1]).index_add(0, index, features)
+    return sums / counts[:, None]
+
+
+def class_alignment(main: Tensor, aux: Tensor, labels: Tensor) -> Tensor:
+    """L_CF (MPN Eq. 8): cosine distance between the identity means of h and g, averaged over identities.
+
+    main (h), aux (g) [N, D], labels [N]. Neither side is detached.
+    """
+    main, aux = _full_precision(main, aux)
+    return cosine_distance(class_means(main, labels), class_means(aux, labels)).mean()
+
+
+def sample_alignment(main: Tensor, aux: Tensor) -> Tensor:
+    """L_SF (MPN Eq. 9): cosine distance between h and g of each image, averaged over images. [N, D] each."""
+    main, aux = _full_precision(main, aux)
+    return cosine_distance(main, aux).mean()
+
+
+def batch_alignment(main: Tensor, aux: Tensor) -> Tensor:
+    """Batch-wise constraint (MPN Sec. 5.3.3): cosine distance between the batch means of h and g. [N, D] each."""
+    main, aux = _full_precision(main, aux)
+    return cosine_distance(main.mean(0), aux.mean(0))
+
+
+def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "sum") -> Tensor:
+    """Identification loss of K part classifiers (MPN Eq. 1, CGPN Eq. 1).
+
+    logits [K, N, C], labels [N]. Mean over the N images; reduction over the K parts: "sum" (both papers) or "mean".
+    """
+    if reduction not in ("sum", "mean"):
+        raise unknown_name("reduction", reduction, ("sum", "mean"))
+    parts, images, _ = logits.shape
+    losses = F.cross_entropy(*_full_precision(logits.flatten(0, 1)), labels.repeat(parts), reduction="sum") / images
+    return losses if reduction == "sum" else losses / parts
+
+
+def supervision_mse(pairs: list[tuple[Tensor, Tensor]], detach_targets: bool = False) -> Tensor:
+    """CGPN Eq. 3: mean squared error between global features fg and their part targets fgl, summed over pairs.
+
+    pairs: [(fg, fgl), ...], one for each branch and part, [N, c] each; the mean runs over N and c.
+    detach_targets: let the targets teach only; in the paper both sides move.
+    """
+    return sum((F.mse_loss(*_full_precision(a, b.detach() if detach_targets else b)) for a, b in pairs),
+               start=torch.zeros(()))
+
+
+def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Half-precision tensors as float32; float32 and float64 as they are."""
+    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
+
+
+def total_loss(out: Any, labels: Tensor, config: LossConfig,
+               regularization: Tensor | float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+    """Everything a variant is trained with, summed (MPN Eq. 10, CGPN Eq. 4).
+
+    out: a `ModelOutput` (anything with its fields), labels [N]; regularization: `model.regularization()`.
+    Returns (total, terms): terms are the unweighted values, detached, of those named here that take part:
+    identity, identity_aux, triplet, alignment, supervision, soft_sharing. An auxiliary output is optional
+    (MT Only has none); alignment without one raises TrainingError.
+    """
+    terms = {"identity": part_cross_entropy(out.logits, labels, config.identity)}
+    weights = {"identity": config.identity_weight}
+    if out.aux is not None:
+        terms["identity_aux"] = part_cross_entropy(out.aux.logits, labels, config.identity)
+        weights["identity_aux"] = config.identity_weight
+    if config.triplet is not None:
+        terms["triplet"] = triplet_term(out, labels, config)
+        weights["triplet"] = config.triplet_weight
+    if config.alignment in ("class", "sample", "batch"):
+        terms["alignment"] = alignment_term(out, labels, config.alignment)
+        weights["alignment"] = config.alignment_weight
+    if out.supervision:
+        terms["supervision"] = supervision_mse(out.supervision)
+        weights["supervision"] = config.supervision_weight
+    if config.soft_sharing_weight:
+        terms["soft_sharing"] = torch.as_tensor(regularization)
+        weights["soft_sharing"] = config.soft_sharing_weight
+    total = sum(weights[name] * term for name, term in terms.items())
+    return total, {name: term.detach() for name, term in terms.items()}
+
+
+def triplet_term(out: Any, labels: Tensor, config: LossConfig) -> Tensor:
+    """The triplet loss of a variant: on h, on h + g ([10] in MPN Sec. 5.3.3), or summed over several features."""
+    if config.triplet == "features":
+        # CGPN Eq. 2 and MGN sum over the P x K anchors; like their usual code we take the mean.
+        features = out.triplet_features or [out.embedding]
+        return sum(batch_hard_triplet(f, labels, config.margin, config.metric, average="all") for f in features)
+    embedding = out.embedding
+    if config.alignment == "sample-triplet":
+        embedding = embedding + _needs_aux(out, config.alignment).embedding
+    return batch_hard_triplet(embedding, labels, config.margin, config.metric)
+
+
+def alignment_term(out: Any, labels: Tensor, kind: str) -> Tensor:
+    """Feature space alignment of h and g: "class" (MPN Eq. 8), "sample" (Eq. 9) or "batch" (Sec. 5.3.3)."""
+    main, aux = out.embedding, _needs_aux(out, kind).embedding
+    if kind == "class":
+        return class_alignment(main, aux, labels)
+    return sample_alignment(main, aux) if kind == "sample" else batch_alignment(main, aux)
+
+
+def _needs_aux(out: Any, kind: str) -> Any:
+    if out.aux is None:
+        raise TrainingError(f"alignment={kind!r} compares main and auxiliary tasks, but the model gave no auxiliary "
+                            "output: use a variant with both tasks, in training mode, or alignment=None")
+    return out.aux

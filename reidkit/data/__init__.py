@@ -1,5 +1,49 @@
-"""Data sets as tables, PxK sampling, transforms that move image and prior together."""
+"""Data sets as tables, PxK sampling, transforms that move image and prior together.
+
+    ds = load_dataset("sidewalk", root="data", size="tiny")    # rendered on first use
+    ds = load_dataset("market1501", root="data")               # a copy that you have
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pathlib import Path
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.sampler import PKSampler
+from reidkit.errors import unknown_name
 
-__all__ = ["ReIDDataset"]
+__all__ = ["DATASETS", "PKSampler", "ReIDDataset", "load_dataset"]
+
+# name -> (module, function, options that the name stands for). Imported on use: only CUHK03 needs h5py.
+DATASETS = {
+    "sidewalk": ("reidkit.data.sidewalk", "load_sidewalk", {}),
+    "market1501": ("reidkit.data.market", "load_market1501", {}),
+    "market-layout": ("reidkit.data.market", "load_market_layout", {}),
+    "dukemtmc": ("reidkit.data.duke", "load_dukemtmc", {}),
+    "occluded-duke": ("reidkit.data.duke", "load_occluded_duke", {}),
+    "cuhk03-detected": ("reidkit.data.cuhk03", "load_cuhk03", {"boxes": "detected"}),
+    "cuhk03-labeled": ("reidkit.data.cuhk03", "load_cuhk03", {"boxes": "labeled"}),
+    "msmt17": ("reidkit.data.msmt17", "load_msmt17", {}),
+}
+
+
+def load_dataset(name: str, root: str | Path = "data", **options) -> ReIDDataset:
+    """A data set by name (the keys of `DATASETS`).
+
+    root: where data sets live. "sidewalk" is rendered below it on first use; the real sets are found in
+        `root` itself or in the folder their archive unpacks to; "market-layout" takes any folder in
+        Market-1501's layout.
+    options: of the set's own loader, such as `size="tiny" | "small" | "full"` and `seed` of Sidewalk.
+    Raises UnknownNameError for an unknown name or option, DatasetError for missing or damaged folders.
+    """
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    module, function, preset = DATASETS[name]
+    load = getattr(import_module(module), function)
+    known = [n for n in inspect.signature(load).parameters if n != "root" and n not in preset]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, known)
+    return load(root, **preset, **options)

@@ -1,0 +1,20 @@
+"""Feature extraction, ranking metrics, re-ranking."""
+
+from reidkit.evaluation.features import RELEASED_MPN_TEST, TestRecipe, extract_features
+from reidkit.evaluation.multi_query import pool_queries
+from reidkit.evaluation.ranked_list import top_k
+from reidkit.evaluation.ranking import RankingResult, average_precision, evaluate_distance, evaluate_ranking
+from reidkit.evaluation.reranking import rerank
+
+__all__ = [
+    "RELEASED_MPN_TEST",
+    "RankingResult",
+    "TestRecipe",
+    "average_precision",
+    "evaluate_distance",
+    "evaluate_ranking",
+    "extract_features",
+    "pool_queries",
+    "rerank",
+    "top_k",
+]

@@ -40,6 +40,8 @@ class ReIDModel(nn.Module):
     feature_maps(images [B,3,H,W])      -> Tensor [B,C,h,w], or a tuple of them (one a branch)
     heads(maps, prior=None, with_aux=False) -> ModelOutput
 
+    and hold their trunk as `backbone` (a `Backbone`; models with branches override the methods below).
+
     `needs_prior` says whether training needs a prior; `needs_prior_at_test` whether `embed` does.
     """
 
@@ -54,6 +56,19 @@ class ReIDModel(nn.Module):
     def num_parts(self) -> int:
         """K: how many part classifiers there are (the length of `part_names`)."""
         return len(self.part_names)
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a cell of the feature map, vertically and horizontally."""
+        return self.backbone.stride
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """The trunk, as opposed to the heads (which may learn faster)."""
+        return [self.backbone]
+
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Load the trunk's weights, e.g. those of an IDE (MPN Sec. 5.1)."""
+        self.backbone.load_state_dict(state)
 
     def feature_maps(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         raise NotImplementedError

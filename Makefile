@@ -1,0 +1,53 @@
+# The kit in a few commands. `make` alone lists them.
+# Needs: Python >= 3.11 with venv and pip. Another interpreter: make tour PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+FREE_GB ?= 8
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help check setup venv tour lab test notebooks dashboard lint clean
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
+
+check:  ## can this machine set the kit up? one line if not
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "make: no $(PYTHON) here: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), the kit needs Python 3.11 or newer: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module: install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(PYTHON) -c 'import pip' 2>/dev/null || { echo "make: $(PYTHON) has no pip: install it (Debian, Ubuntu: apt install python3-pip python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < $(FREE_GB) * 10**9)' || { echo "make: less than $(FREE_GB) GB free here, which torch and its libraries need: free some, or clone the kit elsewhere"; exit 1; }
+
+setup: $(STAMP)  ## create .venv and install the kit into it
+
+venv: setup
+
+$(STAMP): pyproject.toml
+	@$(MAKE) --no-print-directory check
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(PY) install --quiet pip; } || { rm -rf $(VENV); echo "make: $(PYTHON) cannot create $(VENV) (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check -e ".[all]"
+	@touch $@
+
+tour: setup  ## train, evaluate, execute the notebooks: build/tour/index.html
+	$(PY) -m reidkit.tour
+
+lab: setup  ## open JupyterLab at notebook 00
+	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
+
+test: setup  ## run every test (notebooks and browser included)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
+
+notebooks: setup  ## execute the notebooks and write their outputs
+	$(PY) notebooks/run.py
+
+dashboard: setup  ## open the panels as a web page
+	$(PY) -m voila notebooks/12_dashboard.ipynb
+
+lint: setup  ## ruff on code and notebooks
+	$(PY) -m ruff check .
+
+clean:  ## remove build/ (data, runs and .venv stay)
+	rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,245 @@
+"""The command line: `reidkit --help`. Each command is a thin caller of the package."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from reidkit.data import load_dataset
+from reidkit.errors import ReIDKitError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Part-aware person re-identification: MPN and CGPN, from data to tables.")
+data_app = typer.Typer(no_args_is_help=True, help="Check data sets on disk.")
+sidewalk_app = typer.Typer(no_args_is_help=True, help="The rendered data set.")
+priors_app = typer.Typer(no_args_is_help=True, help="Coarse priors of body part locations.")
+for sub, name in ((data_app, "data"), (sidewalk_app, "sidewalk"), (priors_app, "priors")):
+    app.add_typer(sub, name=name)
+
+DatasetName = Annotated[str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, cuhk03-detected, ...")]
+Root = Annotated[Path, typer.Option("--root", help="Folder that holds the data sets.")]
+Size = Annotated[str, typer.Option("--size", help="Sidewalk only: tiny, small or full.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value; model.* and loss.* reach the variant.")]
+Progress = Annotated[bool, typer.Option("--progress/--no-progress")]
+Validation = Annotated[bool, typer.Option("--validation", help="Hold out training identities and test on those.")]
+
+
+def open_dataset(name: str, root: Path, size: str, validation: bool = False):
+    """The data set that the options of a command name."""
+    dataset = load_dataset(name, root=root, **({"size": size} if name == "sidewalk" else {}))
+    return dataset.validation_split() if validation else dataset
+
+
+def parse_settings(pairs: list[str] | None) -> dict[str, str]:
+    """["lr=0.1", "model.num_parts=4"] as a dictionary."""
+    settings = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ReIDKitError(f"--set {pair!r}: expected key=value, for example --set model.num_parts=4")
+        settings[key] = value
+    return settings
+
+
+@app.command()
+def variants() -> None:
+    """List every variant that can be trained by name, with the paper's row it stands for."""
+    from reidkit.models.zoo import VARIANTS
+
+    for name, v in VARIANTS.items():
+        typer.echo(f"{name:26s} {v.row}")
+
+
+@app.command()
+def train(variant: str, dataset: DatasetName = "sidewalk", root: Root = Path("data"), size: Size = "small",
+          preset: Annotated[str, typer.Option(help="quick (2 CPU cores), long, paper (GPU), smoke (tests)")] = "quick",
+          seed: int = 0,
+          run: Annotated[Path | None, typer.Option(help="Run folder; default runs/<a speaking name>")] = None,
+          resume: Annotated[Path | None, typer.Option(help="Go on with this run folder.")] = None,
+          settings: Sets = None, device: Device = "auto", workers: int = 0, threads: int | None = None,
+          prior_tool: Annotated[str, typer.Option(help="sidewalk, files, torchvision+segformer")] = "sidewalk",
+          cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded images in one file.")] = True,
+          evaluate_every: int = 0, validation: Validation = False, progress: Progress = True) -> None:
+    """Train a variant and evaluate it. A killed run goes on where it stopped when called again."""
+    from reidkit.training import RunFolder, recipe_for, run_name
+    from reidkit.training import train as train_run
+    from reidkit.training.recipes import Recipe
+
+    if threads:
+        torch.set_num_threads(threads)
+    changes = parse_settings(settings)
+    if resume:
+        old = RunFolder(resume).read_settings()
+        variant, preset, seed, prior_tool = old["variant"], old["preset"], old["seed"], old["prior_tool"]
+        recipe = Recipe.from_json(json.dumps(old["recipe"]))
+    else:
+        recipe = recipe_for(variant, preset, changes)
+    ds = open_dataset(dataset, root, size, validation)
+    folder = resume or run or Path("runs") / run_name(variant, ds, preset, seed, changes)
+    result = train_run(variant, ds, recipe, folder, seed=seed, device=device, preset=preset, prior_tool=prior_tool,
+                       workers=workers, cache=cache, evaluate_every=evaluate_every, progress=progress)
+    typer.echo(f"{folder}: {variant} on {ds.name}, seed {seed}")
+    show_metrics(result["metrics"])
+
+
+def show_metrics(metrics: dict) -> None:
+    for level, m in metrics.items():
+        typer.echo(f"  {level:12s} Rank-1 {100 * m['rank1']:5.1f}  mAP {100 * m['mAP']:5.1f}"
+                   f"  mINP {100 * m['mINP']:5.1f}  ({m['queries']} queries)")
+        if "by_shift" in m:
+            curve = "  ".join(f"{s}: {100 * x['rank1']:.1f}" for s, x in m["by_shift"].items())
+            typer.echo(f"  {'':12s} Rank-1 by shift  {curve}")
+
+
+@app.command()
+def evaluate(run: Path, root: Root = Path("data"), rerank: bool = False, multi_query: bool = False,
+             flip: Annotated[str | None, typer.Option(help="none, mean or sum; default as trained")] = None,
+             ap: Annotated[str, typer.Option(help="step (usual) or trapezoid (Market-1501's original)")] = "step",
+             device: Device = "auto",
+             save: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
+             progress: Progress = True) -> None:
+    """Evaluate a finished run again, with re-ranking, multi-query or flipped images."""
+    from reidkit.priors import build_priors
+    from reidkit.training import RunFolder, evaluate_run, load_run
+    from reidkit.training.runs import write_json
+
+    old = RunFolder(run).read_settings()
+    ds = dataset_of(old, root)
+    model = load_run(run)
+    grid = tuple(s // model.stride for s in RunFolder(run).recipe().size)
+    priors = build_priors(ds, old["prior_tool"], grid=grid, splits="all") if model.needs_prior_at_test else None
+    result = evaluate_run(run, ds, device=device, use_rerank=rerank, multi_query=multi_query, flip=flip, ap=ap,
+                          priors=priors, progress=progress)
+    typer.echo(f"{run}: re-ranking {'on' if rerank else 'off'}, flip {result['flip']}, {ap} AP")
+    show_metrics(result["metrics"])
+    if save:
+        write_json(save, result)
+
+
+def dataset_of(settings: dict, root: Path):
+    """The data set a run was trained on."""
+    name = settings["dataset"]
+    size = name.split("-")[1] if name.startswith("sidewalk-") else "small"
+    return open_dataset("sidewalk" if name.startswith("sidewalk") else name, root, size,
+                        validation=settings["level"] == "validation")
+
+
+@app.command()
+def ablate(suite: str, dataset: DatasetName = "sidewalk", root: Root = Path("data"), size: Size = "small",
+           seeds: int = 3, first_seed: int = 0, preset: str = "quick", jobs: int | None = None,
+           runs: Path = Path("runs"), settings: Sets = None, device: Device = "auto", validation: Validation = False,
+           progress: Progress = True) -> None:
+    """Train the rows of a paper's table over several seeds; finished runs are skipped, failures reported."""
+    from reidkit.training.suites import run_suite
+    from reidkit.training.suites import suite as rows_of
+
+    rows = rows_of(suite)
+    ds = open_dataset(dataset, root, size, validation)
+    arguments = ["--dataset", dataset, "--root", str(root), "--size", size, "--device", device]
+    arguments += ["--validation"] if validation else []
+    report = run_suite(rows, ds, arguments, runs, seeds=range(first_seed, first_seed + seeds), preset=preset, jobs=jobs,
+                       settings=parse_settings(settings), progress=progress)
+    typer.echo(f"{suite}: {len(report.finished)} runs finished, {len(report.failed)} failed")
+    for path, why in report.failed.items():
+        typer.echo(f"  {path}: {why}", err=True)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(runs: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"),
+           paper: Annotated[bool, typer.Option("--paper", help="Add the paper's columns.")] = False,
+           suite: Annotated[str | None, typer.Option(help="Only this table, e.g. mpn-table1")] = None,
+           save: Annotated[Path | None, typer.Option(help="Write one row a run, with provenance, as CSV.")] = None,
+           ) -> None:
+    """Mean and spread over seeds of every run in a folder, beside the paper's numbers."""
+    from reidkit.report import collect_results, mean_spread, report_table
+    from reidkit.training.suites import SUITES
+
+    results = collect_results(runs)
+    trained = set(results.variant)
+    for name in [suite] if suite else [s for s, rows in SUITES.items() if trained & {r.variant for r in rows}]:
+        typer.echo(f"\n{name}")
+        typer.echo(report_table(name, results, paper=paper).to_string())
+    if not suite:
+        typer.echo("\nall runs")
+        typer.echo(mean_spread(results).to_string())
+    if save:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        results.to_csv(save, index=False)
+
+
+@app.command()
+def bench(what: Annotated[str, typer.Argument(help="train, evaluate, rerank, attention, priors, cache, ...")],
+          save: Annotated[Path | None, typer.Option(help="Write the JSON here too.")] = None) -> None:
+    """Measure one part of the kit and print JSON with its provenance."""
+    from reidkit.bench import run_bench
+
+    result = run_bench(what)
+    typer.echo(json.dumps(result, indent=2))
+    if save:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        save.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@data_app.command("check")
+def data_check(name: str, root: Root = Path("data"), size: Size = "small", decode: bool = True,
+               workers: int | None = None, out: Path = Path("build/check"),
+               quarantine: Annotated[Path | None, typer.Option(help="Move broken images here.")] = None) -> None:
+    """Compare a data set on disk with its published counts; find broken and duplicate images."""
+    from reidkit.data.check import check_dataset
+
+    result = check_dataset(open_dataset(name, root, size), decode=decode, workers=workers, quarantine=quarantine,
+                           out=out)
+    typer.echo(result.text())
+    raise typer.Exit(result.exit_code)
+
+
+@sidewalk_app.command("render")
+def sidewalk_render(size: Size = "small", out: Path = Path("data"), seed: int = 0, workers: int | None = None) -> None:
+    """Render the Sidewalk data set."""
+    from reidkit.data.sidewalk import render_sidewalk
+
+    typer.echo(f"rendered {render_sidewalk(out, size, seed=seed, workers=workers)}")
+
+
+@priors_app.command("build")
+def priors_build(name: str, root: Root = Path("data"), size: Size = "small",
+                 tool: Annotated[str, typer.Option(help="sidewalk, files, torchvision+segformer")] = "files",
+                 grid: Annotated[str, typer.Option(help="rows x columns of the feature map")] = "24x8",
+                 splits: Annotated[str, typer.Option(help="train, or all (Baseline (UB))")] = "train",
+                 parsing: Path | None = None, segmentation: Path | None = None, label_set: str = "lip",
+                 missing: Annotated[str, typer.Option(help="error, or unreliable")] = "error",
+                 device: Device = "auto", rebuild: bool = False) -> None:
+    """Turn parsing and segmentation maps into coarse priors, cached in one file."""
+    from reidkit.priors import build_priors
+    from reidkit.training.device import choose_device
+
+    rows, _, columns = grid.partition("x")
+    if not (rows.isdigit() and columns.isdigit()):
+        raise ReIDKitError(f"--grid {grid!r}: expected rows x columns, for example 24x8")
+    table = build_priors(open_dataset(name, root, size), tool, grid=(int(rows), int(columns)),
+                         splits="all" if splits == "all" else (splits,), parsing_dir=parsing,
+                         segmentation_dir=segmentation, label_set=label_set, missing=missing,
+                         device=choose_device(device), rebuild=rebuild)
+    typer.echo(f"{len(table.paths)} priors, {table.reliable.mean():.1%} reliable")
+
+
+def main() -> None:
+    """Entry point: an error of the kit is one line, not a traceback."""
+    try:
+        app()
+    except ReIDKitError as e:
+        typer.echo(f"reidkit: {e}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
+

@@ -1,0 +1,137 @@
+"""From a table of images to a matrix of features.
+
+How the image is resized and whether its mirror image is added differ between the papers' codes by some tenths of
+a point, so the choice has a name: a `TestRecipe`.
+
+    features = extract_features(model, ds.query, **asdict(TestRecipe.released_mpn))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from reidkit.data.loaders import Batch, test_batches
+from reidkit.data.transforms import TestTransform
+from reidkit.errors import PriorError, ReIDKitError, unknown_name
+from reidkit.models import ReIDModel
+from reidkit.priors import PriorBatch, PriorTable
+
+FLIPS = ("none", "sum", "mean")
+PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TestRecipe:
+    """How test features are made; the fields are arguments of `extract_features` (pass `**asdict(recipe)`).
+
+    default:      one pass, bilinear resize.
+    released_mpn: the released code of MPN: bicubic resize (training used bilinear), h(image) + h(mirror), then L2.
+    cgpn:         CGPN Sec. 4.2: the mean of the features of image and mirror image.
+    """
+
+    size: tuple[int, int] = (384, 128)
+    interpolation: str = "bilinear"
+    flip: str = "none"
+    normalize: bool = False
+
+    default: ClassVar[TestRecipe]
+    released_mpn: ClassVar[TestRecipe]
+    cgpn: ClassVar[TestRecipe]
+    __test__: ClassVar[bool] = False  # the name is not that of a test case
+
+
+TestRecipe.default = TestRecipe()
+TestRecipe.released_mpn = RELEASED_MPN_TEST = TestRecipe(interpolation="bicubic", flip="sum", normalize=True)
+TestRecipe.cgpn = TestRecipe(flip="mean")
+
+
+@torch.no_grad()
+def extract_features(model: ReIDModel, table: pd.DataFrame, *, size: tuple[int, int],
+                     device: torch.device | str | None = None, batch_size: int = 128, flip: str = "none",
+                     interpolation: str = "bilinear", normalize: bool = False, priors: PriorTable | None = None,
+                     root=None, cache=None, workers: int = 0, amp: bool | str = False,
+                     progress: bool = True) -> Tensor:
+    """float32 [N, D] on the CPU: `model.embed` of every row of `table`, in the order of its rows.
+
+    size: (height, width) in pixels. device: where to compute; the model is moved there (default: where it is).
+    flip: "none"; "sum" or "mean" of image and mirror image. interpolation: "bilinear" or "bicubic" resize.
+    normalize: L2-normalise the rows at the end (cosine ranking does not need it).
+    priors: looked up only if the model needs a prior at test time; `root` is the folder that the priors' paths
+    are relative to. cache: an image cache to read instead of the files. workers: decoding processes.
+    amp: False or "no", True or "bf16", "fp16": autocast; features come back in float32.
+
+    The model runs in eval mode, and every module is put back into the mode it was in.
+    Raises ReIDKitError for an empty table and for a feature that is not finite (naming the image), PriorError if
+    a needed prior is missing, UnknownNameError for an unknown flip or precision.
+    """
+    if flip not in FLIPS:
+        raise unknown_name("flip", flip, FLIPS)
+    if not len(table):
+        raise ReIDKitError("there is no image to extract features from: the table has no rows")
+    if model.needs_prior_at_test and priors is None:
+        raise PriorError(f"{getattr(model, 'name', type(model).__name__)} rectifies its test images: build the priors "
+                         "of this split and pass them on as priors=")
+    device = next(model.parameters()).device if device is None else torch.device(device)
+    model.to(device)
+    batches = test_batches(table, size=size, batch_size=batch_size, interpolation=interpolation, workers=workers,
+                           priors=priors if model.needs_prior_at_test else None, root=root, cache=cache)
+    transform, paths, features = TestTransform(), table["path"].tolist(), None
+    with eval_mode(model), autocast(device, amp), tqdm(total=len(table), unit="img", desc="features",
+                                                       disable=not progress) as bar:
+        for batch in batches:
+            part = embed(model, transform(batch.to(device)), flip).cpu()              # [B, D]
+            check_finite(part, batch, paths)
+            if features is None:
+                features = torch.empty(len(table), part.shape[1])                             # [N, D]
+            features[batch.index.cpu()] = part
+            bar.update(len(part))
+    return F.normalize(features, dim=1) if normalize else features
+
+
+def embed(model: ReIDModel, batch: Batch, flip: str = "none") -> Tensor:
+    """[B, D] features of a normalised batch; with its mirror image added ("sum") or averaged ("mean")."""
+    prior = None if batch.prior is None else PriorBatch(**batch.prior)
+    features = model.embed(batch.images, prior).float()          # the sum below is never in half precision
+    if flip == "none":
+        return features
+    mirrored = None if prior is None else prior._replace(mask=prior.mask.flip(-1))  # boundaries are rows: they stay
+    total = features + model.embed(batch.images.flip(-1), mirrored).float()
+    return total / 2 if flip == "mean" else total
+
+
+def check_finite(features: Tensor, batch: Batch, paths: list[str]) -> None:
+    """ReIDKitError naming the first image whose feature [D] holds NaN or infinity."""
+    bad = ~features.isfinite().all(1)
+    if bad.any():
+        first = paths[int(batch.index[bad.nonzero()[0, 0]])]
+        raise ReIDKitError(f"{first}: the model's feature holds NaN or infinite values ({int(bad.sum())} of "
+                           f"{len(bad)} images of this batch); a diverged training, or fp16 where bf16 is needed?")
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every module is as it was (a frozen BN layer in a training model too)."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def autocast(device: torch.device, amp: bool | str) -> torch.autocast:
+    """The autocast context for `amp` (see `extract_features`)."""
+    name = {False: "no", True: "bf16"}.get(amp, amp)
+    if name not in PRECISIONS:
+        raise unknown_name("precision", name, PRECISIONS)
+    return torch.autocast(device.type, PRECISIONS[name] or torch.bfloat16, enabled=name != "no")

@@ -1,0 +1,129 @@
+"""Similarity of every query to every gallery image, a strip of queries at a time.
+
+A strip is as many query rows as fit in 64 MB of scores, and it is filled block by block of the gallery: neither
+the [Q, G] matrix nor a normalised or converted copy of the features ever exists. A larger score is a better match:
+
+    cosine      (q . g) / |g|       the cosine similarity times |q|, which no ranking of one query sees
+    euclidean   q . g - |g|^2 / 2   minus half the squared distance, plus |q|^2 / 2, likewise unseen
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidkit.errors import ReIDKitError, unknown_name
+
+METRICS = ("cosine", "euclidean")
+STRIP_BYTES = 64 * 2**20  # scores in memory at one time
+
+
+def as_matrix(values, name: str) -> Tensor | np.ndarray:
+    """Check that `values` is a two-dimensional matrix of numbers; a tensor or array is returned as it is (no copy)."""
+    matrix = values.detach() if isinstance(values, Tensor) else np.asarray(values)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ReIDKitError(f"{name}: expected a matrix with one row an image, got shape {list(matrix.shape)}")
+    if isinstance(matrix, np.ndarray) and matrix.dtype.kind not in "fiu":
+        raise ReIDKitError(f"{name}: expected real numbers, got {matrix.dtype}")
+    return matrix
+
+
+def working_dtype(*matrices: Tensor | np.ndarray) -> torch.dtype:
+    """float32 for half and single precision, float64 as soon as one input is double (or integer)."""
+    narrow = {"float16", "bfloat16", "float32"}
+    return torch.float32 if all(str(m.dtype).split(".")[-1] in narrow for m in matrices) else torch.float64
+
+
+def rows(matrix: Tensor | np.ndarray, start: int, stop: int, dtype: torch.dtype, device=None) -> Tensor:
+    """matrix[start:stop] as a tensor; a view where type and device allow one. Memory-mapped arrays are read here."""
+    if isinstance(matrix, Tensor):
+        return matrix[start:stop].to(device=device or matrix.device, dtype=dtype)
+    part = np.ascontiguousarray(matrix[start:stop])
+    return torch.from_numpy(part if part.flags.writeable else part.copy()).to(device=device, dtype=dtype)
+
+
+def refuse_rows(bad: Tensor, name: str) -> None:
+    """Raise ReIDKitError naming the rows that `bad` [N] bool marks, if any."""
+    if bad.any():
+        first = bad.nonzero().flatten().tolist()
+        more = f" (and {len(first) - 1} more rows: {first[1:6]}{' ...' if len(first) > 6 else ''})" if first[1:] else ""
+        raise ReIDKitError(f"{name}: row {first[0]} of {len(bad)}{more} holds NaN, infinite or overflowing values; "
+                           "find the image of that row, or the layer that diverged")
+
+
+def squared_norms(matrix: Tensor | np.ndarray, name: str, dtype: torch.dtype, block: int = 2048,
+                  device=None) -> Tensor:
+    """[N] squared length of every row, read block by block. Raises ReIDKitError naming a row that is not finite."""
+    parts = []
+    for start in range(0, len(matrix), block):
+        part = rows(matrix, start, start + block, dtype, device)
+        parts.append((part * part).sum(1))
+    squared = torch.cat(parts)
+    refuse_rows(~squared.isfinite(), name)
+    return squared
+
+
+def feature_pair(qf, gf, metric: str) -> tuple[Tensor | np.ndarray, Tensor | np.ndarray]:
+    """Check query and gallery features [Q, D], [G, D] and the metric's name."""
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    qf, gf = as_matrix(qf, "query features"), as_matrix(gf, "gallery features")
+    if qf.shape[1] != gf.shape[1]:
+        raise ReIDKitError(f"query features have {qf.shape[1]} columns, gallery features {gf.shape[1]}: "
+                           "extract both with the same model")
+    return qf, gf
+
+
+def device_of(device, *matrices: Tensor | np.ndarray) -> torch.device:
+    """The device asked for, else that of the first tensor among the inputs, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    return next((m.device for m in matrices if isinstance(m, Tensor)), torch.device("cpu"))
+
+
+def apply_metric(products: Tensor, squared: Tensor, metric: str) -> Tensor:
+    """Turn inner products [..., G] into scores in place, given squared gallery norms [G]."""
+    if metric == "euclidean":
+        return products.sub_(squared / 2)
+    return products.mul_(torch.where(squared > 0, squared, 1).rsqrt())  # an all-zero row scores 0 with everything
+
+
+@torch.no_grad()
+def score_strips(qf, gf, metric: str, block: int = 2048, device=None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first query row, scores [b, G]) strip by strip. The array is reused: read it before the next one.
+
+    qf [Q, D], gf [G, D]: tensors or arrays of float16, bfloat16, float32 (computed in float32) or float64.
+    block: gallery rows in one matrix product. device: where the products run; scores come back to the CPU.
+    """
+    if block < 1:
+        raise ReIDKitError(f"block must be at least 1 gallery row, got {block}")
+    qf, gf = feature_pair(qf, gf, metric)
+    device, dtype = device_of(device, gf, qf), working_dtype(qf, gf)
+    squared_norms(qf, "query features", dtype, block, device)  # for its check
+    squared = squared_norms(gf, "gallery features", dtype, block, device)  # [G]
+    num_query, num_gallery = len(qf), len(gf)
+    strip = min(num_query, max(64, STRIP_BYTES // (dtype.itemsize * num_gallery)))
+    scores = torch.empty(strip, num_gallery, dtype=dtype, device=device)
+    for start in range(0, num_query, strip):
+        queries = rows(qf, start, start + strip, dtype, device)          # [b, D]
+        view = scores[:len(queries)]                                     # [b, G]
+        for left in range(0, num_gallery, block):
+            gallery = rows(gf, left, left + block, dtype, device)        # [block, D]
+            torch.mm(queries, gallery.T, out=view[:, left:left + block])
+        yield start, apply_metric(view, squared, metric).cpu().numpy()
+
+
+def distance_strips(distance) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first query row, scores [b, G]) of a ready matrix of distances [Q, G]: minus the distance."""
+    distance = as_matrix(distance, "distance matrix")
+    dtype, (num_query, num_gallery) = working_dtype(distance), distance.shape
+    strip = max(1, STRIP_BYTES // (dtype.itemsize * num_gallery))
+    for start in range(0, num_query, strip):
+        scores = -rows(distance, start, start + strip, dtype, "cpu")     # a copy: the caller's matrix stays as it is
+        bad = torch.zeros(num_query, dtype=torch.bool)
+        bad[start:start + strip] = ~scores.isfinite().all(1)
+        refuse_rows(bad, "distance matrix")
+        yield start, scores.numpy()

@@ -1,0 +1,248 @@
+"""Backbones: images [B, 3, H, W] -> feature maps F [B, C, h, w].
+
+Part-based models cut F into horizontal stripes, so they want many rows: every ResNet here has its last
+down-sampling removed (MPN Sec. 3.3, CGPN Sec. 4.1, both after PCB). 384x128 images give 24x8 maps (stride 16).
+
+    create_backbone("resnet50", pretrained=True)     torchvision: resnet18, resnet34, resnet50
+    create_backbone("small")                         a ResNet-10 for CPUs, stride 8: 144x48 -> 18x6
+    create_backbone("timm:convnext_tiny")            any timm network that gives feature maps
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from reidkit.errors import CheckpointError, ReIDKitError, unknown_name
+from reidkit.models.rga import add_spatial_attention
+
+RESNETS = ("resnet18", "resnet34", "resnet50")
+SMALL_WIDTHS = (16, 32, 48, 96, 128)  # stem, layer1 .. layer4
+WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors")
+
+
+class Backbone(nn.Sequential):
+    """A chain of named stages; the names, and so the state-dict keys, are those of a torchvision ResNet.
+
+    channels: C of the feature map; stride: image pixels per row (and column) of the map.
+    """
+
+    def __init__(self, stages: Mapping[str, nn.Module], *, name: str, channels: int, stride: int):
+        super().__init__(OrderedDict(stages))
+        self.name, self.channels, self.stride = name, channels, stride
+
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """(shared, tail) with `tail(shared(x)) == self(x)`, cut after layer3[0], which CGPN calls res_conv4_1.
+
+        Both parts hold the backbone's own modules; a model with several branches deep-copies the tail.
+        Raises ReIDKitError for a network that has no `layer3`.
+        """
+        stages = OrderedDict(self.named_children())
+        if "layer3" not in stages:
+            raise ReIDKitError(f"backbone {self.name!r} cannot be split into branches: it has no stage 'layer3'. "
+                               f"Use one of {', '.join(RESNETS)}, small, or a ResNet-like timm network")
+        names = list(stages)
+        cut = names.index("layer3")
+        shared = OrderedDict((n, stages[n]) for n in names[:cut])
+        tail = OrderedDict((n, stages[n]) for n in names[cut + 1:])
+        shared["layer3"] = stages["layer3"][:1]
+        if len(stages["layer3"]) > 1:
+            tail["layer3"] = stages["layer3"][1:]
+            tail.move_to_end("layer3", last=False)
+        return nn.Sequential(shared), nn.Sequential(tail)
+
+
+def create_backbone(name: str, *, pretrained: bool | str = False,
+                    spatial_attention: str | None = None) -> Backbone:
+    """Build a backbone.
+
+    name: "resnet18", "resnet34", "resnet50", "small", or "timm:NAME".
+    pretrained: False; True (the published default weights); a torchvision weights name such as
+        "IMAGENET1K_V2"; or the path of a state dict (see `load_backbone_weights`), e.g. a trained IDE run.
+    spatial_attention: None, "rga" (for 384x128 images) or "rga:HxW": see `reidkit.models.rga`.
+    Raises UnknownNameError for an unknown name, CheckpointError where weights cannot be had.
+    """
+    path = pretrained if isinstance(pretrained, (str, Path)) and _is_path(pretrained) else None
+    weights = False if path else pretrained
+    if name in RESNETS:
+        backbone = _torchvision_resnet(name, weights)
+    elif name == "small":
+        backbone = _small(weights)
+    elif name.startswith("timm:"):
+        backbone = _timm(name, weights)
+    else:
+        raise unknown_name("backbone", name, (*RESNETS, "small", "timm:<name of a timm model>"))
+    if path:
+        load_backbone_weights(backbone, path)
+    if spatial_attention:
+        add_spatial_attention(backbone, spatial_attention)
+    return backbone
+
+
+def _torchvision_resnet(name: str, weights: bool | str) -> Backbone:
+    net = get_model(name, weights=None)
+    if weights:
+        net.load_state_dict(_published_weights(name, "DEFAULT" if weights is True else weights))
+    _remove_last_stride(net)
+    channels = net.fc.in_features
+    del net.avgpool, net.fc
+    return Backbone(dict(net.named_children()), name=name, channels=channels, stride=16)
+
+
+def _remove_last_stride(net: ResNet) -> None:
+    first = net.layer4[0]
+    (first.conv1 if isinstance(first, BasicBlock) else first.conv2).stride = (1, 1)
+    first.downsample[0].stride = (1, 1)
+
+
+def _published_weights(name: str, weights_name: str) -> Mapping[str, Tensor]:
+    choices = get_model_weights(name)
+    if weights_name not in choices.__members__:
+        raise unknown_name(f"weights of {name}", weights_name, (*choices.__members__, "path/to/a/state_dict.pth"))
+    weights = choices[weights_name]
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network (URLError is an OSError), no disk, damaged download
+        raise CheckpointError(f"cannot get the {name} weights {weights.name} ({error}). Download {weights.url} on a "
+                              f"machine with a network and pass its path: pretrained='path/to/"
+                              f"{weights.url.rsplit('/', 1)[-1]}', or use pretrained=False") from error
+
+
+def _small(weights: bool | str) -> Backbone:
+    """A ResNet-10 with a 3x3 stem: strides 2 | 1 2 2 1, so the map has stride 8. 0.5 M parameters."""
+    if weights:
+        raise CheckpointError(f"the 'small' backbone has no published weights (pretrained={weights!r}): pass "
+                              "pretrained=False, or the path of a run trained with it")
+    stem, *widths = SMALL_WIDTHS
+    stages = OrderedDict(conv1=nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False),
+                         bn1=nn.BatchNorm2d(stem), relu=nn.ReLU(inplace=True))
+    before = stem
+    for i, (width, stride) in enumerate(zip(widths, (1, 2, 2, 1)), start=1):
+        shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        stages[f"layer{i}"] = nn.Sequential(BasicBlock(before, width, stride, shortcut))
+        before = width
+    backbone = Backbone(stages, name="small", channels=before, stride=8)
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return backbone
+
+
+class _LastFeatureMap(nn.Module):
+    """The last map of a timm feature extractor, [B, C, h, w] (Swin and a few others give [B, h, w, C])."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+        self.channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.net(images)[-1]
+        return maps.permute(0, 3, 1, 2) if self.channels_last else maps
+
+
+def _timm(name: str, weights: bool | str) -> Backbone:
+    """A timm network as feature extractor, with output stride 16 where the network allows to choose it.
+
+    Others keep their own: a network of stride 32 gives 12x4 maps of 384x128 images, and `stride` says so.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ReIDKitError(f"backbone {name!r} needs timm: pip install timm") from error
+    model_name = name.removeprefix("timm:")
+    if not timm.is_model(model_name):
+        raise unknown_name("timm model", model_name, timm.list_models(f"{model_name[:4]}*") or timm.list_models()[:20])
+    if isinstance(weights, str):
+        raise CheckpointError(f"{name}: timm weights are chosen by the model's name ({model_name}.TAG); pass "
+                              f"pretrained=True or the path of a state dict instead of {weights!r}")
+    net, options = _timm_features(timm, name)
+    if weights:
+        try:
+            net = timm.create_model(model_name, pretrained=True, **options)
+        except Exception as error:  # the hub client raises many kinds: no network, no such weights, no disk
+            raise CheckpointError(f"cannot get the weights of {name} ({error}). Download them from "
+                                  f"https://huggingface.co/timm (model {model_name}) on a machine with a network and "
+                                  "pass the path of the file as `pretrained`, or use pretrained=False") from error
+    channels, stride = net.feature_info.channels()[-1], net.feature_info.reduction()[-1]
+    stages = dict(net.named_children())
+    if not isinstance(stages.get("layer3"), nn.Sequential):  # not a plain chain of ResNet stages
+        stages = {"features": _LastFeatureMap(net)}
+    return Backbone(stages, name=name, channels=channels, stride=stride)
+
+
+def _timm_features(timm, name: str) -> tuple[nn.Module, dict]:
+    """The extractor without weights, and the options that this architecture accepted."""
+    for size in ({"output_stride": 16}, {"dynamic_img_size": True}, {}):  # CNNs, transformers, the rest
+        options = {"features_only": True, "out_indices": (-1,), **size}
+        try:
+            return timm.create_model(name.removeprefix("timm:"), pretrained=False, **options), options
+        except (TypeError, NotImplementedError, AssertionError, RuntimeError, ValueError) as error:
+            refusal = error  # an option that this network does not know
+    raise ReIDKitError(f"backbone {name!r} gives no feature maps (timm says: {refusal}). Choose a timm network that "
+                       "supports features_only=True, such as resnet50, convnext_tiny, vit_small_patch16_224")
+
+
+def _is_path(value: str | Path) -> bool:
+    return isinstance(value, Path) or value.endswith(WEIGHT_SUFFIXES) or "/" in value or "\\" in value
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file (.safetensors or torch.save), without running code from it.
+
+    A wrapping dict ("state_dict", "model", "net", ...) is opened and a "module." prefix (DataParallel) dropped.
+    Raises CheckpointError for a missing, damaged or foreign file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}: pass the path of a state dict (.pth, .pt, .safetensors)")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged archives raise many kinds
+        raise CheckpointError(f"{path} is not a readable state dict ({type(error).__name__}: {error}). Expected a "
+                              "file of tensors only: save model.state_dict(), not the model object") from error
+    while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
+        inner = [v for v in content.values() if isinstance(v, Mapping) and v]
+        content = max(inner, key=len) if inner else None  # {"state_dict": {...}, "epoch": 69}
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds no tensors: expected a state dict, or a dict that wraps one")
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    while tensors and all(k.startswith("module.") for k in tensors):
+        tensors = {k.removeprefix("module."): v for k, v in tensors.items()}
+    return tensors
+
+
+def load_backbone_weights(backbone: Backbone, source: str | Path | Mapping[str, Tensor]) -> None:
+    """Copy weights into a backbone: a torchvision state dict (its fc is ignored), or a model of this kit.
+
+    The second is how MPN starts from a trained IDE (Sec. 5.1): keys "backbone.*" are taken, heads are ignored.
+    Raises CheckpointError that lists missing, unexpected or misshapen tensors. New spatial attention keeps its
+    initial values.
+    """
+    where = str(source) if isinstance(source, (str, Path)) else "the state dict"
+    state = read_state_dict(source) if isinstance(source, (str, Path)) else dict(source)
+    if any(k.startswith("backbone.") for k in state):
+        state = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    elif backbone.name.startswith("timm:") and "features" in dict(backbone.named_children()):
+        state = {k if k.startswith("features.") else f"features.net.{k}": v for k, v in state.items()}
+    wanted = backbone.state_dict()
+    missing = [k for k in wanted if k not in state and not k.startswith("rga") and "num_batches" not in k]
+    shapes = [f"{k} {tuple(state[k].shape)}, expected {tuple(v.shape)}" for k, v in wanted.items()
+              if k in state and state[k].shape != v.shape]
+    heads = ("fc.", "head.", "classifier.", "features.net.fc.", "features.net.head", "features.net.classifier", "rga")
+    unexpected = [k for k in state if k not in wanted and not k.startswith(heads)]
+    if missing or shapes or unexpected:
+        raise CheckpointError(f"{where} does not fit backbone {backbone.name!r}: {len(missing)} missing "
+                              f"{missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of another "
+                              f"shape {shapes[:3]}. Use the weights of the same architecture")
+    backbone.load_state_dict({k: state[k] for k in wanted if k in state}, strict=False)

@@ -1,0 +1,60 @@
+"""What CGPN and MGN share: one trunk, then one copy of the rest of the backbone for every branch."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+
+from reidkit.errors import CheckpointError
+from reidkit.models.backbones import Backbone
+from reidkit.models.base import ReIDModel
+
+
+class BranchedModel(ReIDModel):
+    """`shared` runs once an image, up to res_conv4_1; each of `tails` continues from there (CGPN Sec. 3.1).
+
+    The tails start as equal copies of the backbone's layers ("initialized with the same pre-trained weights",
+    Sec. 4.2). Their losses differ, so they part ways at the first step. A subclass sets `classifier`.
+    """
+
+    classifier: nn.Module
+
+    def __init__(self, backbone: Backbone, num_branches: int):
+        super().__init__()
+        self.channels, self._stride = backbone.channels, backbone.stride
+        self.shared, tail = backbone.split()
+        self.tails = nn.ModuleList(copy.deepcopy(tail) for _ in range(num_branches))
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a cell of the feature maps, vertically and horizontally."""
+        return self._stride
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """The trunk and the tails, as opposed to the heads."""
+        return [self.shared, *self.tails]
+
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Load the weights of one backbone into the trunk and, again equal, into every tail.
+
+        Raises CheckpointError when the keys are not those of this backbone.
+        """
+        tail_keys = self.tails[0].state_dict().keys()
+        expected = self.shared.state_dict().keys() | tail_keys
+        if state.keys() != expected:
+            raise CheckpointError(f"these weights belong to another backbone: {len(expected - state.keys())} tensors "
+                                  f"are missing {sorted(expected - state.keys())[:3]}, {len(state.keys() - expected)} "
+                                  f"are unknown {sorted(state.keys() - expected)[:3]}")
+        self.shared.load_state_dict({key: state[key] for key in self.shared.state_dict()})
+        for tail in self.tails:
+            tail.load_state_dict({key: state[key] for key in tail_keys})
+
+    def feature_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """[B, 3, H, W] -> one map [B, C, h, w] a branch."""
+        trunk = self.shared(images)                                      # [B, C', h', w']
+        return tuple(tail(trunk) for tail in self.tails)
+
+    def count_parameters(self, classifiers: bool = False) -> int:
+        left_out = 0 if classifiers else sum(p.numel() for p in self.classifier.parameters())
+        return sum(p.numel() for p in self.parameters()) - left_out

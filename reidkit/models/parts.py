@@ -1,0 +1,149 @@
+"""Layers for K body parts at once.
+
+A part-based model has K copies of the same small head. Run one after the other they are 4K tiny kernels;
+here the K weight matrices are stacked, and K parts cost a few large matrix products:
+
+    K 1x1 convs on the same map F      one convolution with K * D output channels
+    K 1x1 convs, each on its own P_k   one batched matrix product over k
+    K batch norms of D channels        one batch norm of K * D channels (channels never mix: identical)
+    K classifiers                      one batched matrix product over k
+
+Tensors carry the parts in dimension 1: [B, K, D] vectors, [B, K, D, h, w] maps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PartConv(nn.Module):
+    """K parallel 1x1 convolutions, `in_dim` -> `out_dim` channels. weight [K, out, in], bias [K, out].
+
+    forward: x [B, C, h, w]       -> [B, K, D, h, w]   every part reads the whole map (MPN's main tasks)
+             x [B, K, C, h, w]    -> [B, K, D, h, w]   part k reads its own stripe (auxiliary tasks)
+             x [B, K, C]          -> [B, K, D]         part k reads its own vector
+    """
+
+    def __init__(self, num_parts: int, in_dim: int, out_dim: int, bias: bool = True):
+        super().__init__()
+        self.num_parts, self.in_dim, self.out_dim = num_parts, in_dim, out_dim
+        self.weight = nn.Parameter(torch.empty(num_parts, out_dim, in_dim))
+        self.bias = nn.Parameter(torch.zeros(num_parts, out_dim)) if bias else None
+        nn.init.normal_(self.weight, std=(2 / in_dim) ** 0.5)  # He et al. 2015, fan-in, for each part on its own
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4:
+            return self._on_whole_map(x)
+        if x.ndim not in (3, 5) or x.shape[1] != self.num_parts:
+            raise ValueError(f"expected [B, C, h, w], [B, {self.num_parts}, C] or [B, {self.num_parts}, C, h, w], "
+                             f"got {tuple(x.shape)}")
+        return self._on_own_input(x)
+
+    def _on_whole_map(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.flatten()
+        y = F.conv2d(x, self.weight.view(-1, self.in_dim, 1, 1), bias)  # [B, K*D, h, w]
+        return y.unflatten(1, (self.num_parts, self.out_dim))           # [B, K, D, h, w]
+
+    def _on_own_input(self, x: Tensor) -> Tensor:
+        batch, size = x.shape[0], x.shape[3:]
+        rows = x.flatten(3).permute(1, 0, 3, 2) if x.ndim == 5 else x.permute(1, 0, 2).unsqueeze(2)
+        rows = rows.flatten(1, 2)                                       # [K, B*h*w, C]
+        if self.bias is None:
+            y = torch.bmm(rows, self.weight.mT)                         # [K, B*h*w, D]
+        else:
+            y = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.mT)
+        if x.ndim == 3:
+            return y.transpose(0, 1)                                    # [B, K, D]
+        y = y.unflatten(1, (batch, *size))                              # [K, B, h, w, D]
+        return y.permute(1, 0, 4, 2, 3)                                 # [B, K, D, h, w]
+
+    def extra_repr(self) -> str:
+        return f"{self.num_parts} x ({self.in_dim} -> {self.out_dim}), bias={self.bias is not None}"
+
+
+class PartBatchNorm(nn.Module):
+    """Batch norm of K parts: `nn.BatchNorm2d(K * D)` on [B, K, D] or [B, K, D, h, w].
+
+    separate: keep a second pair of running statistics for inputs of the auxiliary tasks (`aux=True`). In training
+        each call normalises with its own batch statistics either way. The difference is at test time: with one
+        pair, the running statistics that the main tasks use are a mixture of both kinds of input.
+    """
+
+    def __init__(self, num_parts: int, dim: int, separate: bool = False, momentum: float = 0.1, eps: float = 1e-5):
+        super().__init__()
+        channels = num_parts * dim
+        self.num_parts, self.dim, self.separate, self.momentum, self.eps = num_parts, dim, separate, momentum, eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        for kind in ("running", "aux_running") if separate else ("running",):
+            self.register_buffer(f"{kind}_mean", torch.zeros(channels))
+            self.register_buffer(f"{kind}_var", torch.ones(channels))
+
+    def forward(self, x: Tensor, aux: bool = False) -> Tensor:
+        kind = "aux_running" if aux and self.separate else "running"
+        flat = _merge_parts(x)                                          # [B, K*D, (h, w)]
+        y = F.batch_norm(flat, getattr(self, f"{kind}_mean"), getattr(self, f"{kind}_var"),
+                         self.weight, self.bias, self.training, self.momentum, self.eps)
+        return y.unflatten(1, (self.num_parts, self.dim))
+
+    def extra_repr(self) -> str:
+        return f"{self.num_parts} x {self.dim}, separate={self.separate}"
+
+
+def _merge_parts(x: Tensor) -> Tensor:
+    """[B, K, D, h, w] -> [B, K*D, h, w] (and [B, K, D] -> [B, K*D]); maps come out in channels_last."""
+    if x.ndim == 3:
+        return x.flatten(1)
+    return x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+
+
+class PartConvBlock(nn.Module):
+    """1x1 conv, batch norm, ReLU for K parts: "each Conv layer is followed by BN and ReLU" (MPN Sec. 3.3)."""
+
+    def __init__(self, num_parts: int, in_dim: int, out_dim: int, *, separate_bn: bool = False, relu: bool = True,
+                 bias: bool = True):
+        super().__init__()
+        self.conv = PartConv(num_parts, in_dim, out_dim, bias)
+        self.norm = PartBatchNorm(num_parts, out_dim, separate_bn)
+        self.relu = relu
+
+    def forward(self, x: Tensor, aux: bool = False) -> Tensor:
+        """Same shapes as `PartConv`; aux selects the running statistics (see `PartBatchNorm`)."""
+        y = self.norm(self.conv(x), aux)
+        return F.relu(y) if self.relu else y
+
+
+class PartAttention(nn.Module):
+    """Channel attention of K parts (MPN Fig. 6): conv d -> d/4, BN, ReLU, conv d/4 -> d, BN, sigmoid."""
+
+    def __init__(self, num_parts: int, dim: int, hidden: int, separate_bn: bool = False):
+        super().__init__()
+        self.squeeze = PartConvBlock(num_parts, dim, hidden, separate_bn=separate_bn)
+        self.excite = PartConvBlock(num_parts, hidden, dim, separate_bn=separate_bn, relu=False)
+
+    def forward(self, x: Tensor, aux: bool = False) -> Tensor:
+        """x [B, K, D] -> x times its attention in (0, 1), [B, K, D]."""
+        return x * torch.sigmoid(self.excite(self.squeeze(x, aux), aux))
+
+
+class PartClassifier(nn.Module):
+    """K linear classifiers: [B, K, D] -> logits [K, B, classes]. Weights N(0, 0.001), zero bias."""
+
+    def __init__(self, num_parts: int, dim: int, num_classes: int, std: float = 0.001, bias: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_parts, num_classes, dim))
+        self.bias = nn.Parameter(torch.zeros(num_parts, num_classes)) if bias else None
+        nn.init.normal_(self.weight, std=std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.transpose(0, 1)                                        # [K, B, D]
+        if self.bias is None:
+            return torch.bmm(rows, self.weight.mT)                      # [K, B, classes]
+        return torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.mT)
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """Global max pooling over the last two dimensions: [..., h, w] -> [...]."""
+    return x.amax((-2, -1))

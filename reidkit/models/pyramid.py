@@ -1,0 +1,68 @@
+"""Pyramid: the coarse-to-fine pyramidal model of Zheng et al. (CVPR 2019), a row of MPN Table 9.
+
+The map is cut in 6 stripes; every group of 1, 2, ..., 6 adjacent stripes is a part: 6 + 5 + 4 + 3 + 2 + 1 = 21.
+Each part: average pooling + max pooling, 1x1 conv (c -> 128) + batch norm + ReLU, classifier. The test feature
+joins the 21 parts, 2688 numbers. The paper's schedule that switches between softmax and triplet loss during
+training is not built: the kit compares architectures, and trains this one with the plain sum of the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from reidkit.errors import ReIDKitError
+from reidkit.models.backbones import Backbone
+from reidkit.models.base import ModelOutput, ReIDModel
+from reidkit.models.parts import PartClassifier, PartConvBlock, max_pool
+from reidkit.models.stripes import adjacent, pool_groups
+from reidkit.priors import PriorBatch
+
+
+@dataclass(frozen=True)
+class PyramidConfig:
+    """num_stripes: height of the pyramid, 6; reduced_dim: channels of a part feature, 128."""
+
+    num_stripes: int = 6
+    reduced_dim: int = 128
+
+    def __post_init__(self):
+        if self.num_stripes < 1 or self.reduced_dim < 1:
+            raise ReIDKitError(f"num_stripes={self.num_stripes} and reduced_dim={self.reduced_dim} must be at least 1")
+
+    def build(self, backbone: Backbone, num_classes: int) -> Pyramid:
+        """The network on a backbone, with `num_classes` training identities."""
+        return Pyramid(self, backbone, num_classes)
+
+
+class Pyramid(ReIDModel):
+    """Parts come from fine to coarse, each level from top to bottom; the last part is the whole map."""
+
+    def __init__(self, config: PyramidConfig, backbone: Backbone, num_classes: int):
+        super().__init__()
+        self.name, self.config, self.num_classes = "pyramid", config, num_classes
+        levels = range(1, config.num_stripes + 1)
+        self.groups = tuple(group for size in levels for group in adjacent(config.num_stripes, size))
+        self.part_names = tuple(group.name for group in self.groups)
+        self.backbone = backbone
+        self.reduce = PartConvBlock(self.num_parts, backbone.channels, config.reduced_dim)
+        self.classifier = PartClassifier(self.num_parts, config.reduced_dim, num_classes)
+
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, C, h, w]."""
+        return self.backbone(images)
+
+    def heads(self, maps: Tensor, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
+        """[B, C, h, w] -> part_features [B, 21, 128], embedding [B, 2688], logits [21, B, classes]."""
+        pooled = pool_groups(maps, self.groups, _average_plus_max)       # [B, K, C]
+        features = self.reduce(pooled)                                   # [B, K, d]
+        return ModelOutput(embedding=features.flatten(1), part_features=features, logits=self.classifier(features))
+
+    def count_parameters(self, classifiers: bool = False) -> int:
+        layers = [self.backbone, self.reduce] + ([self.classifier] if classifiers else [])
+        return sum(p.numel() for layer in layers for p in layer.parameters())
+
+
+def _average_plus_max(x: Tensor) -> Tensor:
+    return x.mean((-2, -1)) + max_pool(x)

@@ -1,0 +1,235 @@
+"""`build_priors`: the coarse priors of every image of a data set, cached, resumable, and rebuilt when stale."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from reidkit.data.dataset import ReIDDataset
+from reidkit.errors import PriorError, unknown_name
+from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
+from reidkit.priors.files import FileMaps, Maps
+from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
+
+PIPELINE_VERSION = 1  # raise when coarse_priors changes its results: older caches are then rebuilt
+SAVE_SECONDS = 20  # at most this much work is lost when the machine goes down
+TOOLS = ("files", "sidewalk", "torchvision+segformer")
+
+
+class MapSource(Protocol):
+    """What produces the two maps of an image: `FileMaps` reads them, `NetworkMaps` computes them."""
+
+    batch_size: int
+    settings: Mapping[str, object]
+    versions: Mapping[str, str]
+
+    def stamp(self, path: str) -> int: ...
+    def where(self, path: str) -> str: ...
+    def maps(self, paths: Sequence[str]) -> list[Maps]: ...
+
+
+def build_priors(
+    ds: ReIDDataset,
+    tool: str = "sidewalk",
+    *,
+    grid: tuple[int, int] = (24, 8),
+    splits: Sequence[str] | str = ("train",),
+    out: str | Path | None = None,
+    parsing_dir: str | Path | None = None,
+    segmentation_dir: str | Path | None = None,
+    label_set: str = "lip",
+    missing: str = "error",
+    min_head: float = MIN_HEAD,
+    min_leg: float = MIN_LEG,
+    threshold: float = THRESHOLD,
+    device: str = "cpu",
+    segmentation_model: str = "deeplabv3_mobilenet_v3_large",
+    segmentation_weights: str | Path = "DEFAULT",
+    parsing_model: str | Path = "mattmdjaga/segformer_b2_clothes",
+    batch_size: int | None = None,
+    progress: bool = True,
+    rebuild: bool = False,
+) -> PriorTable:
+    """The coarse priors of a data set, from the cache where that is still valid.
+
+    tool: "sidewalk" (`<root>/parsing` and `<root>/segmentation`, LIP), "files" (`parsing_dir`,
+        `segmentation_dir`, `label_set`: see `files.py`) or "torchvision+segformer" (`device`,
+        `segmentation_model`, `segmentation_weights`, `parsing_model`: see `networks.py`).
+    grid: (rows, columns) of the feature map that the masks are for.
+    splits: of "train", "query", "gallery" and the names of test levels (their query and gallery), or "all".
+    out: the cache file; `<ds.root>/priors/<tool>-<h>x<w>.npz` if not given.
+    missing: "error", or "unreliable" = an image without maps gets the prior of the whole image and is counted.
+    min_head, min_leg, threshold: see `coarse_prior`.
+    rebuild: ignore the cache.
+
+    Rows whose files have changed since are computed again; a cache made with other settings is replaced, with a
+    warning. An interrupted build, and one stopped by a bad file, goes on where it was.
+    Raises PriorError: images without maps (all of them counted, the first listed), maps that do not decode, of
+    another size than their image or with labels outside the label set. UnknownNameError: tool, split, label set.
+    """
+    if missing not in ("error", "unreliable"):
+        raise unknown_name("treatment of missing maps", missing, ("error", "unreliable"))
+    source = open_source(
+        ds, tool, parsing_dir=parsing_dir, segmentation_dir=segmentation_dir, label_set=label_set, device=device,
+        segmentation_model=segmentation_model, segmentation_weights=segmentation_weights,
+        parsing_model=parsing_model, batch_size=batch_size,
+    )  # fmt: skip
+    settings = {"tool": tool, "pipeline": PIPELINE_VERSION, "grid": list(grid), "min_head": min_head}
+    settings |= {"min_leg": min_leg, "threshold": threshold, **source.settings}
+    out = Path(out) if out else default_file(ds, tool, grid)
+    paths = relative_paths(ds, splits)
+    stamps = {path: source.stamp(path) for path in paths}
+    absent = [path for path in paths if stamps[path] == 0]
+    if absent and missing == "error":
+        raise PriorError(_about_missing(absent, len(paths), source))
+    table = empty_table(grid, settings) if rebuild else _valid_cache(out, grid, settings)
+    known = dict(zip(table.paths, table.stamps.tolist()))
+    todo = [path for path in paths if known.get(path) != stamps[path]]
+    if todo:
+        table = _compute(table, todo, stamps, source, settings, out, progress)
+    return table.subset(paths)
+
+
+def open_source(ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_dir=None, label_set="lip",
+                batch_size=None, **networks) -> MapSource:  # fmt: skip
+    """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
+    size = {"batch_size": batch_size} if batch_size else {}
+    if tool == "sidewalk":
+        return FileMaps(ds.root, Path(ds.root) / "parsing", Path(ds.root) / "segmentation", "lip", **size)
+    if tool == "files":
+        return FileMaps(ds.root, parsing_dir, segmentation_dir, label_set, **size)
+    if tool == "torchvision+segformer":
+        from reidkit.priors.networks import NetworkMaps
+
+        return NetworkMaps(ds.root, **networks, **size)
+    raise unknown_name("prior tool", tool, TOOLS)
+
+
+def default_file(ds: ReIDDataset, tool: str, grid: tuple[int, int]) -> Path:
+    """`<ds.root>/priors/<tool>-<h>x<w>.npz`, where priors are cached if nothing else is said."""
+    return Path(ds.root) / "priors" / f"{tool}-{grid[0]}x{grid[1]}.npz"
+
+
+def relative_paths(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> list[str]:
+    """Paths of the images of these splits relative to `ds.root`, each once, in the order of the tables."""
+    tables: dict[str, list[pd.DataFrame]] = {s: [getattr(ds, s)] for s in ("train", "query", "gallery")}
+    tables |= {level: list(pair) for level, pair in ds.levels.items()}
+    if ds.level not in tables:
+        tables[ds.level] = [ds.query, ds.gallery]
+    if splits != "all":
+        splits = [splits] if isinstance(splits, str) else list(splits)
+        for split in splits:
+            if split not in tables:
+                raise unknown_name(f"split of {ds.name}", split, {*tables, "all"})
+    chosen = tables if splits == "all" else splits
+    paths = dict.fromkeys(path for split in chosen for table in tables[split] for path in table["path"])
+    return [relative_path(path, ds.root) for path in paths]
+
+
+def relative_path(path: str, root: str | Path) -> str:
+    """How caches and prior tables name an image: relative to the data set's root, with forward slashes."""
+    relative = os.path.relpath(path, root)
+    if relative.startswith(".."):
+        raise PriorError(f"{path} does not lie under the data set's root {root}, so its maps cannot be located")
+    return relative.replace(os.sep, "/")
+
+
+def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, object]) -> PriorTable:
+    """The cached table if it was made with these settings, else an empty one (with a warning that says why)."""
+    if not out.exists():
+        return empty_table(grid, settings)
+    try:
+        table = PriorTable.load(out)
+    except PriorError as error:
+        warnings.warn(f"{error}. It is built anew.", stacklevel=3)
+        return empty_table(grid, settings)
+    plain = ("versions", *COUNTED)
+    old = {key: value for key, value in table.manifest.items() if key not in plain}
+    changed = [key for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
+    if not changed:
+        return table
+    said = ", ".join(f"{key} was {old.get(key)!r}, now {settings.get(key)!r}" for key in changed)
+    warnings.warn(f"the cached priors {out} were made with other settings ({said}): built anew", stacklevel=3)
+    return empty_table(grid, settings)
+
+
+def _compute(
+    table: PriorTable,
+    todo: list[str],
+    stamps: Mapping[str, int],
+    source: MapSource,
+    settings: Mapping[str, object],
+    out: Path,
+    progress: bool,
+) -> PriorTable:
+    """`table` with the rows of `todo` added; saved every few seconds and whenever the work stops, for any reason."""
+    settings = {**settings, "versions": dict(source.versions)}
+    done: list[PriorTable] = []
+    saved = time.monotonic()
+
+    def save() -> None:
+        nonlocal table, saved
+        if done:
+            table = table.merged(_stacked(done, settings))
+            done.clear()
+            table.save(out)
+        saved = time.monotonic()
+
+    try:
+        with tqdm(total=len(todo), desc="priors", unit="img", disable=not progress) as bar:
+            for start in range(0, len(todo), source.batch_size):
+                batch = todo[start : start + source.batch_size]
+                done.append(_batch_table(batch, stamps, source, settings))
+                bar.update(len(batch))
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    save()
+    finally:
+        save()
+    return table
+
+
+def _batch_table(
+    paths: list[str], stamps: Mapping[str, int], source: MapSource, settings: Mapping[str, object]
+) -> PriorTable:
+    """Rows of one batch. Images may differ in size: those of one size go through the pipeline together."""
+    h, w = settings["grid"]
+    n = len(paths)
+    mask, top, bottom = np.ones((n, h, w), bool), np.zeros(n, np.float32), np.ones(n, np.float32)
+    reliable = np.zeros(n, bool)
+    found = [row for row, path in enumerate(paths) if stamps[path]]  # the others stay "whole image"
+    maps = dict(zip(found, source.maps([paths[row] for row in found])))
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for row, (parsing, _) in maps.items():
+        by_size.setdefault(parsing.shape, []).append(row)
+    for rows in by_size.values():
+        parsings, segmentations = (np.stack([maps[row][i] for row in rows]) for i in (0, 1))
+        thresholds = {key: settings[key] for key in ("min_head", "min_leg", "threshold")}
+        priors = coarse_priors(parsings, segmentations, (h, w), **thresholds)
+        for column, values in zip((mask, top, bottom, reliable), priors):
+            column[rows] = values.numpy()
+    marks = np.array([stamps[path] for path in paths], np.uint64)
+    return make_table(paths, mask, top, bottom, reliable, marks, settings=settings)
+
+
+def _stacked(tables: list[PriorTable], settings: Mapping[str, object]) -> PriorTable:
+    """Tables of different paths, one below the other."""
+    names = ("masks", "top", "bottom", "reliable", "stamps")
+    columns = (np.concatenate([getattr(t, name) for t in tables]) for name in names)
+    return make_table([path for t in tables for path in t.paths], *columns, settings=settings)
+
+
+def _about_missing(absent: Iterable[str], total: int, source: MapSource) -> str:
+    absent = list(absent)
+    listed = "".join(f"\n  {path}" for path in absent[:5]) + ("\n  ..." if len(absent) > 5 else "")
+    return (
+        f"{len(absent)} of {total} images have no maps (looked for {source.where(absent[0])}):{listed}\n"
+        'write the maps of these images, or pass missing="unreliable" to divide them evenly and count them'
+    )

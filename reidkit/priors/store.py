@@ -1,0 +1,159 @@
+"""`PriorTable`: the coarse priors of a data set, one compact file, looked up by image path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reidkit.errors import PriorError
+from reidkit.priors.coarse import PriorBatch
+
+
+@dataclass(frozen=True)
+class PriorTable:
+    """Coarse priors of N images.
+
+    paths: image paths relative to the data set's root, with forward slashes.
+    masks: [N, h, w] bool. top, bottom: [N] float32, fractions of the image height. reliable: [N] bool.
+    stamps: [N] uint64, changes with the size or date of the files that a row was made from; 0 = the image had
+        no maps and was counted as unreliable on request.
+    manifest: how the table was made (tool, version, thresholds, grid, counts, fingerprint of the file list).
+    """
+
+    paths: tuple[str, ...]
+    masks: np.ndarray
+    top: np.ndarray
+    bottom: np.ndarray
+    reliable: np.ndarray
+    stamps: np.ndarray
+    manifest: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.paths)
+        lengths = {name: len(getattr(self, name)) for name in ("masks", *_COLUMNS)}
+        if self.masks.ndim != 3 or any(length != n for length in lengths.values()):
+            raise PriorError(f"a prior table of {n} paths has columns of other lengths: {lengths}")
+        object.__setattr__(self, "_rows", {path: row for row, path in enumerate(self.paths)})
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the masks."""
+        return self.masks.shape[1], self.masks.shape[2]
+
+    @property
+    def missing(self) -> list[str]:
+        """Paths of the images that had no maps."""
+        return [self.paths[row] for row in np.flatnonzero(self.stamps == 0)]
+
+    def lookup(self, paths: Sequence[str]) -> PriorBatch:
+        """The priors of these relative paths, in this order; PriorError names the paths that are not in the table."""
+        absent = [path for path in paths if path not in self._rows]
+        if absent:
+            raise PriorError(
+                f"{len(absent)} of {len(paths)} images have no prior in this table of {len(self)}: "
+                f"{', '.join(absent[:3])}{' ...' if len(absent) > 3 else ''}; build the priors of these splits too "
+                '(build_priors(..., splits="all") covers every table of a data set)'
+            )
+        rows = np.array([self._rows[path] for path in paths], int)
+        columns = (self.masks, self.top, self.bottom, self.reliable)
+        return PriorBatch(*(torch.from_numpy(column[rows]) for column in columns))
+
+    def subset(self, paths: Sequence[str]) -> PriorTable:
+        """The table of these relative paths alone, its counts and fingerprint renewed."""
+        self.lookup(paths)
+        rows = np.array([self._rows[path] for path in paths], int)
+        return make_table(
+            paths, self.masks[rows], *(getattr(self, c)[rows] for c in _COLUMNS), settings=self.manifest
+        )
+
+    def merged(self, newer: PriorTable) -> PriorTable:
+        """Both tables in one; rows of `newer` replace rows of the same path."""
+        kept = [row for row, path in enumerate(self.paths) if path not in newer._rows]
+        columns = (
+            np.concatenate([getattr(self, c)[kept], getattr(newer, c)]) for c in ("masks", *_COLUMNS)
+        )
+        return make_table([self.paths[row] for row in kept] + list(newer.paths), *columns, settings=newer.manifest)
+
+    def summary(self) -> str:
+        """One line: `12936 images, 12420 reliable (96.0 %), 516 not reliable, 0 of them without maps`."""
+        n, good = len(self), int(self.reliable.sum())
+        return (
+            f"{n} images, {good} reliable ({good / max(n, 1):.1%}), {n - good} not reliable, "
+            f"{len(self.missing)} of them without maps"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write one compressed npz (masks at one bit a cell); the old file stays whole until the new one is."""
+        path = Path(path)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    paths=np.frombuffer("\n".join(self.paths).encode(), np.uint8),
+                    bits=np.packbits(self.masks.reshape(len(self), self.grid[0] * self.grid[1]), axis=1),
+                    grid=np.array(self.grid),
+                    manifest=np.frombuffer(json.dumps(dict(self.manifest)).encode(), np.uint8),
+                    **{name: getattr(self, name) for name in _COLUMNS},
+                )
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise PriorError(f"cannot write the prior table {path}: {error}; name another file with out=") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> PriorTable:
+        """Read a table that `save` wrote; PriorError if the file is missing, truncated or something else."""
+        path = Path(path)
+        if not path.is_file():
+            raise PriorError(f"{path}: no such prior table; make it with build_priors or `reidkit priors build`")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                grid, text = tuple(int(n) for n in file["grid"]), file["paths"].tobytes().decode()
+                paths = tuple(text.split("\n")) if text else ()
+                bits = np.unpackbits(file["bits"], axis=1, count=grid[0] * grid[1]).astype(bool)
+                columns = [file[name] for name in _COLUMNS]
+                manifest = json.loads(file["manifest"].tobytes())
+                return cls(paths, bits.reshape(len(paths), *grid), *columns, manifest)
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise PriorError(
+                f"{path} is not a whole prior table ({type(error).__name__}: {error}); delete it and build it again"
+            ) from error
+
+
+_COLUMNS = ("top", "bottom", "reliable", "stamps")
+COUNTED = ("images", "unreliable", "missing", "fingerprint")  # manifest entries that follow from the rows
+
+
+def make_table(paths, masks, top, bottom, reliable, stamps, *, settings: Mapping[str, object]) -> PriorTable:
+    """A table whose manifest is `settings` plus the counts and the fingerprint of its rows."""
+    digest = hashlib.sha256()
+    for path, stamp in sorted(zip(paths, stamps.tolist())):
+        digest.update(f"{path} {stamp}\n".encode())
+    counts = {
+        "images": len(paths),
+        "unreliable": int((~reliable).sum()),
+        "missing": int((stamps == 0).sum()),
+        "fingerprint": digest.hexdigest()[:16],
+    }
+    return PriorTable(tuple(paths), masks, top, bottom, reliable, stamps, {**settings, **counts})
+
+
+def empty_table(grid: tuple[int, int], settings: Mapping[str, object]) -> PriorTable:
+    """A table without rows."""
+    zero = np.zeros(0, np.float32)
+    no = (zero, zero.copy(), np.zeros(0, bool), np.zeros(0, np.uint64))
+    return make_table((), np.zeros((0, *grid), bool), *no, settings=settings)

@@ -1,0 +1,46 @@
+"""The device is chosen once, here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from reidkit.errors import TrainingError, unknown_name
+
+PRECISIONS = ("no", "bf16", "fp16")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """"auto": a CUDA GPU if there is one, else Apple's MPS, else the CPU. Any torch device name is taken as it is."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise unknown_name("device", name, ("auto", "cpu", "cuda", "mps")) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"device {name!r} was asked for, but torch sees no CUDA GPU here; use --device cpu")
+    return device
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Resolve "auto": bf16 on a GPU or CPU whose hardware multiplies bfloat16, else full precision."""
+    if precision == "auto":
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return "bf16" if device.type == "cpu" and cpu_has_bf16() else "no"
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, ("auto", *PRECISIONS))
+    return precision
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX; elsewhere autocast only costs time)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,241 @@
+"""The training loop: read it top to bottom.
+
+`train` is the whole story of a run; `fit` is the loop itself. All randomness of an epoch (batches, flips,
+erasing, dropout) is seeded from (seed, epoch), so a run that was killed and resumed at the last finished
+epoch ends in the same weights as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+from tqdm.auto import tqdm
+
+from reidkit.data import ReIDDataset
+from reidkit.data.loaders import train_loader
+from reidkit.data.transforms import AugmentConfig, TrainAugment
+from reidkit.errors import TrainingError
+from reidkit.losses import LossConfig, total_loss
+from reidkit.models import ReIDModel
+from reidkit.models.zoo import variant
+from reidkit.priors import PriorBatch, PriorTable, build_priors
+from reidkit.training.device import choose_device, choose_precision
+from reidkit.training.evaluate import evaluate_model, image_cache
+from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
+from reidkit.training.recipes import Recipe
+from reidkit.training.runs import RunFolder, build_model, load_run, provenance, write_json
+
+
+def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, seed: int = 0, device: str = "auto",
+          preset: str = "custom", prior_tool: str = "sidewalk", workers: int = 0, cache: bool = True,
+          evaluate_every: int = 0, initialise_from: str | Path | None = None,
+          progress: bool = True) -> dict[str, Any]:
+    """Train a variant, evaluate it on every test level of the data set, and return the content of `result.json`.
+
+    name: a line of the variant table. run: the run folder; if it holds a finished run with the same settings
+    that result is returned, if it holds an unfinished one it is resumed from its last finished epoch.
+    preset: the name the recipe came from, kept as a label. prior_tool: where priors come from (`build_priors`).
+    cache: keep decoded images in one memory-mapped file. evaluate_every: epochs between evaluations on the
+    current level (0 = only at the end). initialise_from: a finished run whose backbone weights are copied;
+    default: an IDE trained on the same set, when the recipe says `ide_init`.
+    Raises TrainingError (other settings in the folder, batch shape, NaN loss), CheckpointError, DatasetError.
+    """
+    chosen = choose_device(device)
+    recipe = replace(recipe, precision=choose_precision(recipe.precision, chosen))
+    run = RunFolder(Path(run))
+    settings = {"variant": name, "dataset": dataset.name, "level": dataset.level, "root": str(dataset.root),
+                "dataset_info": _plain(dataset.info), "preset": preset, "seed": seed,
+                "num_classes": dataset.num_train_ids, "images": len(dataset.train), "prior_tool": prior_tool,
+                "initialise_from": str(initialise_from) if initialise_from else None,
+                "recipe": json.loads(recipe.to_json())}
+    _claim(run, settings)
+    if run.finished:
+        return run.read_result()
+
+    start_wall, start_cpu = time.time(), time.process_time()
+    accelerator = make_accelerator(chosen, recipe.precision)
+    torch.manual_seed(seed)
+    model = build_model(settings, pretrained=not recipe.ide_init)
+    if initialise_from or recipe.ide_init:
+        if run.load_checkpoint() is None:
+            source = initialise_from or ide_path(dataset, recipe, run.path.parent, seed=seed, preset=preset)
+            if not initialise_from:
+                train("ide", dataset, ide_recipe(recipe, preset), source, seed=seed, device=device, preset=preset,
+                      workers=workers, cache=cache, progress=progress)
+                torch.manual_seed(seed)
+            copy_backbone(load_run(source), model)
+    priors = priors_for(model, dataset, recipe, prior_tool, progress)
+    loader = train_loader(
+        dataset, size=recipe.size, num_ids=recipe.num_ids, num_instances=recipe.num_instances, seed=seed,
+        priors=priors if model.needs_prior else None, workers=workers, mode=recipe.sampling,
+        batches_per_epoch=recipe.batches_per_epoch, translation_copies=recipe.translation_copies,
+        cache=image_cache(dataset, dataset.train, recipe.size, progress) if cache else None)
+
+    def evaluate(levels: tuple[str, ...] | None = None) -> dict[str, Any]:
+        return evaluate_model(model, dataset, recipe, device=accelerator.device, priors=priors, levels=levels,
+                              cache=cache, progress=progress)
+
+    loss_config = replace(variant(name).loss, **recipe.loss)
+    fit(model, loader, loss_config, recipe, accelerator, run, seed=seed, progress=progress,
+        evaluate=(lambda: evaluate((dataset.level,))[dataset.level]), evaluate_every=evaluate_every)
+    accelerator.wait_for_everyone()
+    result = {}
+    if accelerator.is_main_process:
+        run.save_weights(model)
+        result = {**settings, "metrics": evaluate(), "provenance": provenance(
+            accelerator.device, seed=seed, precision=recipe.precision,
+            wall_s=round(time.time() - start_wall, 1), cpu_s=round(time.process_time() - start_cpu, 1))}
+        write_json(run.result, result)
+    accelerator.wait_for_everyone()
+    return result or run.read_result()
+
+
+def fit(model: ReIDModel, loader, loss_config: LossConfig, recipe: Recipe, accelerator: Accelerator,
+        run: RunFolder, *, seed: int, evaluate: Callable[[], dict] | None = None, evaluate_every: int = 0,
+        progress: bool = True) -> list[dict[str, float]]:
+    """Run the remaining epochs; returns the rows of metrics.csv. One checkpoint is written after each epoch."""
+    augment = TrainAugment(AugmentConfig(size=recipe.size, flip=recipe.flip, erasing=recipe.erasing,
+                                         erasing_area=recipe.erasing_area))
+    optimizer = make_optimizer(model, recipe)
+    net, optimizer = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer)
+    rows, first_epoch = resume(model, optimizer, accelerator, run)
+    steps = len(loader)
+    bar = tqdm(total=recipe.epochs * steps, initial=first_epoch * steps, unit="batch", desc=run.path.name,
+               disable=not (progress and accelerator.is_main_process))
+    for epoch in range(first_epoch, recipe.epochs):
+        generator = seed_epoch(loader, seed, epoch, accelerator.process_index)
+        net.train()
+        sums: dict[str, float] = {}
+        started = time.time()
+        for i, batch in enumerate(loader):
+            lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
+            batch = augment(batch.to(accelerator.device), generator)
+            with accelerator.autocast():
+                out = net(batch.images, PriorBatch(**batch.prior) if batch.prior else None)
+            loss, terms = total_loss(out, batch.labels, loss_config, regularization=model.regularization())
+            check_finite(loss, terms, epoch, i, run)
+            accelerator.backward(loss)
+            if recipe.clip_norm:
+                accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            for key, value in {"loss": loss, **terms}.items():
+                sums[key] = sums.get(key, 0.0) + float(value)
+            bar.update()
+            bar.set_postfix(epoch=epoch + 1, loss=f"{sums['loss'] / (i + 1):.2f}", refresh=False)
+        row = {"epoch": epoch + 1, "lr": lr, **{k: v / steps for k, v in sums.items()},
+               "seconds": round(time.time() - started, 2)}
+        if evaluate and evaluate_every and (epoch + 1) % evaluate_every == 0:
+            row |= {k: v for k, v in evaluate().items() if k in ("mAP", "rank1")}
+        rows.append(row)
+        if accelerator.is_main_process:
+            run.save_metrics(rows)
+            run.save_checkpoint(state_of(model, optimizer, accelerator, rows, epoch + 1))
+    bar.close()
+    return rows
+
+
+def make_accelerator(device: torch.device, precision: str) -> Accelerator:
+    """One Accelerator a run. Its process-wide state is renewed, so that a notebook may train twice with
+    different precisions; under `accelerate launch` (several processes) it is left alone."""
+    state = AcceleratorState._shared_state
+    if state and state.get("distributed_type", "NO") == "NO":
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+
+
+def make_optimizer(model: ReIDModel, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD; weight decay acts on every parameter, as in MPN's released code. Heads may learn faster."""
+    backbone, heads = split_parameters(model)
+    groups = [{"params": backbone, "factor": 1.0}, {"params": heads, "factor": recipe.head_lr_factor}]
+    return torch.optim.SGD([g for g in groups if g["params"]], lr=recipe.lr, momentum=recipe.momentum,
+                           weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
+
+
+def split_parameters(model: ReIDModel) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters of the pretrained trunk (`model.backbone_modules()`), and all the others."""
+    inside = {id(p) for module in model.backbone_modules() for p in module.parameters()}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [p for p in parameters if id(p) in inside], [p for p in parameters if id(p) not in inside]
+
+
+def set_lr(optimizer, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Set every group's learning rate for batch `step`; returns the backbone's."""
+    lr = recipe.lr * recipe.lr_factor(step, steps_per_epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["factor"]
+    return lr
+
+
+def seed_epoch(loader, seed: int, epoch: int, rank: int = 0) -> torch.Generator:
+    """Seed the sampler, dropout and augmentation of one epoch; returns the augmentation's generator."""
+    loader.sampler.set_epoch(epoch)
+    mixed = (seed * 1_000_003 + epoch * 101 + rank) % 2**63
+    torch.manual_seed(mixed)
+    return torch.Generator().manual_seed(mixed + 1)
+
+
+def check_finite(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int, batch: int, run: RunFolder) -> None:
+    if math.isfinite(float(loss)):
+        return
+    bad = [k for k, v in terms.items() if not math.isfinite(float(v))]
+    kept = f"the checkpoint of epoch {epoch} is kept in {run.checkpoint}" if epoch else "no epoch was finished"
+    raise TrainingError(f"the loss became {float(loss)} in epoch {epoch + 1}, batch {batch + 1} (terms: {bad}); "
+                        f"{kept}. Lower the learning rate (--set lr=...), add warm-up, or set precision=no; "
+                        "`reidkit data check` finds damaged images.")
+
+
+def state_of(model: ReIDModel, optimizer, accelerator: Accelerator, rows: list[dict], epoch: int) -> dict[str, Any]:
+    """All state of a run after `epoch` epochs. The sampler and every generator are functions of (seed, epoch)."""
+    return {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "rows": rows,
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None}
+
+
+def resume(model: ReIDModel, optimizer, accelerator: Accelerator, run: RunFolder) -> tuple[list[dict], int]:
+    """Load the last checkpoint if there is one; returns (rows so far, finished epochs)."""
+    state = run.load_checkpoint()
+    if state is None:
+        return [], 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    if accelerator.scaler and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    return state["rows"], state["epoch"]
+
+
+def priors_for(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: str, progress: bool) -> PriorTable | None:
+    """The prior table the model needs, on the grid of its feature map; None where it needs none."""
+    if not (model.needs_prior or model.needs_prior_at_test):
+        return None
+    grid = (recipe.size[0] // model.stride, recipe.size[1] // model.stride)
+    return build_priors(dataset, tool, grid=grid, splits="all" if model.needs_prior_at_test else ("train",),
+                        progress=progress)
+
+
+def _claim(run: RunFolder, settings: dict[str, Any]) -> None:
+    """Write the settings into a new folder, or check that an old one holds the same run."""
+    if run.settings.is_file():
+        old = run.read_settings()
+        differ = sorted(k for k in settings if k != "root" and old.get(k) != json.loads(json.dumps(settings[k])))
+        if differ:
+            what = "; ".join(f"{k}: {old.get(k)!r} there, {settings[k]!r} asked for" for k in differ)[:600]
+            raise TrainingError(f"{run.path} holds a run with other settings ({what}). "
+                                "Choose another folder or delete this one.")
+    else:
+        write_json(run.settings, settings)
+
+
+def _plain(info) -> dict[str, Any]:
+    """The JSON-able facts of a data set's info (tables are left out)."""
+    return {k: v for k, v in info.items() if isinstance(v, (str, int, float, bool, type(None)))}
+

@@ -1,0 +1,188 @@
+"""A run on disk: recipe, metrics, checkpoint, weights, result (DESIGN: "How a run looks on disk").
+
+Every file is written to a temporary name and then renamed, so a killed process leaves a whole old file or a
+whole new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from reidkit.errors import CheckpointError
+from reidkit.models import ReIDModel, create_model
+from reidkit.training.recipes import Recipe
+
+CHECKPOINT_VERSION = 1
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, readable and with sorted keys."""
+    with replacing(path) as t:
+        t.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        """Trained and evaluated to the end."""
+        return self.result.is_file() and self.weights.is_file()
+
+    def read_settings(self) -> dict[str, Any]:
+        """variant, dataset, dataset_options, level, root, preset, seed, num_classes, recipe."""
+        try:
+            return json.loads(self.settings.read_text())
+        except FileNotFoundError:
+            raise CheckpointError(f"{self.path} is not a run folder: it has no recipe.json. "
+                                  "Train one with `reidkit train` or name another folder.") from None
+        except ValueError as e:
+            raise CheckpointError(f"{self.settings} cannot be read ({e}); delete the folder and train again") from e
+
+    def recipe(self) -> Recipe:
+        return Recipe.from_json(json.dumps(self.read_settings()["recipe"]))
+
+    def read_result(self) -> dict[str, Any]:
+        if not self.result.is_file():
+            raise CheckpointError(f"{self.path} has no result.json: the run is not finished; resume it with "
+                                  f"`reidkit train ... --resume {self.path}`")
+        return json.loads(self.result.read_text())
+
+    def save_metrics(self, rows: list[dict[str, float]]) -> None:
+        with replacing(self.metrics) as t:
+            pd.DataFrame(rows).to_csv(t, index=False)
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        with replacing(self.checkpoint) as t:
+            torch.save({"version": CHECKPOINT_VERSION, **state}, t)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None where there is none. A damaged one raises CheckpointError."""
+        if not self.checkpoint.is_file():
+            return None
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as e:  # torch.load raises many kinds on damaged files
+            raise CheckpointError(f"{self.checkpoint} cannot be read ({type(e).__name__}: {e}). "
+                                  "Delete it to train from the start; metrics and results stay.") from e
+        if state.get("version") != CHECKPOINT_VERSION:
+            raise CheckpointError(f"{self.checkpoint} has version {state.get('version')}, "
+                                  f"this kit writes {CHECKPOINT_VERSION}; delete it to train from the start")
+        return state
+
+    def save_weights(self, model: ReIDModel) -> None:
+        with replacing(self.weights) as t:
+            save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, t)
+
+
+def load_weights(model: ReIDModel, path: Path) -> None:
+    """Load a safetensors file into a model of the same shape, or raise CheckpointError that says what differs."""
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist; the run is not finished") from None
+    except SafetensorError as e:
+        raise CheckpointError(f"{path} is damaged ({e}); train the run again") from e
+    own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    theirs = {k: tuple(v.shape) for k, v in state.items()}
+    if own != theirs:
+        missing, extra = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
+        shapes = [f"{k}: {theirs[k]} instead of {own[k]}" for k in own.keys() & theirs.keys() if own[k] != theirs[k]]
+        raise CheckpointError(f"{path} belongs to another model than {model.name}: missing {missing[:4]}, "
+                              f"unexpected {extra[:4]}, other shapes {shapes[:4]}")
+    model.load_state_dict(state)
+
+
+def build_model(settings: dict[str, Any], pretrained: bool = False) -> ReIDModel:
+    """The (untrained) network that a run's settings describe."""
+    recipe = Recipe.from_json(json.dumps(settings["recipe"]))
+    return create_model(settings["variant"], settings["num_classes"], backbone=recipe.backbone,
+                        pretrained=recipe.pretrained if pretrained else False,
+                        **{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.model.items()})
+
+
+def load_run(path: str | Path) -> ReIDModel:
+    """The trained network of a run folder, in eval mode on the CPU."""
+    run = RunFolder(Path(path))
+    model = build_model(run.read_settings())
+    load_weights(model, run.weights)
+    return model.eval()
+
+
+def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:
+    """Where a number comes from: command, commit, versions, device, threads."""
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": git_commit(),
+        "reidkit": _version(), "torch": torch.__version__, "python": platform.python_version(),
+        "device": f"{device.type}: {name}", "threads": torch.get_num_threads(), **more,
+    }
+
+
+def git_commit() -> str:
+    """Short commit of the kit's own checkout, "+changes" when tracked files differ, "unknown" outside git."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True,
+                                check=True).stdout.strip()
+        changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "--", "."], cwd=here,
+                                 capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changes else "")
+
+
+def _version() -> str:
+    import reidkit
+
+    return reidkit.__version__

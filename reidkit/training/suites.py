@@ -1,0 +1,126 @@
+"""Ablation suites: the rows of a paper's table, trained over several seeds, resumable and in parallel.
+
+Every run is its own process (`reidkit train`), so one that fails is reported at the end and stops nothing;
+a run that is finished is skipped, an interrupted one goes on from its last epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from reidkit.data import ReIDDataset
+from reidkit.errors import unknown_name
+from reidkit.training.ide import ide_path, ide_settings, run_name
+from reidkit.training.recipes import recipe_for
+from reidkit.training.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a table: a variant and what is changed in it."""
+
+    variant: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def entries(*names: str) -> tuple[Entry, ...]:
+    return tuple(Entry(n) for n in names)
+
+
+SUITES: dict[str, tuple[Entry, ...]] = {
+    "mpn-table1": entries("baseline", "baseline-ub", "mt-only", "naive-mtl", "psa-c1", "psa-c2", "psa", "fsa",
+                          "mpn-no-ca", "mpn"),
+    "mpn-table2": entries("baseline", "mt-only", "mpn-no-ca-uniform", "mpn-no-ca-roi", "mpn-no-ca"),
+    "mpn-table3": entries("baseline", "naive-mtl", "align-batch", "align-sample-triplet", "align-sample", "fsa"),
+    "mpn-table4": entries("align-batch-psa", "align-sample-triplet-psa", "align-sample-psa", "mpn-no-ca"),
+    "mpn-fig7": tuple(Entry("mpn", {"model.num_parts": k}) for k in (1, 2, 3, 4, 6, 8, 12)),
+    "mpn-fig10": entries("psa-c1", *(f"soft-c1-{w}" for w in (0.01, 0.1, 1, 10)),
+                         "psa-c2", *(f"soft-c2-{w}" for w in (0.01, 0.1, 1, 10))),
+    "cgpn-table1": entries("ide", "mgn", "cgpn"),
+    "cgpn-table3": entries("cgpn-1", "cgpn-2", "cgpn-3", "cgpn-4", "cgpn"),
+    "cgpn-table4": entries("cgpn-global-2", "cgpn-global-3", "cgpn-global-4", "cgpn-global-8", "cgpn-b1", "cgpn-b2",
+                           "cgpn-b3", "cgpn-b23", "cgpn-b13", "cgpn-b12", "cgpn-b1234", "cgpn-b12345", "cgpn"),
+}
+
+
+def suite(name: str) -> tuple[Entry, ...]:
+    """The rows of a suite; an unknown name raises an error that lists the choices."""
+    if name not in SUITES:
+        raise unknown_name("suite", name, SUITES)
+    return SUITES[name]
+
+
+@dataclass
+class SuiteReport:
+    """What became of a suite: finished run folders, and {folder: last lines of its log} of the failed."""
+
+    finished: list[Path] = field(default_factory=list)
+    failed: dict[Path, str] = field(default_factory=dict)
+
+
+def run_suite(rows: tuple[Entry, ...], dataset: ReIDDataset, train_arguments: list[str], runs: Path, *,
+              seeds: range | list[int], preset: str = "quick", jobs: int | None = None,
+              settings: Mapping[str, Any] | None = None, progress: bool = True) -> SuiteReport:
+    """Train `rows` x `seeds`. train_arguments: the data set's part of the command line (--dataset, --root ...).
+
+    jobs: runs at a time, default one a core; each gets its share of the cores. settings: changes for every row.
+    IDE runs that the rows start from are trained first, since variants of a seed share them.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    jobs = jobs or os.cpu_count() or 1
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    first: dict[Path, list[str]] = {}   # IDE runs
+    plan: dict[Path, list[str]] = {}
+    for seed in seeds:
+        common = [*train_arguments, "--preset", preset, "--seed", str(seed), "--threads", str(threads)]
+        for row in rows:
+            changes = {**row.settings, **(settings or {})}
+            recipe = recipe_for(row.variant, preset, changes)
+            if recipe.ide_init:
+                path = ide_path(dataset, recipe, runs, seed=seed, preset=preset)
+                first[path] = ["ide", *common, "--run", str(path), *_set(ide_settings(recipe, preset))]
+            path = runs / run_name(row.variant, dataset, preset, seed, changes)
+            plan[path] = [row.variant, *common, "--run", str(path), *_set(changes)]
+    report = SuiteReport()
+    with tqdm(total=len(first) + len(plan), unit="run", disable=not progress) as bar:
+        for stage in (first, plan):
+            with ThreadPoolExecutor(jobs) as pool:
+                futures = {pool.submit(_train_process, p, a): p for p, a in stage.items()}
+                for done in as_completed(futures):
+                    path, error = futures[done], done.result()
+                    if error:
+                        report.failed[path] = error
+                    elif stage is plan:
+                        report.finished.append(path)
+                    bar.update()
+                    bar.set_postfix_str(path.name)
+    return report
+
+
+def _set(changes: Mapping[str, Any]) -> list[str]:
+    """{"model.num_parts": 4} -> ["--set", "model.num_parts=4"]; tuples as JSON lists."""
+    return [a for k, v in changes.items() for a in ("--set", f"{k}={json.dumps(v)}")]
+
+
+def _train_process(path: Path, arguments: list[str]) -> str:
+    """Run one training process with its output in `<run>.log`; returns "" or the end of the log."""
+    if RunFolder(path).finished:
+        return ""
+    log = path.with_suffix(".log")
+    with open(log, "w") as out:
+        code = subprocess.run([sys.executable, "-m", "reidkit.cli", "train", *arguments, "--no-progress"],
+                              stdout=out, stderr=subprocess.STDOUT).returncode
+    if code == 0:
+        log.unlink()
+        return ""
+    return f"exit code {code}, log {log}: " + " | ".join(log.read_text().strip().splitlines()[-3:])

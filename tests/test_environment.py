@@ -1,0 +1,242 @@
+"""Two ways to install agree; the Makefile explains itself; rooms import downwards; public functions are documented."""
+
+import ast
+import difflib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPO = Path(__file__).resolve().parents[1]
+PACKAGE = REPO / "reidkit"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "playwright": "playwright-python"}
+CONDA_ONLY = {"python", "pip"}
+
+# pyproject.toml and environment.yml
+
+
+def split(requirement: str) -> tuple[str, str]:
+    name, bounds = re.fullmatch(r"([A-Za-z0-9_-]+)\s*(\S*)", requirement.strip()).groups()
+    return name.lower(), bounds
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def conda() -> dict:
+    return yaml.safe_load((REPO / "environment.yml").read_text())
+
+
+def test_conda_environment_names_the_same_packages(project, conda):
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(r for name, group in extras.items() if name != "all" for r in group)]
+    pip = {CONDA_NAMES.get(name, name): bounds for name, bounds in map(split, wanted)}
+    found = dict(map(split, conda["dependencies"]))
+    assert found.pop("python") == project["requires-python"]
+    assert {k: v for k, v in found.items() if k not in CONDA_ONLY} == pip
+
+
+def test_conda_forge_only(conda):
+    assert conda["channels"] == ["conda-forge", "nodefaults"]
+    assert all(isinstance(d, str) and "::" not in d for d in conda["dependencies"])
+    bounds = dict(map(split, conda["dependencies"]))["grad-cam"]
+    assert re.match(r">=1\.5\.[0-5],", bounds), "conda-forge has grad-cam 1.5.5"
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "environment.yml"])
+def test_every_dependency_has_a_reason(file):
+    """Every line that names a package (one a line, or a short list) ends in a comment that says why."""
+    lines = (REPO / file).read_text().splitlines()
+    pattern = r'^\s+"[\w-]+[><=]' if file == "pyproject.toml" else r"^\s+- [\w-]+[><=]"
+    named = [line for line in lines if re.match(pattern, line)]
+    assert len(named) >= 10 and not [line for line in named if not re.search(r"#\s*\w+", line)]
+
+
+def test_all_is_every_extra(project):
+    extras = project["optional-dependencies"]
+    assert extras["all"] == [f"reidkit[{','.join(k for k in extras if k != 'all')}]"]
+
+
+# the Makefile
+
+
+def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    command = ["make", "--no-print-directory", "-C", str(REPO), *arguments]
+    return subprocess.run(command, env=environment | variables, capture_output=True, text=True)
+
+
+def fake_python(folder: Path, *, version: str = "3.12.1", lacks: str = "") -> Path:
+    """An interpreter of another version, or one without a module; everything else goes to this Python."""
+    path = folder / "python"
+    old = "1" if version.startswith(("2", "3.8", "3.9", "3.10")) else "0"
+    path.write_text(f"""#!/bin/sh
+case "$*" in
+  *version_info*) exit {old};;
+  -V) echo "Python {version}"; exit 0;;
+  {" | ".join(f'*"import {name}"*' for name in lacks.split()) or "never"}) echo "No module" >&2; exit 1;;
+esac
+exec {sys.executable} "$@"
+""")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make")
+@pytest.mark.parametrize(("settings", "lacks", "message"), [
+    ({"version": "3.9.2"}, "", r"is Python 3\.9\.2, the kit needs Python 3\.11"),
+    ({}, "venv", "has no venv module.*python3-venv"),
+    ({}, "pip ensurepip", "has no pip.*python3-pip"),
+])  # fmt: skip
+def test_make_says_what_is_missing(tmp_path, settings, lacks, message):
+    python = fake_python(tmp_path, lacks=lacks, **settings)
+    done = make("check", f"PYTHON={python}", "FREE_GB=0")
+    lines = done.stdout.strip().splitlines()
+    assert done.returncode != 0 and len(lines) == 1, done.stdout + done.stderr
+    assert re.search(message, lines[0])
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make")
+def test_make_check_of_disk_and_interpreter(tmp_path):
+    assert make("check", f"PYTHON={sys.executable}", "FREE_GB=0").returncode == 0
+    full = make("check", f"PYTHON={sys.executable}", "FREE_GB=100000000")
+    assert full.returncode != 0 and "less than 100000000 GB free" in full.stdout
+    none = make("check", f"PYTHON={tmp_path}/nothing")
+    assert none.returncode != 0 and "nothing here: install Python 3.11" in none.stdout
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make")
+def test_make_help_lists_every_target():
+    text = (REPO / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", text, flags=re.M)[1].split()
+    listed = make().stdout
+    assert [t for t in phony if t not in ("help", "venv") and f"make {t} " not in listed] == []
+
+
+def test_continuous_integration_runs_make_test():
+    script = (REPO / ".ci" / "run").read_text()
+    assert os.access(REPO / ".ci" / "run", os.X_OK)
+    assert "make test" in script and "export CI=true" in script
+    assert "make test" in (REPO / "README.md").read_text()
+
+
+# the house: who imports whom
+
+FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those below
+    "errors": 0, "data": 1, "losses": 1, "priors": 2, "models": 2, "evaluation": 2, "training": 3, "attention": 3,
+    "report": 4, "plots": 4, "panels": 5, "cli": 5, "bench": 5, "tour": 5,
+}  # fmt: skip
+INSIDE_ONLY = {  # imported where they are needed, never when a module is loaded
+    "timm", "transformers", "h5py", "scipy", "py7zr", "matplotlib", "ipywidgets", "anywidget", "pytorch_grad_cam",
+    "IPython", "jupyterlab", "nbformat", "nbconvert", "jupytext", "nbclient", "voila",
+}  # fmt: skip
+LIGHT = {"ipywidgets", "anywidget", "jupyterlab", "pytorch_grad_cam", "IPython", "traitlets"}
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "reidkit" and len(parts) > 1 else None
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(tree: ast.AST) -> list[str]:
+    """Every module an ast node imports, as dotted names; `from reidkit import x` counts as reidkit.x."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import; the kit writes full names"
+            base = node.module
+            found += [f"{base}.{a.name}" for a in node.names] if base == "reidkit" else [base]
+    return found
+
+
+def loaded(tree: ast.Module) -> list[str]:
+    """What a module imports when it is loaded (functions and `if TYPE_CHECKING` left out)."""
+    top = [n for n in tree.body if not isinstance(n, ast.FunctionDef)]
+    top = [n for n in top if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))]
+    inner = [s for n in top for s in (n.body if isinstance(n, ast.ClassDef) else [n])]
+    return [name for n in inner if not isinstance(n, ast.FunctionDef) for name in imports(n)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_rooms_import_downwards(path):
+    own = room(dotted(path))
+    assert own is None or own in FLOORS, f"{own} has no floor: add it to DESIGN and to this test"
+    tree = ast.parse(path.read_text())
+    for name in imports(tree):
+        assert name.split(".")[0] not in ("notebooks", "tests", "data_scripts", "benchmarks"), name
+        other = room(name)
+        if own and other and not other.startswith("_"):
+            assert FLOORS[other] <= FLOORS[own], f"{dotted(path)} (floor {FLOORS[own]}) imports {name}, a room above"
+    if own and FLOORS[own] < 5:
+        heavy = {n.split(".")[0] for n in loaded(tree)} & INSIDE_ONLY
+        assert not heavy, f"{dotted(path)} imports {heavy} when it is loaded; import inside the function that needs it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_house_style(path):
+    text = path.read_text()
+    assert "import *" not in text and ".cuda()" not in text
+    assert path.stem not in ("utils", "helpers", "misc", "common")
+
+
+def test_light_import():
+    """A machine with torch alone can import every room below floor 5."""
+    names = [n for p in MODULES if (n := dotted(p)) and (room(n) is None or FLOORS[room(n)] < 5)]
+    blocked = sorted(LIGHT | INSIDE_ONLY)
+    code = f"import importlib, sys\nsys.modules.update(dict.fromkeys({blocked!r}))\n"
+    code += f"for name in {names!r}:\n    importlib.import_module(name)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
+# docstrings
+
+
+def public(tree: ast.Module) -> list[ast.FunctionDef | ast.ClassDef]:
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [n for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_public_functions_have_docstrings(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree) or not tree.body, f"{dotted(path)} does not say what it is for"
+    assert [f"{dotted(path)}.{n.name}" for n in public(tree) if not ast.get_docstring(n)] == []
+
+
+def parameters(function: ast.FunctionDef) -> set[str]:
+    a = function.args
+    return {x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if x}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_docstrings_name_real_parameters(path):
+    """A docstring line that starts with `name:` or `one, two:` describes parameters; they must exist."""
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef) or not (text := ast.get_docstring(node)):
+            continue
+        for line in text.splitlines()[1:]:
+            if found := re.match(r"([a-z_][a-z0-9_]*(?:, [a-z_][a-z0-9_]*)*): ", line):
+                names = set(found[1].split(", "))
+                known = parameters(node)
+                typo = any(difflib.get_close_matches(n, known, cutoff=0.8) for n in names)
+                if names & known or typo:  # a line about parameters, not a sentence
+                    wrong += [f"{node.name}: {n}" for n in names - known]
+    assert wrong == [], f"{dotted(path)} documents parameters that it does not have"

@@ -1,0 +1,296 @@
+"""Ranking metrics: a hand-worked example, a slow independent reference, and properties."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reidkit.errors import ReIDKitError, UnknownNameError
+from reidkit.evaluation import scores as scores_module
+from reidkit.evaluation.bench import bench_evaluate, synthetic_market
+from reidkit.evaluation.protocol import GroundTruth
+from reidkit.evaluation.ranked_list import top_k
+from reidkit.evaluation.ranking import average_precision, evaluate_distance, evaluate_ranking, positive_ranks
+
+
+def reference(distance, q_pids, g_pids, q_cams, g_cams, ap="step", junk_pids=(-1,)):
+    """Sort, drop, walk down the list. Returns (mAP, mINP, cmc, per-query list of (ap, inp, first rank) or None)."""
+    rows, num_gallery = [], len(g_pids)
+    for i in range(len(q_pids)):
+        order = np.argsort(distance[i], kind="stable")
+        hits = []
+        for g in order:
+            if g_pids[g] in junk_pids or (g_pids[g] == q_pids[i] and g_cams[g] == q_cams[i]):
+                continue
+            hits.append(bool(g_pids[g] == q_pids[i]))
+        if not any(hits):
+            rows.append(None)
+            continue
+        area, old_recall, old_precision, found = 0.0, 0.0, 1.0, 0
+        for position, hit in enumerate(hits, 1):
+            found += hit
+            recall, precision = found / sum(hits), found / position
+            if ap == "trapezoid":
+                area += (recall - old_recall) * (old_precision + precision) / 2
+            else:
+                area += (recall - old_recall) * precision
+            old_recall, old_precision = recall, precision
+        last = max(p for p, hit in enumerate(hits, 1) if hit)
+        rows.append((area, sum(hits) / last, hits.index(True) + 1))
+    valid = [r for r in rows if r]
+    cmc = [np.mean([r[2] <= k for r in valid]) for k in range(1, num_gallery + 1)] if valid else None
+    return *(np.mean([r[c] for r in valid]) if valid else None for c in (0, 1)), cmc, rows
+
+
+def compare(result, expected):
+    mean_ap, mean_inp, cmc, rows = expected
+    assert result.mAP == pytest.approx(mean_ap, abs=1e-12)
+    assert result.mINP == pytest.approx(mean_inp, abs=1e-12)
+    np.testing.assert_allclose(result.cmc, cmc, atol=1e-12)
+    assert result.excluded == rows.count(None)
+    for got, row in zip(result.per_query.itertuples(), rows, strict=True):
+        if row is None:
+            assert np.isnan([got.ap, got.inp, got.first_hit_rank]).all() and got.matches == 0
+        else:
+            assert (got.ap, got.inp, got.first_hit_rank) == pytest.approx(row, abs=1e-12)
+
+
+# A query of identity 7, camera 1. Sorted by distance: match, junk, other, same camera, match, other, other, match.
+# Without junk and same camera the matches stand at ranks 1, 3 and 6.
+HAND = {
+    "distance": [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]],
+    "q_pids": [7], "g_pids": [7, -1, 5, 7, 7, 0, 3, 7], "q_camids": [1], "g_camids": [2, 2, 1, 1, 3, 1, 2, 2],
+}
+
+
+def test_by_hand():
+    step = evaluate_distance(**HAND)
+    assert step.mAP == pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3)
+    assert step.mINP == pytest.approx(3 / 6)
+    assert step.cmc.tolist() == [1.0] * 8 and step.rank(1) == 1.0 and step.excluded == 0
+    assert step.per_query.to_dict("records") == [
+        {"ap": pytest.approx(13 / 18), "inp": 0.5, "first_hit_rank": 1.0, "matches": 3}]
+    trapezoid = evaluate_distance(**HAND, ap="trapezoid")
+    assert trapezoid.mAP == pytest.approx(((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2 + (2 / 5 + 3 / 6) / 2) / 3)
+    assert trapezoid.mAP < step.mAP
+    kept = evaluate_distance(**HAND, junk_pids=())            # pid -1 becomes a distractor: ranks 1, 4, 7
+    assert kept.mAP == pytest.approx((1 / 1 + 2 / 4 + 3 / 7) / 3)
+
+
+def test_cmc_by_hand():
+    """First matches at ranks 1, 3 and 2; max_rank cuts the curve."""
+    distance = np.array([[1, 2, 3, 4], [3, 2, 1, 4], [2, 1, 4, 3]], float)
+    labels = {"q_pids": [1, 1, 1], "g_pids": [1, 2, 3, 4], "q_camids": [1, 1, 1], "g_camids": [2, 2, 2, 2]}
+    result = evaluate_distance(distance, **labels)
+    np.testing.assert_allclose(result.cmc, [1 / 3, 2 / 3, 1, 1])
+    assert result.per_query.first_hit_rank.tolist() == [1, 3, 2]
+    assert result.summary() == {"mAP": pytest.approx((1 + 1 / 3 + 1 / 2) / 3), "mINP": result.mINP,
+                                "rank1": pytest.approx(1 / 3), "rank5": 1.0, "rank10": 1.0}
+    assert len(evaluate_distance(distance, **labels, max_rank=2).cmc) == 2
+
+
+def test_average_precision_of_a_perfect_list_is_one():
+    ranks = np.arange(1, 6)
+    assert average_precision(ranks, "step") == average_precision(ranks, "trapezoid") == 1.0
+
+
+def test_ties_follow_gallery_order():
+    scores = np.array([5, 7, 5, 5, -np.inf, 1], np.float32)
+    assert positive_ranks(scores, np.array([2, 3])).tolist() == [3, 4]
+    assert positive_ranks(scores, np.array([0, 5])).tolist() == [2, 5]
+
+
+@st.composite
+def problems(draw):
+    """Small problems full of ties, junk, distractors, single-camera identities and queries without a match."""
+    num_query, num_gallery = draw(st.integers(1, 6)), draw(st.integers(1, 17))
+    ints = lambda low, high, n: np.array(draw(st.lists(st.integers(low, high), min_size=n, max_size=n)))  # noqa: E731
+    distance = ints(0, 3, num_query * num_gallery).reshape(num_query, num_gallery)
+    return (distance, ints(-1, 3, num_query), ints(-1, 3, num_gallery), ints(1, 3, num_query), ints(1, 3, num_gallery))
+
+
+@settings(max_examples=300, deadline=None)
+@given(problems(), st.sampled_from(["step", "trapezoid"]), st.sampled_from([(-1,), (), (-1, 0)]))
+def test_equals_the_slow_reference(problem, ap, junk_pids):
+    expected = reference(*problem, ap, junk_pids)
+    if expected[0] is None:
+        with pytest.raises(ReIDKitError, match="true match"):
+            evaluate_distance(*problem, ap=ap, junk_pids=junk_pids)
+    else:
+        compare(evaluate_distance(*problem, ap=ap, junk_pids=junk_pids), expected)
+
+
+def random_problem(num_query=37, num_gallery=211, dim=13, seed=0, integer=False):
+    rng = np.random.default_rng(seed)
+    draw = (lambda n: rng.integers(-2, 3, size=(n, dim)).astype(np.float32)) if integer else (
+        lambda n: rng.normal(size=(n, dim)).astype(np.float32))
+    labels = (rng.integers(0, 9, num_query), rng.integers(-1, 9, num_gallery),
+              rng.integers(1, 5, num_query), rng.integers(1, 5, num_gallery))
+    return draw(num_query), draw(num_gallery), labels
+
+
+def distances(qf, gf, metric):
+    qf, gf = np.asarray(qf, np.float64), np.asarray(gf, np.float64)
+    if metric == "euclidean":
+        return ((qf[:, None] - gf[None]) ** 2).sum(-1)
+    unit = [f / np.linalg.norm(f, axis=1, keepdims=True) for f in (qf, gf)]
+    return 1 - unit[0] @ unit[1].T
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("ap", ["step", "trapezoid"])
+@pytest.mark.parametrize("block", [1, 10, 64, 211, 5000])
+def test_features_equal_the_slow_reference(metric, ap, block, monkeypatch):
+    monkeypatch.setattr(scores_module, "STRIP_BYTES", 1)      # the shortest strips
+    qf, gf, labels = random_problem(num_query=150)
+    result = evaluate_ranking(qf, gf, *labels, metric=metric, ap=ap, block=block)
+    compare(result, reference(distances(qf, gf, metric), *labels, ap))
+
+
+def test_tied_features_keep_gallery_order():
+    """Small integers: products are exact, so equal distances are equal bits and many tie."""
+    qf, gf, labels = random_problem(dim=3, integer=True)
+    compare(evaluate_ranking(qf, gf, *labels, metric="euclidean", block=50),
+            reference(distances(qf, gf, "euclidean"), *labels))
+    signs_q, signs_g = np.where(qf > 0, 1, -1), np.where(gf > 0, 1, -1)   # equal norms: cosines tie exactly
+    compare(evaluate_ranking(signs_q, signs_g, *labels), reference(-(signs_q @ signs_g.T), *labels))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_types_of_input(dtype):
+    qf, gf, labels = random_problem()
+    q, g = torch.from_numpy(qf).to(getattr(torch, dtype)), torch.from_numpy(gf).to(getattr(torch, dtype))
+    expected = reference(distances(q.double(), g.double(), "cosine"), *labels)
+    compare(evaluate_ranking(q, g, *(torch.from_numpy(x) for x in labels)), expected)
+    if dtype != "bfloat16":
+        compare(evaluate_ranking(q.numpy(), g.numpy(), *(pd.Series(x) for x in labels)), expected)
+    compare(evaluate_ranking(q[:, ::2], g[:, ::2], *map(list, labels)),                  # not contiguous
+            reference(distances(q[:, ::2].double(), g[:, ::2].double(), "cosine"), *labels))
+
+
+def test_memory_mapped_gallery_and_untouched_inputs(tmp_path, recwarn):
+    qf, gf, labels = random_problem()
+    np.save(tmp_path / "gf.npy", gf)
+    mapped = np.load(tmp_path / "gf.npy", mmap_mode="r")
+    expected = evaluate_ranking(qf, gf, *labels)
+    assert evaluate_ranking(qf, mapped, *labels, block=20).mAP == expected.mAP
+    assert not [w for w in recwarn if "writable" in str(w.message)]
+    np.testing.assert_array_equal(gf, np.load(tmp_path / "gf.npy"))
+    distance = distances(qf, gf, "cosine").astype(np.float32)
+    before = distance.copy()
+    assert evaluate_distance(distance, *labels).mAP == pytest.approx(expected.mAP, abs=1e-6)
+    np.testing.assert_array_equal(distance, before)
+
+
+def test_all_zero_features_score_zero():
+    qf, gf = np.zeros((1, 4)), np.eye(4)[:3]
+    result = evaluate_ranking(qf, gf, [1], [2, 1, 1], [1], [2, 2, 2])
+    assert result.per_query.first_hit_rank.tolist() == [2]               # all tie: gallery order
+
+
+def test_queries_without_a_match_are_counted():
+    distance = np.array([[1.0, 2.0], [1.0, 2.0]])
+    result = evaluate_distance(distance, [1, 9], [1, 2], [1, 1], [2, 2])
+    assert result.excluded == 1 and result.mAP == 1.0 and result.per_query.ap.isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_not_finite_rows_are_named(value):
+    qf, gf, labels = random_problem()
+    broken = gf.copy()
+    broken[[120, 130], 4] = value
+    with pytest.raises(ReIDKitError, match=r"gallery features: row 120 of 211 \(and 1 more rows: \[130\]\)"):
+        evaluate_ranking(qf, broken, *labels, block=50)
+    with pytest.raises(ReIDKitError, match="query features: row 120"):
+        evaluate_ranking(broken, gf, labels[1], labels[1], labels[3], labels[3])
+    distance = distances(qf, gf, "cosine")
+    distance[33, 7] = value
+    with pytest.raises(ReIDKitError, match="distance matrix: row 33 of 37"):
+        evaluate_distance(distance, *labels)
+
+
+def test_bad_arguments_are_named():
+    qf, gf, labels = random_problem()
+    with pytest.raises(UnknownNameError, match="cosine"):
+        evaluate_ranking(qf, gf, *labels, metric="cosin")
+    with pytest.raises(UnknownNameError, match="step, trapezoid"):
+        evaluate_ranking(qf, gf, *labels, ap="area")
+    with pytest.raises(ReIDKitError, match=r"37 query and 210 gallery rows.*211 gallery pids"):
+        evaluate_ranking(qf, gf[:-1], *labels)
+    with pytest.raises(ReIDKitError, match="13 columns, gallery features 12"):
+        evaluate_ranking(qf, gf[:, 1:], *labels)
+    with pytest.raises(ReIDKitError, match=r"g_camids: expected shape \[211\]"):
+        evaluate_ranking(qf, gf, labels[0], labels[1], labels[2], labels[3][:-1])
+    with pytest.raises(ReIDKitError, match="q_pids: expected integers, got float64"):
+        evaluate_ranking(qf, gf, labels[0] + 0.5, *labels[1:])
+    with pytest.raises(ReIDKitError, match="query is empty"):
+        evaluate_distance(np.zeros((1, 3)), [], [1, 2, 3], [], [1, 1, 1])
+    with pytest.raises(ReIDKitError, match="under the query's own camera: check the camids"):
+        evaluate_distance(np.zeros((1, 2)), [1], [1, 2], [1], [1, 1])
+    with pytest.raises(ReIDKitError, match="block must be"):
+        evaluate_ranking(qf, gf, *labels, block=0)
+    with pytest.raises(ReIDKitError, match="max_rank"):
+        evaluate_distance(**HAND, max_rank=0)
+
+
+def test_ground_truth_by_hand():
+    truth = GroundTruth([7, -1, 4], HAND["g_pids"], [1, 1, 1], HAND["g_camids"])
+    assert [x.tolist() for x in truth.of(0)] == [[0, 4, 7], [1, 3]]
+    assert [x.tolist() for x in truth.of(1)] == [[], [1]]
+    assert [x.tolist() for x in truth.of(2)] == [[], [1]]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_top_k_agrees_with_evaluation(metric):
+    qf, gf, labels = random_problem()
+    per_query = evaluate_ranking(qf, gf, *labels, metric=metric).per_query
+    distance = distances(qf, gf, metric)
+    for i in range(5):
+        ids = {"q_pid": labels[0][i], "q_camid": labels[2][i], "g_pids": labels[1], "g_camids": labels[3]}
+        table = top_k(qf[i], torch.from_numpy(gf), 1000, metric=metric, **ids)
+        assert not table.junk.any()
+        assert table.correct.idxmax() + 1 == per_query.first_hit_rank[i]
+        everything = top_k(qf[i], gf, 1000, metric=metric, drop_junk=False, **ids)
+        assert everything.gallery_index.tolist() == np.argsort(distance[i], kind="stable").tolist()
+        expected = 1 - distance[i] if metric == "cosine" else -np.sqrt(distance[i])
+        np.testing.assert_allclose(everything.score, expected[everything.gallery_index], atol=1e-5)
+        assert everything[~everything.junk].gallery_index.tolist() == table.gallery_index.tolist()
+    assert list(top_k(qf[0], gf, 3, **ids).columns) == ["gallery_index", "score", "correct", "junk"]
+    with pytest.raises(ReIDKitError, match="k must be"):
+        top_k(qf[0], gf, 0, **ids)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu():
+    qf, gf, labels = random_problem()
+    on_cpu, on_gpu = evaluate_ranking(qf, gf, *labels), evaluate_ranking(qf, gf, *labels, device="cuda")
+    np.testing.assert_array_equal(on_cpu.per_query, on_gpu.per_query)
+
+
+def test_bench_reports_what_it_promises():
+    report = bench_evaluate(num_query=60, num_gallery=500, dim=64, threads=(1,), repeats=1)
+    json.dumps(report)
+    assert {"cpu_s_matmul", "cpu_s_eval", "ratio", "extra_mb"} <= set(report["runs"][0])
+    assert report["shapes"] == {"query": 60, "gallery": 500, "dim": 64} and report["torch"] == torch.__version__
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read the Linux way")
+def test_cost_at_market_size():
+    """The promise: at most 1.3 times the bare matrix product and 300 MB on top of the features."""
+    run = bench_evaluate(threads=(1,), repeats=2)["runs"][0]
+    assert run["ratio"] <= 1.3 and run["extra_mb"] <= 300, run
+
+
+def test_memory_is_bounded_by_the_strip(monkeypatch):
+    """What is alive at one time: one strip of scores and one converted block, never [Q, G]."""
+    data = synthetic_market(num_query=400, num_gallery=3000, dim=8)
+    monkeypatch.setattr(scores_module, "STRIP_BYTES", 64 * 4 * 3000)
+    sizes = [strip.shape for _, strip in scores_module.score_strips(data.qf, data.gf, "cosine", block=100)]
+    assert sizes == [(64, 3000)] * 6 + [(16, 3000)]

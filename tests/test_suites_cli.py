@@ -1,0 +1,72 @@
+"""Ablation suites and the command line, as a user types it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from reidkit.cli import app, parse_settings
+from reidkit.errors import ReIDKitError
+from reidkit.models.zoo import VARIANTS
+from reidkit.training import SUITES, RunFolder, recipe_for, run_name, run_suite, suite
+from reidkit.training.suites import Entry
+
+SMOKE = {"ide_init": False, "epochs": 1, "batches_per_epoch": 1, "precision": "no"}
+
+
+def test_every_suite_row_is_a_variant_with_valid_settings():
+    for rows in SUITES.values():
+        for row in rows:
+            assert row.variant in VARIANTS
+            recipe_for(row.variant, "paper", row.settings)
+    with pytest.raises(ReIDKitError, match="mpn-table1"):
+        suite("mpn-table")
+
+
+def test_suites_cover_every_paper_row():
+    covered = {r.variant for rows in SUITES.values() for r in rows}
+    assert set(VARIANTS) - covered == {"mpn-rga", "pcb", "pyramid"}    # Table 5 and Table 9: single rows
+
+
+def test_suite_trains_skips_what_is_done_and_reports_failures(sidewalk_tiny, data_root, tmp_path):
+    rows = (Entry("mt-only"), Entry("naive-mtl", {"num_ids": 999}))
+    arguments = ["--dataset", "sidewalk", "--root", str(data_root), "--size", "tiny", "--device", "cpu"]
+    kwargs = dict(seeds=[0], preset="smoke", settings=SMOKE, jobs=2, progress=False)
+    report = run_suite(rows, sidewalk_tiny, arguments, tmp_path, **kwargs)
+    assert [p.name.split("-s")[0] for p in report.finished] and len(report.failed) == 1
+    (failed, why), = report.failed.items()
+    assert "naive-mtl" in failed.name and "999" in why
+    done = RunFolder(report.finished[0])
+    stamp = done.result.stat().st_mtime_ns
+    again = run_suite(rows[:1], sidewalk_tiny, arguments, tmp_path, **kwargs)
+    assert not again.failed and done.result.stat().st_mtime_ns == stamp
+
+
+def test_suite_trains_the_shared_ide_first(sidewalk_tiny, data_root, tmp_path):
+    arguments = ["--dataset", "sidewalk", "--root", str(data_root), "--size", "tiny", "--device", "cpu"]
+    report = run_suite((Entry("mt-only"),), sidewalk_tiny, arguments, tmp_path, seeds=[3], preset="smoke",
+                       settings=SMOKE | {"ide_init": True}, jobs=1, progress=False)
+    assert not report.failed, report.failed
+    assert RunFolder(tmp_path / run_name("ide", sidewalk_tiny, "smoke", 3)).finished
+
+
+def test_command_line_trains_evaluates_and_reports(data_root, sidewalk_tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call = CliRunner().invoke
+    sets = [a for k, v in SMOKE.items() for a in ("--set", f"{k}={json.dumps(v)}")]
+    shared = ["--root", str(data_root), "--device", "cpu", "--no-progress"]
+    r = call(app, ["train", "mt-only", "--size", "tiny", "--preset", "smoke", "--run", "runs/a", *shared, *sets])
+    assert r.exit_code == 0, r.output
+    assert "Rank-1" in r.output
+    r = call(app, ["evaluate", "runs/a", "--rerank", "--flip", "mean", "--save", "e.json", *shared])
+    assert r.exit_code == 0, r.output
+    saved = json.loads((tmp_path / "e.json").read_text())
+    assert saved["rerank"] is True and saved["flip"] == "mean" and saved["provenance"]["commit"]
+    r = call(app, ["report", "runs", "--save", "all.csv"])
+    assert r.exit_code == 0, r.output
+    assert "mt-only" in r.output and (tmp_path / "all.csv").read_text().count("\n") >= 2
+
+
+def test_settings_without_equals():
+    with pytest.raises(ReIDKitError, match="key=value"):
+        parse_settings(["lr"])

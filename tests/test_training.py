@@ -1,0 +1,207 @@
+"""Recipes, the loop, resuming after kill -9, and what happens on bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from reidkit.errors import CheckpointError, ReIDKitError, TrainingError
+from reidkit.training import RunFolder, load_run, recipe_for, run_name, train
+from reidkit.training.recipes import PRESETS, Recipe
+
+
+def smoke(name="mt-only", **settings):
+    return recipe_for(name, "smoke", {"precision": "no", "ide_init": False, **settings})
+
+
+# ---------------------------------------------------------------- recipes
+def test_paper_recipes_say_what_the_papers_print():
+    mpn, cgpn = recipe_for("mpn", "paper"), recipe_for("cgpn", "paper")
+    assert (mpn.size, mpn.num_ids, mpn.num_instances, mpn.batch_size) == ((384, 128), 6, 8, 48)
+    assert (mpn.epochs, mpn.lr, mpn.momentum, mpn.weight_decay) == (70, 0.01, 0.9, 5e-4)
+    assert (mpn.translation_copies, mpn.flip, mpn.ide_init) == (5, 0.5, True)
+    assert [mpn.lr * mpn.lr_factor(e, 1) for e in (0, 19, 20, 40, 60)] == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4, 1e-5])
+    assert (cgpn.num_ids, cgpn.num_instances, cgpn.epochs, cgpn.erasing, cgpn.test_flip) == (8, 8, 240, 0.0, "mean")
+    rates = [cgpn.lr * cgpn.lr_factor(e, 1) for e in (0, 59, 60, 80, 239)]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4, 1e-4])
+
+
+def test_cosine_schedule_by_hand():
+    r = Recipe(schedule="cosine", cosine_start=0.5, epochs=10, warmup_batches=2)
+    assert r.lr_factor(0, 1) == 0.5 and r.lr_factor(1, 1) == 1.0           # warm-up
+    assert r.lr_factor(5, 1) == pytest.approx(1.0)                         # flat until half
+    assert r.lr_factor(9, 1) == pytest.approx(0.5 * (1 + -0.80901699))     # cos(0.8 pi)
+
+
+def test_settings_reach_recipe_model_and_loss():
+    r = recipe_for("mpn", "quick", {"lr": "0.1", "model.num_parts": "4", "loss.margin": 0.5, "size": "[96,32]"})
+    assert r.lr == 0.1 and r.model == {"part_dim": 64, "num_parts": 4} and r.loss == {"margin": 0.5}
+    assert r.size == (96, 32)
+    assert Recipe.from_json(r.to_json()) == r
+
+
+@pytest.mark.parametrize("key,value,words", [
+    ("lrr", 1, "Did you mean 'lr'"), ("model.parts", 3, "model.num_parts"), ("lr", "fast", "expected a number"),
+    ("loss", 1, "unknown setting"), ("nowhere.lr", 1, "unknown setting")])
+def test_wrong_settings_name_the_choices(key, value, words):
+    with pytest.raises(ReIDKitError, match=words):
+        recipe_for("mpn", "quick", {key: value})
+
+
+def test_unknown_preset_and_variant():
+    with pytest.raises(ReIDKitError, match="quick"):
+        recipe_for("mpn", "fast")
+    with pytest.raises(ReIDKitError, match="mpn-no-ca"):
+        recipe_for("mpn-noca", "quick")
+
+
+def test_every_variant_has_a_recipe_in_every_preset():
+    from reidkit.models.zoo import VARIANTS
+
+    for preset in PRESETS:
+        for name in VARIANTS:
+            assert recipe_for(name, preset).epochs > 0
+
+
+# ---------------------------------------------------------------- a run from start to end
+@pytest.fixture(scope="module")
+def finished(sidewalk_tiny, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "mpn"
+    result = train("mpn-no-ca", sidewalk_tiny, smoke("mpn-no-ca"), path, seed=1, device="cpu", progress=False)
+    return RunFolder(path), result
+
+
+def test_run_folder_holds_what_the_design_says(finished, sidewalk_tiny):
+    run, result = finished
+    assert {p.name for p in run.path.iterdir()} >= {"recipe.json", "metrics.csv", "last.ckpt", "model.safetensors",
+                                                    "result.json"}
+    assert result == json.loads(run.result.read_text())
+    assert set(result["metrics"]) == {"mild", "strong", "shift"}
+    assert 0 < result["metrics"]["mild"]["mAP"] < 1 and len(result["metrics"]["shift"]["by_shift"]) == 5
+    for key in ("command", "commit", "torch", "device", "seed", "wall_s", "cpu_s", "precision"):
+        assert key in result["provenance"]
+    lines = run.metrics.read_text().splitlines()
+    assert len(lines) == 3 and lines[0].startswith("epoch,lr,loss")
+
+
+def test_loaded_run_gives_the_same_embedding(finished):
+    run, _ = finished
+    model, images = load_run(run.path), torch.rand(2, 3, 96, 32)
+    with torch.no_grad():
+        assert torch.equal(model.embed(images), load_run(run.path).embed(images))
+    assert not model.training
+
+
+def test_finished_run_is_returned_and_other_settings_refused(finished, sidewalk_tiny):
+    run, result = finished
+    again = train("mpn-no-ca", sidewalk_tiny, smoke("mpn-no-ca"), run.path, seed=1, device="cpu", progress=False)
+    assert again == result
+    with pytest.raises(TrainingError, match="other settings"):
+        train("mpn-no-ca", sidewalk_tiny, smoke("mpn-no-ca", lr=0.5), run.path, seed=1, device="cpu", progress=False)
+
+
+def test_same_seed_same_weights_other_seed_others(finished, sidewalk_tiny, tmp_path):
+    run, _ = finished
+    for seed, same in ((1, True), (2, False)):
+        path = tmp_path / f"s{seed}"
+        train("mpn-no-ca", sidewalk_tiny, smoke("mpn-no-ca"), path, seed=seed, device="cpu", progress=False)
+        a, b = load_file(run.weights), load_file(RunFolder(path).weights)
+        assert all(torch.equal(a[k], b[k]) for k in a) is same
+
+
+def test_ide_initialisation_is_trained_once_and_copied(sidewalk_tiny, tmp_path):
+    recipe = smoke("mt-only", ide_init=True, epochs=1, batches_per_epoch=1, lr=1e-12)
+    train("mt-only", sidewalk_tiny, recipe, tmp_path / "a", seed=0, device="cpu", preset="smoke", progress=False)
+    ide = tmp_path / run_name("ide", sidewalk_tiny, "smoke", 0)
+    stamp = RunFolder(ide).result.stat().st_mtime_ns
+    train("mt-only", sidewalk_tiny, replace(recipe, lr=1e-11), tmp_path / "b", seed=0, device="cpu", preset="smoke",
+          progress=False)
+    assert RunFolder(ide).result.stat().st_mtime_ns == stamp
+    source, target = load_run(ide).backbone.state_dict(), load_run(tmp_path / "a").backbone.state_dict()
+    for key in source:
+        if "running" not in key and "num_batches" not in key:      # weights stay: the rate is 1e-12
+            assert torch.allclose(source[key], target[key], atol=1e-6), key
+
+
+# ---------------------------------------------------------------- interruption
+def start(arguments, tmp_path):
+    return subprocess.Popen([sys.executable, "-m", "reidkit.cli", "train", *arguments], cwd=tmp_path,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT)
+
+
+def test_killed_run_resumes_to_the_same_weights(sidewalk_tiny, data_root, tmp_path):
+    sets = ["--set", "epochs=6", "--set", "batches_per_epoch=4", "--set", "ide_init=false", "--set", "precision=no"]
+    common = ["psa", "--root", str(data_root), "--size", "tiny", "--preset", "smoke", "--device", "cpu",
+              "--threads", "1", "--no-progress", *sets]
+    process = start([*common, "--run", "broken"], tmp_path)
+    broken = RunFolder(tmp_path / "broken")
+    deadline = time.time() + 120
+    while not broken.checkpoint.exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    epoch = broken.load_checkpoint()["epoch"]
+    assert 1 <= epoch < 6 and not broken.finished, "the kill came too late to test anything"
+    second = start(["psa", "--root", str(data_root), "--size", "tiny", "--resume", "broken", "--device", "cpu",
+                    "--threads", "1", "--no-progress"], tmp_path)
+    output = second.communicate(timeout=300)[0].decode()
+    assert second.returncode == 0, output
+    whole = start([*common, "--run", "whole"], tmp_path)
+    assert whole.communicate(timeout=300) and whole.returncode == 0
+    a, b = load_file(broken.weights), load_file(RunFolder(tmp_path / "whole").weights)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    rows = [RunFolder(tmp_path / n).metrics.read_text().splitlines() for n in ("broken", "whole")]
+    assert len(rows[0]) == len(rows[1]) == 7
+
+
+# ---------------------------------------------------------------- bad input
+def test_nan_loss_names_the_term_and_keeps_the_checkpoint(sidewalk_tiny, tmp_path):
+    with pytest.raises(TrainingError, match=r"loss became .* epoch .*lr"):
+        train("mt-only", sidewalk_tiny, smoke("mt-only", lr=1e30, clip_norm=1e30, epochs=4, warmup_batches=0),
+              tmp_path / "r", device="cpu", progress=False)
+
+
+def test_corrupt_checkpoint_and_weights(finished, tmp_path):
+    run, _ = finished
+    broken = RunFolder(tmp_path)
+    broken.checkpoint.write_bytes(run.checkpoint.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be read"):
+        broken.load_checkpoint()
+    broken.settings.write_bytes(run.settings.read_bytes())
+    broken.weights.write_bytes(run.weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_run(tmp_path)
+
+
+def test_weights_of_another_model(finished, tmp_path):
+    run, _ = finished
+    other = json.loads(run.settings.read_text()) | {"variant": "mt-only"}
+    (tmp_path / "recipe.json").write_text(json.dumps(other))
+    (tmp_path / "model.safetensors").write_bytes(run.weights.read_bytes())
+    with pytest.raises(CheckpointError, match="another model"):
+        load_run(tmp_path)
+
+
+def test_not_a_run_folder(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no recipe\.json"):
+        load_run(tmp_path)
+
+
+def test_more_identities_a_batch_than_there_are(sidewalk_tiny, tmp_path):
+    with pytest.raises(TrainingError, match="identities"):
+        train("mt-only", sidewalk_tiny, smoke(num_ids=500), tmp_path / "r", device="cpu", progress=False)
+
+
+def test_missing_gpu_is_said(sidewalk_tiny, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(TrainingError, match="no CUDA GPU"):
+        train("mt-only", sidewalk_tiny, smoke(), tmp_path / "r", device="cuda", progress=False)
