@@ -172,14 +172,14 @@ def ranked_list(query, gallery: Sequence, right: Sequence[bool | None], captions
 
 def bars(values: pd.Series | Mapping[str, float], spread: pd.Series | Mapping[str, float] | None = None, *,
          unit: str = "", title: str = "", points: Mapping[str, Sequence[float]] | None = None) -> Figure:
-    """Horizontal bars, one a name, from the first at the top. The axis does not start at zero; it says where.
+    """Horizontal bars, one a name, from the first at the top. The axis does not start at zero, and says so.
 
     spread: half length of the error bar (NaN: none); points: single values (one a seed) drawn on the bar.
     """
     values = pd.Series(values, dtype=float)
     error = pd.Series({} if spread is None else spread, dtype=float).reindex(values.index)
     figure, axes = _axes(1, 1, 6, 0.32 * len(values) + 0.9)
-    ax = _plain(axes[0, 0], xlabel=unit, title=title)
+    ax = _plain(axes[0, 0], xlabel=f"{unit}  (the axis does not start at 0)", title=title)
     y = np.arange(len(values))
     low, high = (values - error.fillna(0)).min(), (values + error.fillna(0)).max()
     room = max(high - low, 1e-9)

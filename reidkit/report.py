@@ -1,7 +1,8 @@
 """Measured numbers beside the papers' numbers: collect runs, spread over seeds, paired differences.
 
 A result is one row: run, system (the variant and what was changed in its recipe), data set, preset, seed,
-test level, metric, value, and where it comes from. Everything below works on that one long table, so it can also be kept as a CSV.
+test level, metric, value, and where it comes from. Everything below works on that one long table, so it can also
+be kept as a CSV.
 Fractions in [0, 1] in the table; percent, as the papers print them, in `report_table` and `ordering`.
 """
 
@@ -34,7 +35,8 @@ def collect_results(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     if path.suffix == ".csv" and path.is_file():
-        return _checked(pd.read_csv(path, converters=dict.fromkeys(PROVENANCE, str)), path)
+        table = pd.read_csv(path, dtype=dict.fromkeys(PROVENANCE, str))
+        return _checked(table.fillna(dict.fromkeys(PROVENANCE, "")), path)
     files = sorted(path.rglob("result.json"))
     if not files:
         raise ReIDKitError(f"{path} holds no finished run (no result.json); train one with `reidkit train`")

@@ -157,3 +157,48 @@ def write_msmt17(folder: Path, version: str = "V1") -> Path:
         write_images(folder / sub, [text.split()[0] for text in lines], 2000 + 100 * seed)
         (folder / name).write_text("\n".join(lines) + "\n")
     return folder
+
+
+def write_from(ds, folder: Path, layout: str) -> Path:
+    """Copy a data set's images (Sidewalk renders) into a real set's layout, identities and cameras kept.
+
+    layout: "market1501", "dukemtmc", "cuhk03-detected" or "msmt17" (whose labels count from 0 in each half).
+    """
+    splits = {"train": ds.train, "query": ds.query, "gallery": ds.gallery}
+    if layout == "msmt17":
+        return _msmt17_from(splits, folder)
+    names = {
+        "market1501": "{}_c{}s1_{:06d}_01.jpg",
+        "dukemtmc": "{}_c{}_f{:07d}.jpg",
+        "cuhk03-detected": "{}_c{}_{}.png",
+    }
+    inner = folder / "detected" if layout.startswith("cuhk03") else folder
+    for sub, table in zip(MARKET_SPLITS, splits.values()):
+        (inner / sub).mkdir(parents=True)
+        for i, row in enumerate(table.itertuples()):
+            target = inner / sub / names[layout].format(f"{row.pid:04d}" if row.pid >= 0 else row.pid, row.camid, i)
+            with Image.open(row.path) as image:
+                image.save(target)
+    return folder
+
+
+def _msmt17_from(splits, folder: Path) -> Path:
+    lists = {"list_train.txt": "train", "list_query.txt": "query", "list_gallery.txt": "gallery"}
+    test_people = sorted(set(splits["query"].pid) | set(splits["gallery"].pid))
+    for name, split in lists.items():
+        table = splits[split]
+        people = sorted(set(table.pid)) if split == "train" else test_people
+        lines = []
+        for i, row in enumerate(table.itertuples()):
+            label = people.index(row.pid)
+            path = f"{label:04d}/{label:04d}_{i:03d}_{row.camid:02d}_0303morning_{i:04d}_0_{split}.jpg"
+            target = folder / ("train" if split == "train" else "test") / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(row.path) as image:
+                image.save(target)
+            lines.append(f"{path} {label}\n")
+        cut = len(lines) - 5 if split == "train" else len(lines)
+        (folder / name).write_text("".join(lines[:cut]))
+        if split == "train":
+            (folder / "list_val.txt").write_text("".join(lines[cut:]))
+    return folder

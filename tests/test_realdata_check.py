@@ -121,6 +121,7 @@ def test_bomb_header_and_unreadable_file(tmp_path, monkeypatch):
     assert "too large" in inspect_image(path).problem
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # random EXIF bytes
 @settings(max_examples=150, deadline=None)
 @given(
     st.binary(max_size=400),
@@ -300,3 +301,18 @@ def test_headers_are_read_fast(tmp_path):
     before = time.process_time()
     check_module._inspect(paths, False, 2, False)
     assert (time.process_time() - before) / len(paths) < 1.33e-3
+
+
+@pytest.mark.parametrize("name", ["market1501", "dukemtmc", "cuhk03-detected", "msmt17"])
+def test_sidewalk_in_a_real_layout_keeps_people_and_cameras(sidewalk_tiny, tmp_path, name):
+    layouts.write_from(sidewalk_tiny, tmp_path / name.replace("-detected", "-np"), name)
+    ds = load_dataset(name, root=tmp_path)
+    report = check(ds)
+    assert report.broken.empty and not (report.duplicates.kind == "train/test").any()
+    for split in ("train", "query", "gallery"):
+        got, wanted = getattr(ds, split), getattr(sidewalk_tiny, split)
+        assert sorted(got.groupby(["pid", "camid"]).size()) == sorted(wanted.groupby(["pid", "camid"]).size())
+        assert sorted(got.camid) == sorted(wanted.camid) and got.pid.nunique() == wanted.pid.nunique()
+        if name != "msmt17":  # its lists number people anew
+            assert sorted(got.pid) == sorted(wanted.pid)
+    assert ds.num_train_ids == sidewalk_tiny.num_train_ids

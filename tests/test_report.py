@@ -29,7 +29,8 @@ def write_run(folder, variant, seed, mean_ap, **more):
     run = folder / f"{variant}-{seed}{more.pop('suffix', '')}"
     run.mkdir(parents=True)
     result = {"variant": variant, "dataset": "sidewalk", "dataset_info": {"size": "small"}, "seed": seed,
-              "preset": "quick", "metrics": metrics, "provenance": {"commit": "abc", "device": "cpu: x86_64"}, **more}  # fmt: skip
+              "preset": "quick", "metrics": metrics, "provenance": {"commit": "abc", "device": "cpu: x86_64"},
+              **more}  # fmt: skip
     (run / "result.json").write_text(json.dumps(result))
     return run
 

@@ -91,22 +91,24 @@ class ImageCache:
         except OSError as error:
             raise DatasetError(f"cannot make the cache folder {path.parent}: {error}") from error
         with _only_one_process(path.with_name(path.name + ".lock")):
-            if not path.exists() or _read_header(path)[0] != header:
+            if not path.exists() or _read_header(path)[0] != header or not _is_whole(path):
                 _write(path, header, paths, workers, progress)
         return cls._map(path, root)
 
     @classmethod
-    def for_table(
-        cls, table: pd.DataFrame, root: str | Path, size: tuple[int, int], *, name: str = "images", **options
-    ) -> ImageCache:
-        """`build` at `<root>/cache/<name>-<H>x<W>-<hash of the file list>.u8`: equal file lists share a cache.
+    def for_table(cls, table: pd.DataFrame, root: str | Path, size: tuple[int, int], **options) -> ImageCache:
+        """`build` at `<root>/cache/<first image's folder>-<H>x<W>-<hash of the file list>.u8`.
 
-        options: `workers`, `progress`, `interpolation` of `build`.
+        Equal file lists share a cache. options: `workers`, `progress`, `interpolation` of `build`.
+        Raises DatasetError for an empty table.
         """
-        names = "\n".join(relative_paths(dict.fromkeys(table["path"]), root))
-        kind = f"{names}\n{options.get('interpolation', 'bilinear')}"
+        names = relative_paths(dict.fromkeys(table["path"]), root)
+        if not names:
+            raise DatasetError("there is nothing to cache: the table has no rows")
+        kind = "\n".join([*names, options.get("interpolation", "bilinear")])
         digest = hashlib.sha256(kind.encode(errors="surrogateescape")).hexdigest()[:8]
-        path = Path(root) / "cache" / f"{name}-{size[0]}x{size[1]}-{digest}.u8"
+        folder = names[0].split("/")[0] if "/" in names[0] else "images"
+        path = Path(root) / "cache" / f"{folder}-{size[0]}x{size[1]}-{digest}.u8"
         return cls.build(table, root, size, path, **options)
 
     @classmethod
@@ -138,10 +140,10 @@ class ImageCache:
 
     @classmethod
     def _map(cls, path: Path, root: str | Path) -> ImageCache:
+        if not _is_whole(path):
+            raise DatasetError(f"the image cache {path} has the wrong length; delete it and build it again")
         header, offset = _read_header(path)
         shape = (len(header["paths"]), 3, *header["size"])
-        if os.path.getsize(path) != offset + int(np.prod(shape)):
-            raise DatasetError(f"the image cache {path} has the wrong length; delete it and build it again")
         # Mode "c" (copy on write): pages are shared, and a stray write never reaches the file.
         images = torch.from_numpy(np.memmap(path, np.uint8, "c", offset, shape))
         row = {name: i for i, name in enumerate(header["paths"])}
@@ -191,6 +193,13 @@ def _read_header(path: Path) -> tuple[dict[str, object], int]:
         except ValueError:
             return {}, 0
     return header, _padded(len(MAGIC) + 8 + length)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file is as long as its header says."""
+    header, offset = _read_header(path)
+    images = len(header["paths"]) * 3 * header["size"][0] * header["size"][1]
+    return os.path.getsize(path) == offset + images
 
 
 def _padded(length: int) -> int:

@@ -155,8 +155,10 @@ def check_dataset(
 
 
 def _all_rows(ds: ReIDDataset) -> pd.DataFrame:
-    """path, pid, camid, split of every image, hand-drawn boxes for multi-query tests included."""
+    """path, pid, camid, split of every image, with further test levels and the boxes of multi-query tests."""
     tables = {split: getattr(ds, split) for split in SPLITS}
+    for level, (query, gallery) in ds.levels.items():
+        tables |= {f"query, {level}": query, f"gallery, {level}": gallery}
     if isinstance(ds.info.get("gt_bbox"), pd.DataFrame):
         tables["gt_bbox"] = ds.info["gt_bbox"]
     rows = [t[["path", "pid", "camid"]].assign(split=split) for split, t in tables.items()]

@@ -79,8 +79,8 @@ class BatchLoader:
         self.table, self.workers = table, workers
         self.sampler = plan if isinstance(plan, PKSampler) else None
         self._plan, self._fetch, self._prior = plan, fetch, prior
-        self._labels = torch.as_tensor(labels, dtype=torch.long)
-        self._camids = torch.as_tensor(table["camid"].to_numpy(), dtype=torch.long)
+        self._labels = torch.tensor(labels, dtype=torch.long)
+        self._camids = torch.tensor(table["camid"].to_numpy(), dtype=torch.long)
         self._shifts = None
         if "dx" in table:
             self._shifts = torch.tensor(table[["dx", "dy"]].to_numpy(), dtype=torch.float32)  # [N, 2]

@@ -47,8 +47,10 @@ def query_scores(query, gf, metric: str, device, block: int = 2048) -> np.ndarra
     own = squared_norms(query, "query features", dtype, device=device)              # [1]
     squared = squared_norms(gf, "gallery features", dtype, device=device)           # [G]
     vector = rows(query, 0, 1, dtype, device)[0]                                    # [D]
-    parts = [rows(gf, left, left + block, dtype, device) @ vector for left in range(0, len(gf), block)]
-    scores = apply_metric(torch.cat(parts), squared, metric)
+    products = torch.empty(len(gf), dtype=dtype, device=device)                     # [G]
+    for left in range(0, len(gf), block):
+        products[left:left + block] = rows(gf, left, left + block, dtype, device) @ vector
+    scores = apply_metric(products, squared, metric)
     if metric == "cosine":
         scores = scores * torch.where(own > 0, own, 1).rsqrt()
     else:

@@ -57,11 +57,10 @@ def refuse_rows(bad: Tensor, name: str) -> None:
 def squared_norms(matrix: Tensor | np.ndarray, name: str, dtype: torch.dtype, block: int = 2048,
                   device=None) -> Tensor:
     """[N] squared length of every row, read block by block. Raises ReIDKitError naming a row that is not finite."""
-    parts = []
+    squared = torch.empty(len(matrix), dtype=dtype, device=device_of(device, matrix))
     for start in range(0, len(matrix), block):
         part = rows(matrix, start, start + block, dtype, device)
-        parts.append((part * part).sum(1))
-    squared = torch.cat(parts)
+        squared[start:start + block] = (part * part).sum(1)
     refuse_rows(~squared.isfinite(), name)
     return squared
 

@@ -13,6 +13,8 @@ What the paper leaves open, and what is built here
 - Stripe groups of branch 3, and branches 4 and 5 of Table 4: see `reidkit.models.stripes`.
 - "Max pooling with different kernel sizes" in the local part is the global max over a stripe group.
 - The 1x1 convs of the global part are plain convolutions with bias: Sec. 3.1 names no batch norm and no ReLU.
+- A reduction is a 1x1 conv without bias and a batch norm, its own for every feature. MGN adds a ReLU; CGPN names
+  none, and none is built.
 - Softmax and triplet loss read the reduced 256-d features, all twelve of them. Sec. 3.2 gives both losses to the
   global and to the local parts, and Sec. 3.1 uses the letters fg_i, fl_i for features before the reduction; but
   the reduced ones are what is compared at test time, and what the triplet loss of MGN, its model, sees.

@@ -130,7 +130,7 @@ def fit(model: ReIDModel, loader, loss_config: LossConfig, recipe: Recipe, accel
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             for key, value in {"loss": loss, **terms}.items():
-                sums[key] = sums.get(key, 0.0) + float(value)
+                sums[key] = sums.get(key, 0.0) + value.detach().item()
             bar.update()
             bar.set_postfix(epoch=epoch + 1, loss=f"{sums['loss'] / (i + 1):.2f}", refresh=False)
         row = {"epoch": epoch + 1, "lr": lr, **{k: v / steps for k, v in sums.items()},
@@ -186,7 +186,7 @@ def seed_epoch(loader, seed: int, epoch: int, rank: int = 0) -> torch.Generator:
 
 
 def check_finite(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int, batch: int, run: RunFolder) -> None:
-    if math.isfinite(float(loss)):
+    if math.isfinite(loss.item()):
         return
     bad = [k for k, v in terms.items() if not math.isfinite(float(v))]
     kept = f"the checkpoint of epoch {epoch} is kept in {run.checkpoint}" if epoch else "no epoch was finished"

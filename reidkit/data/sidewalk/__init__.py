@@ -2,8 +2,9 @@
 
 from reidkit.data.sidewalk.dataset import load_sidewalk
 from reidkit.data.sidewalk.labels import LIP_NAMES, PART_NAMES
+from reidkit.data.sidewalk.sheet import contact_sheet
 from reidkit.data.sidewalk.tools import ToolRates
 from reidkit.data.sidewalk.truth import Truth, load_truth
 from reidkit.data.sidewalk.writer import render_sidewalk
 
-__all__ = ["LIP_NAMES", "PART_NAMES", "ToolRates", "Truth", "load_sidewalk", "load_truth", "render_sidewalk"]
+__all__ = ["LIP_NAMES", "PART_NAMES", "ToolRates", "Truth", "contact_sheet", "load_sidewalk", "load_truth", "render_sidewalk"]

@@ -20,7 +20,7 @@ class Level:
     """Strength of the errors. Shifts are standard deviations in fractions of the box, the rest probabilities.
 
     log_scale: standard deviation of the logarithm of the box size.
-    head, legs: probability that the box cuts off the head (10-30 % of the height) or the legs (15-45 %).
+    head, legs: probability that the box cuts off the head (6-24 % of the height) or the legs (12-40 %).
     loose: probability of a box that is 10-40 % too high; it never coincides with a cut.
     occluder: probability of an object in front of the person, and of a bystander standing before the person.
     bystander: probability of a second person in the image.
@@ -84,9 +84,9 @@ def detect(rng: np.random.Generator, level: Level, height: float, pitch: float) 
     stretch, up, across, wide = rng.standard_normal(4)
     error = "ok"
     if which < level.head:
-        error, top = "head", top - (0.10 + 0.20 * amount) * height
+        error, top = "head", top - (0.06 + 0.18 * amount) * height
     elif which < level.head + level.legs:
-        error, bottom = "legs", bottom + (0.15 + 0.30 * amount) * height
+        error, bottom = "legs", bottom + (0.12 + 0.28 * amount) * height
     elif which < level.head + level.legs + level.loose:
         extra = 0.10 + 0.30 * amount
         error, top, bottom = "loose", top + extra * above * tall, bottom - extra * (1 - above) * tall

@@ -8,6 +8,7 @@ shoes, another hat ...). Telling siblings apart is what a part-aware model is fo
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -194,8 +195,12 @@ def make_identities(count: int, seed: tuple[int, ...], sibling_rate: float = 0.5
     return people[:count]
 
 
+@lru_cache(maxsize=4096)
 def color_table(person: Identity, offset: int = 0) -> np.ndarray:
-    """[256, 3] uint8: code -> colour of this person; zeros elsewhere. offset=OTHER colours a bystander."""
+    """[256, 3] uint8: code -> colour of this person; zeros elsewhere. offset=OTHER colours a bystander.
+
+    Do not write into the result: it is computed once a person.
+    """
     rng = np.random.default_rng(person.tint)
 
     def dyed(name: str) -> np.ndarray:

@@ -163,6 +163,5 @@ def make_street(rng: np.random.Generator, height: int, width: int) -> np.ndarray
         for _ in range(count):
             thing()
     image = street.image.filter(ImageFilter.GaussianBlur(0.8 * street.unit))
-    grain = max(1, round(3 * street.unit))
-    rough = rng.normal(0, 5, (street.h // grain + 1, street.w // grain + 1, 1)).repeat(grain, 0).repeat(grain, 1)
-    return np.clip(np.asarray(image, np.float32) + rough[: street.h, : street.w], 0, 255).astype(np.float32)
+    rough = _smooth_noise(rng, street.h, street.w, max(1, round(2 * street.unit)))
+    return np.clip(np.asarray(image, np.float32) + 4 * rough, 0, 255)

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import time
 import types
 import uuid
 from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ def render_sidewalk(
     try:
         _prepare(folder, settings, scratch)
         todo = [i for i, chunk in enumerate(chunks) if not _chunk_done(folder, i, chunk)]
+        _check_space(folder, settings, sum(len(chunks[i]) for i in todo))
         _render_chunks(folder, settings, todo, workers, progress, scratch)
         _finish(folder, settings, scratch)
     except OSError as error:
@@ -90,11 +92,17 @@ def is_complete(folder: Path, settings: Settings) -> bool:
                 "delete the folder to render it anew, or choose another root"
             )
     counts = manifest.get("counts")
-    return counts is not None and all(_count(folder / name) == count for name, count in counts.items())
+    needed = [folder / "meta.csv", *(folder / "truth" / f"{name}.npz" for name in FOLDERS)]
+    return (
+        counts is not None
+        and all(path.exists() for path in needed)
+        and all(_count(folder / name) >= count for name, count in counts.items())
+    )
 
 
 def _count(folder: Path) -> int:
-    return len(os.listdir(folder)) if folder.is_dir() else 0
+    """Images and maps in a folder; stray files do not count."""
+    return sum(name.endswith((".jpg", ".png")) for name in os.listdir(folder)) if folder.is_dir() else 0
 
 
 def _read_json(path: Path) -> dict | None:
@@ -112,9 +120,23 @@ def _prepare(folder: Path, settings: Settings, scratch: Path) -> None:
         for parent in ("", *MAPS):
             (folder / parent / name).mkdir(parents=True, exist_ok=True)
     (folder / "truth" / "parts").mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(".tmp-*"):  # left by a rendering that was killed
+        if time.time() - old.stat().st_mtime > 3600:
+            shutil.rmtree(old, ignore_errors=True)
     scratch.mkdir()
     (folder / MANIFEST).unlink(missing_ok=True)
     _write(folder / MARKER, scratch, lambda path: path.write_text(json.dumps(settings.as_dict())))
+
+
+def _check_space(folder: Path, settings: Settings, images: int) -> None:
+    """Raise DatasetError before the work when the disk cannot hold it."""
+    needed = images * (12_000 + 0.7 * settings.spec.height * settings.spec.width)  # bytes, on the safe side
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DatasetError(
+            f"rendering {images:,} images into {folder} needs about {needed / 1e6:,.0f} MB, the disk has "
+            f"{free / 1e6:,.0f} MB: make room, or choose another root or a smaller size"
+        )
 
 
 def _write(target: Path, scratch: Path, save: Callable[[Path], object]) -> None:
@@ -213,20 +235,24 @@ def _without_main():
 
 def _finish(folder: Path, settings: Settings, scratch: Path) -> None:
     """Join the parts, write meta.csv, then the manifest; clear away what only the rendering needed."""
-    chunks, truth = plan(settings), folder / "truth"
+    truth = folder / "truth"
     try:
-        for name in FOLDERS:
-            if not (truth / f"{name}.npz").exists():
-                parts = [_part(folder, i) for i, chunk in enumerate(chunks) if chunk[0].folder == name]
-                _write(truth / f"{name}.npz", scratch, lambda path, parts=parts: join_truth(path, parts))
+        _join(folder, settings, scratch)
     except FileNotFoundError:
         if not is_complete(folder, settings):  # else another process was faster and cleared the parts away
             raise
-        return
-    _write(folder / "meta.csv", scratch, lambda path: write_meta(path, [truth / f"{name}.npz" for name in FOLDERS]))
-    per_folder = {name: sum(len(chunk) for chunk in chunks if chunk[0].folder == name) for name in FOLDERS}
-    counts = {f"{parent}{name}": n for name, n in per_folder.items() for parent in ("", *(f"{m}/" for m in MAPS))}
-    manifest = json.dumps({**settings.as_dict(), "counts": counts}, indent=1)
-    _write(folder / MANIFEST, scratch, lambda path: path.write_text(manifest))
     for part in (truth / "parts").glob("*.npz"):
         part.unlink(missing_ok=True)
+
+
+def _join(folder: Path, settings: Settings, scratch: Path) -> None:
+    chunks, truth = plan(settings), folder / "truth"
+    for name in FOLDERS:
+        if not (truth / f"{name}.npz").exists():
+            parts = [_part(folder, i) for i, chunk in enumerate(chunks) if chunk[0].folder == name]
+            _write(truth / f"{name}.npz", scratch, lambda path, parts=parts: join_truth(path, parts))
+    _write(folder / "meta.csv", scratch, lambda path: write_meta(path, [truth / f"{name}.npz" for name in FOLDERS]))
+    images = {name: sum(len(chunk) for chunk in chunks if chunk[0].folder == name) for name in FOLDERS}
+    counts = {f"{parent}{name}": n for name, n in images.items() for parent in ("", *(f"{m}/" for m in MAPS))}
+    manifest = json.dumps({**settings.as_dict(), "counts": counts}, indent=1)
+    _write(folder / MANIFEST, scratch, lambda path: path.write_text(manifest))

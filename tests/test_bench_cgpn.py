@@ -1,0 +1,51 @@
+"""benchmarks/bench_cgpn.py: its counts against counts by hand, its stages against the forward pass."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+
+from reidkit.models import create_model
+
+
+@pytest.fixture(scope="module")
+def bench(repo):
+    spec = importlib.util.spec_from_file_location("bench_cgpn", repo / "benchmarks" / "bench_cgpn.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_bench_table_against_hand_counts(bench):
+    cgpn, mgn = bench.table(("cgpn", "mgn"), backbone="small", size=(192, 64), reduced_dim=8)
+    c, area, d = 128, 24 * 8, 8
+    convs, reductions, classifiers = 6 * c * c * area, (3 * 2 * c + 9 * c) * d, 12 * d * 751
+    assert cgpn["flops"]["heads"] == 2 * (convs + reductions + classifiers)  # a multiply-add is two
+    layer4 = (96 * c * 9 + c * c * 9 + 96 * c) * area  # two 3x3 convs and the shortcut
+    assert cgpn["flops"]["tails"] == 2 * 3 * layer4
+    assert mgn["flops"]["tails"] == 2 * (2 * layer4 + layer4 // 4)  # the global branch has a quarter of the cells
+    assert cgpn["flops"]["shared"] == mgn["flops"]["shared"]
+    for row in (cgpn, mgn):
+        model = create_model(row["model"], 751, backbone="small", reduced_dim=8)
+        assert row["parameters"]["total"] == model.count_parameters()
+        assert sum(row["parameters"][stage] for stage in ("shared", "tails", "heads")) == row["parameters"]["total"]
+
+
+def test_bench_stages_are_the_forward_pass(bench):
+    for name in ("cgpn", "mgn", "pyramid"):
+        model, x = create_model(name, 5, backbone="small").eval(), torch.randn(2, 3, 96, 32)
+        expected = model(x).embedding
+        for stage in bench.stages(model).values():
+            x = stage(x)
+        assert torch.equal(x.embedding, expected)
+
+
+def test_bench_prints_json(bench, capsys):
+    bench.main(["--names", "cgpn-b1", "--backbone", "small", "--size", "64", "32", "--batch", "4", "--steps", "1",
+                "--device", "cpu", "--switches", "plain", "bf16"])
+    report = json.loads(capsys.readouterr().out)
+    assert [row["switch"] for row in report["milliseconds_an_image"]] == ["plain", "bf16"]
+    for row in report["milliseconds_an_image"]:
+        assert row["forward"] == pytest.approx(row["shared"] + row["tails"] + row["heads"], abs=0.01)
+        assert row["train_step"] > 0
