@@ -60,6 +60,7 @@ def relative_paths(paths: Iterable[str], root: str | Path) -> list[str]:
     prefix = os.path.join(os.path.abspath(root), "")
     relative = []
     for path in paths:
+        path = path if os.path.isabs(path) else os.path.abspath(path)
         if not path.startswith(prefix):
             raise DatasetError(f"the image {path!r} does not lie below the data set's root {prefix!r}")
         relative.append(path[len(prefix) :].replace(os.sep, "/"))

@@ -236,9 +236,13 @@ def _source(
     """Where pixels come from, and how many workers that needs."""
     if cache is None:
         return _FromFiles(table["path"].tolist(), tuple(size), interpolation), workers
-    wanted, found = (tuple(size), interpolation), (cache.size, cache.interpolation)
+    wanted, found = (*size, interpolation), (*cache.size, cache.interpolation)
     if wanted != found:
-        raise DatasetError(f"the image cache holds {found}, the loader asks for {wanted}; build one that fits")
+        raise DatasetError(
+            "the image cache holds {}x{} {} images, the loader asks for {}x{} {}; build one that fits".format(
+                *found, *wanted
+            )
+        )
     return _FromCache(cache, table), 0
 
 

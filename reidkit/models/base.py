@@ -85,6 +85,24 @@ class ReIDModel(nn.Module):
         """[B, D] test-time representation. Call `model.eval()` first, as for any network."""
         return self.heads(self.feature_maps(images), prior).embedding
 
+    def part_head(self, k: int, maps: Tensor | tuple[Tensor, ...],
+                  prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
+        """(feature [B, d], logits [B, classes]) of part k: `part_features[:, k]` and `logits[k]` of `heads`.
+
+        Models override this to compute nothing but part k; the heads are independent, so the result is the same.
+        """
+        out = self.heads(maps, prior)
+        return out.part_features[:, k], out.logits[k]
+
+    def map_index(self, k: int) -> int:
+        """Which of `feature_maps` part k reads: 0, or its branch in models with branches."""
+        return 0
+
+    @property
+    def part_extents(self) -> tuple[tuple[float, float], ...]:
+        """(start, stop) of the body's height that each part is meant for; K equal stripes unless overridden."""
+        return tuple((k / self.num_parts, (k + 1) / self.num_parts) for k in range(self.num_parts))
+
     def regularization(self) -> Tensor:
         """An unweighted penalty on the parameters (MPN's soft sharing, Fig. 10); zero for most models."""
         return torch.zeros((), device=next(self.parameters()).device)

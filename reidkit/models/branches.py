@@ -9,16 +9,27 @@ from torch import Tensor, nn
 from reidkit.errors import CheckpointError
 from reidkit.models.backbones import Backbone
 from reidkit.models.base import ReIDModel
+from reidkit.models.stripes import Branch, StripeGroup
+
+
+def places(branches: tuple[Branch, ...], with_global: bool = True) -> tuple[tuple[int, StripeGroup | None], ...]:
+    """Where every feature comes from: (index of its branch, its stripe group; None = the whole map).
+
+    In the order of CGPN and MGN: the global features, one a branch, then the local ones, branch by branch.
+    """
+    whole = tuple((i, None) for i in range(len(branches))) if with_global else ()
+    return whole + tuple((i, group) for i, branch in enumerate(branches) for group in branch.groups)
 
 
 class BranchedModel(ReIDModel):
     """`shared` runs once an image, up to res_conv4_1; each of `tails` continues from there (CGPN Sec. 3.1).
 
     The tails start as equal copies of the backbone's layers ("initialized with the same pre-trained weights",
-    Sec. 4.2). Their losses differ, so they part ways at the first step. A subclass sets `classifier`.
+    Sec. 4.2). Their losses differ, so they part ways at the first step. A subclass sets `classifier` and `places`.
     """
 
     classifier: nn.Module
+    places: tuple[tuple[int, StripeGroup | None], ...]
 
     def __init__(self, backbone: Backbone, num_branches: int):
         super().__init__()
@@ -54,6 +65,15 @@ class BranchedModel(ReIDModel):
         """[B, 3, H, W] -> one map [B, C, h, w] a branch."""
         trunk = self.shared(images)                                      # [B, C', h', w']
         return tuple(tail(trunk) for tail in self.tails)
+
+    def map_index(self, k: int) -> int:
+        """The branch that feature k reads."""
+        return self.places[k][0]
+
+    @property
+    def part_extents(self) -> tuple[tuple[float, float], ...]:
+        """(start, stop) of each feature's stripe group, fractions of the height; (0, 1) for the global ones."""
+        return tuple((0.0, 1.0) if group is None else group.extent for _, group in self.places)
 
     def count_parameters(self, classifiers: bool = False) -> int:
         left_out = 0 if classifiers else sum(p.numel() for p in self.classifier.parameters())

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from reidkit.errors import ReIDKitError
 from reidkit.models.backbones import Backbone
 from reidkit.models.base import ModelOutput
-from reidkit.models.branches import BranchedModel
+from reidkit.models.branches import BranchedModel, places
 from reidkit.models.parts import PartClassifier, PartConv, PartConvBlock, max_pool
 from reidkit.models.stripes import (
     BRANCH_1,
@@ -95,6 +95,7 @@ class CGPN(BranchedModel):
         global_names = [f"{branch.name}-global" for branch in branches] if parts else []
         local_names = [f"{branch.name}-{group.name}" for branch in branches for group in branch.groups]
         self.part_names = (*global_names, *local_names)
+        self.places = places(branches, with_global=bool(parts))
         self.supervision_groups = adjacent(parts, 1) if parts else ()
 
         self.global_convs = nn.ModuleList(PartConv(parts, c, c) for _ in global_names)
@@ -117,6 +118,23 @@ class CGPN(BranchedModel):
         return ModelOutput(embedding=features.flatten(1), part_features=features, logits=self.classifier(features),
                            triplet_features=list(features.unbind(1)),
                            supervision=self._supervision(global_parts, maps) if supervise else [])
+
+    def part_head(self, k: int, maps: tuple[Tensor, ...], prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
+        """Feature k alone: [B, 256] and logits [B, classes]."""
+        branch, group = self.places[k]
+        if group is None:                                                                  # k = branch
+            whole = max_pool(self.global_convs[branch](maps[branch])).flatten(1)           # fg_i, [B, P*c]
+            feature = self.reduce_global.one(whole, branch)
+        else:
+            local = pool_groups(maps[branch], (group,))[:, 0]                              # fl, [B, c]
+            feature = self.reduce_local.one(local, k - len(self.global_convs))
+        return feature, self.classifier.one(feature, k)
+
+    def global_responses(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """[B, branches, P, c, h, w]: what the convs of the global parts answer, before pooling (Fig. 5)."""
+        if not self.global_convs:
+            raise ReIDKitError(f"{self.name} has no global part (global_parts=0): nothing to draw as in CGPN Fig. 5")
+        return torch.stack([conv(m) for conv, m in zip(self.global_convs, maps)], dim=1)
 
     def _supervision(self, global_parts: list[Tensor], maps: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
         """The pairs (fg_p, fgl_p), [B, c] each, over branches and their parts (Eq. 3)."""

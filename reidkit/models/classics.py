@@ -102,6 +102,12 @@ class PCB(ReIDModel):
         parts = self.reduce(columns)                                     # h_k, [B, K, d]
         return ModelOutput(embedding=parts.flatten(1), part_features=parts, logits=self.classifier(parts))
 
+    def part_head(self, k: int, maps: Tensor, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
+        """Stripe k alone: feature [B, d] and logits [B, classes]."""
+        stripe = part_features(maps, num_parts=self.config.num_parts, mode="uniform")[:, k]  # [B, C, h/K, w]
+        part = self.reduce.one(stripe.mean((-2, -1)), k)
+        return part, self.classifier.one(part, k)
+
     def count_parameters(self, classifiers: bool = False) -> int:
         layers = [self.backbone, self.reduce] + ([self.classifier] if classifiers else [])
         return sum(p.numel() for layer in layers for p in layer.parameters())

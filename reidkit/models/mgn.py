@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from reidkit.errors import ReIDKitError
 from reidkit.models.backbones import Backbone
 from reidkit.models.base import ModelOutput
-from reidkit.models.branches import BranchedModel
+from reidkit.models.branches import BranchedModel, places
 from reidkit.models.parts import PartClassifier, PartConvBlock, max_pool
 from reidkit.models.stripes import Branch, adjacent, pool_groups
 from reidkit.priors import PriorBatch
@@ -47,6 +47,7 @@ class MGN(BranchedModel):
         _restore_last_stride(self.tails[0], backbone.name)
         local_names = [f"{branch.name}-{group.name}" for branch in BRANCHES for group in branch.groups]
         self.part_names = (*(f"{branch.name}-global" for branch in BRANCHES), *local_names)
+        self.places = places(BRANCHES)
         self.reduce = PartConvBlock(self.num_parts, self.channels, config.reduced_dim, bias=False)
         self.classifier = PartClassifier(self.num_parts, config.reduced_dim, num_classes)
 
@@ -57,6 +58,13 @@ class MGN(BranchedModel):
         features = self.reduce(torch.cat([whole, *stripes], dim=1))                        # f, [B, 8, 256]
         return ModelOutput(embedding=features.flatten(1), part_features=features, logits=self.classifier(features),
                            triplet_features=list(features[:, :len(BRANCHES)].unbind(1)))   # f_g only
+
+    def part_head(self, k: int, maps: tuple[Tensor, ...], prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
+        """Feature k alone: [B, 256] and logits [B, classes]."""
+        branch, group = self.places[k]
+        pooled = max_pool(maps[branch]) if group is None else pool_groups(maps[branch], (group,))[:, 0]  # [B, c]
+        feature = self.reduce.one(pooled, k)
+        return feature, self.classifier.one(feature, k)
 
 
 def _restore_last_stride(tail: nn.Module, name: str) -> None:

@@ -159,6 +159,15 @@ class MPN(ReIDModel):
         logits = classifier(x)                       # [K, B, classes]
         return ModelOutput(embedding=x.flatten(1), part_features=x, logits=logits)  # h, Eq. 2 (g, Eq. 5)
 
+    def part_head(self, k: int, maps: Tensor, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
+        """Task k alone: feature [B, d] and logits [B, classes], a K-th of the work of `heads`."""
+        x = maps if self.config.main else self._stripes(maps, prior)[:, k]
+        x = max_pool(self.conv1.one(x, k))           # GMP, [B, d]
+        if self.attention is not None:
+            x = self.attention.one(x, k)
+        x = self.conv2.one(x, k)                     # f_k, [B, d]
+        return x, self.classifier.one(x, k)
+
     def part_maps(self, maps: Tensor, prior: PriorBatch | None = None) -> Tensor:
         """Responses of conv1 before pooling: [B, K, d, h, w], where each part looks on F.
 

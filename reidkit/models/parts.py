@@ -9,6 +9,9 @@ here the K weight matrices are stacked, and K parts cost a few large matrix prod
     K classifiers                      one batched matrix product over k
 
 Tensors carry the parts in dimension 1: [B, K, D] vectors, [B, K, D, h, w] maps.
+
+`layer.one(x, k)` is part k's layer alone, on its own input [B, C] or [B, C, h, w], with views of the same weights:
+what attention maps need, which ask for one part at a time.
 """
 
 from __future__ import annotations
@@ -40,6 +43,13 @@ class PartConv(nn.Module):
             raise ValueError(f"expected [B, C, h, w], [B, {self.num_parts}, C] or [B, {self.num_parts}, C, h, w], "
                              f"got {tuple(x.shape)}")
         return self._on_own_input(x)
+
+    def one(self, x: Tensor, k: int) -> Tensor:
+        """Part k alone: [B, C, (h, w)] -> [B, D, (h, w)]."""
+        bias = None if self.bias is None else self.bias[k]
+        if x.ndim == 2:
+            return F.linear(x, self.weight[k], bias)
+        return F.conv2d(x, self.weight[k, :, :, None, None], bias)
 
     def _on_whole_map(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.flatten()
@@ -88,6 +98,12 @@ class PartBatchNorm(nn.Module):
                          self.weight, self.bias, self.training, self.momentum, self.eps)
         return y.unflatten(1, (self.num_parts, self.dim))
 
+    def one(self, x: Tensor, k: int) -> Tensor:
+        """Part k alone, with the running statistics of the main tasks: [B, D, (h, w)] -> same shape."""
+        own = slice(k * self.dim, (k + 1) * self.dim)
+        return F.batch_norm(x, self.running_mean[own], self.running_var[own], self.weight[own], self.bias[own],
+                            self.training, self.momentum, self.eps)
+
     def extra_repr(self) -> str:
         return f"{self.num_parts} x {self.dim}, separate={self.separate}"
 
@@ -114,6 +130,11 @@ class PartConvBlock(nn.Module):
         y = self.norm(self.conv(x), aux)
         return F.relu(y) if self.relu else y
 
+    def one(self, x: Tensor, k: int) -> Tensor:
+        """Part k alone: [B, C, (h, w)] -> [B, D, (h, w)]."""
+        y = self.norm.one(self.conv.one(x, k), k)
+        return F.relu(y) if self.relu else y
+
 
 class PartAttention(nn.Module):
     """Channel attention of K parts (MPN Fig. 6): conv d -> d/4, BN, ReLU, conv d/4 -> d, BN, sigmoid."""
@@ -126,6 +147,10 @@ class PartAttention(nn.Module):
     def forward(self, x: Tensor, aux: bool = False) -> Tensor:
         """x [B, K, D] -> x times its attention in (0, 1), [B, K, D]."""
         return x * torch.sigmoid(self.excite(self.squeeze(x, aux), aux))
+
+    def one(self, x: Tensor, k: int) -> Tensor:
+        """Part k alone: [B, D] -> [B, D]."""
+        return x * torch.sigmoid(self.excite.one(self.squeeze.one(x, k), k))
 
 
 class PartClassifier(nn.Module):
@@ -142,6 +167,10 @@ class PartClassifier(nn.Module):
         if self.bias is None:
             return torch.bmm(rows, self.weight.mT)                      # [K, B, classes]
         return torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.mT)
+
+    def one(self, x: Tensor, k: int) -> Tensor:
+        """Part k alone: [B, D] -> logits [B, classes]."""
+        return F.linear(x, self.weight[k], None if self.bias is None else self.bias[k])
 
 
 def max_pool(x: Tensor) -> Tensor:

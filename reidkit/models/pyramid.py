@@ -59,6 +59,17 @@ class Pyramid(ReIDModel):
         features = self.reduce(pooled)                                   # [B, K, d]
         return ModelOutput(embedding=features.flatten(1), part_features=features, logits=self.classifier(features))
 
+    def part_head(self, k: int, maps: Tensor, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
+        """Part k alone: feature [B, d] and logits [B, classes]."""
+        pooled = pool_groups(maps, self.groups[k:k + 1], _average_plus_max)[:, 0]  # [B, C]
+        feature = self.reduce.one(pooled, k)
+        return feature, self.classifier.one(feature, k)
+
+    @property
+    def part_extents(self) -> tuple[tuple[float, float], ...]:
+        """(start, stop) of each group of stripes, fractions of the height."""
+        return tuple(group.extent for group in self.groups)
+
     def count_parameters(self, classifiers: bool = False) -> int:
         layers = [self.backbone, self.reduce] + ([self.classifier] if classifiers else [])
         return sum(p.numel() for layer in layers for p in layer.parameters())

@@ -39,6 +39,11 @@ class StripeGroup:
         return Fraction(self.stop - self.start, self.of)
 
     @property
+    def extent(self) -> tuple[float, float]:
+        """(start, stop) as fractions of the map's height."""
+        return self.start / self.of, self.stop / self.of
+
+    @property
     def name(self) -> str:
         """ "2/3-1" is the first (uppermost) of the groups that cover 2/3 of the height; "whole" covers it all."""
         return "whole" if self.height == 1 else f"{self.height}-{self.start + 1}"

@@ -7,4 +7,13 @@ from reidkit.data.sidewalk.tools import ToolRates
 from reidkit.data.sidewalk.truth import Truth, load_truth
 from reidkit.data.sidewalk.writer import render_sidewalk
 
-__all__ = ["LIP_NAMES", "PART_NAMES", "ToolRates", "Truth", "contact_sheet", "load_sidewalk", "load_truth", "render_sidewalk"]
+__all__ = [
+    "LIP_NAMES",
+    "PART_NAMES",
+    "ToolRates",
+    "Truth",
+    "contact_sheet",
+    "load_sidewalk",
+    "load_truth",
+    "render_sidewalk",
+]

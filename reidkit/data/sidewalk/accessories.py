@@ -36,7 +36,16 @@ def draw_handbag(pen: Pen, body: Body, hand: Point) -> None:
     x = hand.x
     pen.poly([(x - w, top), (x + w, top), (x + w * 1.25, top + h), (x - w * 1.25, top + h)], "bag")
     dark = -pen.place.light
-    pen.poly([(x + dark * w * 0.5, top), (x + dark * w, top), (x + dark * w * 1.25, top + h), (x + dark * w * 0.6, top + h)], "bag", 1)
+    pen.poly(
+        [
+            (x + dark * w * 0.5, top),
+            (x + dark * w, top),
+            (x + dark * w * 1.25, top + h),
+            (x + dark * w * 0.6, top + h),
+        ],
+        "bag",
+        1,
+    )
     pen.line([(x - w * 0.6, top), (x, hand.y), (x + w * 0.6, top)], 0.012, "strap")
 
 

@@ -37,7 +37,14 @@ def draw_leg(pen: Pen, body: Body, leg: Leg) -> None:
     skin, shoe, far = f"leg_{leg.side}", f"shoe_{leg.side}", leg.far
     garment = "none" if person.outer == "dress" else person.lower_garment
     long = garment == "trousers"
-    pen.limb(leg.knee, leg.ankle, 0.040 * r, 0.027 * r * (person.flare if long else 1), "pants" if long else skin, far)
+    pen.limb(
+        leg.knee,
+        leg.ankle,
+        0.040 * r,
+        0.027 * r * (person.flare if long else 1),
+        "pants" if long else skin,
+        far,
+    )
     if not long and person.socks:
         pen.limb(_between(leg.knee, leg.ankle, 0.6), leg.ankle, 0.031 * r, 0.028 * r, "sock", far)
     if garment in ("trousers", "shorts"):
@@ -116,8 +123,8 @@ def draw_torso(pen: Pen, body: Body, torso: Torso) -> None:
         if left is not None or right is not None:  # the open front shows the shirt
             u0, u1 = (-0.97 if left is None else left), (0.97 if right is None else right)
             pen.poly(torso.patch(u0, u1, 0.03, 1), "upper")
-    elif (middle := body.at(0, body.hem_y + 0.06 * body.height, 0)) is not None:
-        half = torso.half(0.85) * pen.sx
+    else:  # the belt of a dress
+        middle, half = body.at(0, body.hem_y + 0.06 * body.height, 0), torso.half(0.85) * pen.sx
         pen.line([(middle.x - half, middle.y), (middle.x + half, middle.y)], 0.016, "strap")
     if garment != "upper" or person.pattern in ("plain", "logo"):
         lit = pen.place.light
@@ -163,7 +170,9 @@ def draw_pattern(pen: Pen, torso: Torso) -> None:
 def draw_lower(pen: Pen, body: Body, torso: Torso) -> None:
     """The seat of the trousers, or a skirt, or the lower half of a dress."""
     person, H = body.person, body.height
-    name = "dress_tail" if person.outer == "dress" else "skirt" if person.lower_garment == "skirt" else "pants"
+    name = (
+        "dress_tail" if person.outer == "dress" else "skirt" if person.lower_garment == "skirt" else "pants"
+    )
     waist = body.half_width(body.hip * 1.05, body.depth * 0.95)
     _flared(pen, body, name, body.hip_y + 0.02 * H, body.hip_y - 0.07 * H, waist, waist * 0.97)
     if name != "pants":
@@ -202,8 +211,8 @@ def draw_arm(pen: Pen, body: Body, arm: Arm) -> None:
     sleeve = {"none": "sleeve", "coat": "coat_sleeve", "dress": "dress_sleeve"}[person.outer]
     if person.bag == "handbag" and (arm.side == "left") == (person.bag_side > 0):
         draw_handbag(pen, body, arm.hand)
-    hand = 0.020 * H
-    pen.disc(arm.hand.x, arm.hand.y + 0.5 * hand * pen.sy, hand * pen.sx, hand * pen.sy * 1.3, skin, 1 if arm.far else 2)
+    rx, ry = 0.020 * H * pen.sx, 0.026 * H * pen.sy
+    pen.disc(arm.hand.x, arm.hand.y + 0.4 * ry, rx, ry, skin, 1 if arm.far else 2)
     if person.sleeve == "long" or person.outer == "coat":
         pen.limb(arm.elbow, arm.hand, 0.031 * r, 0.023 * r, sleeve, arm.far)
         pen.limb(arm.shoulder, arm.elbow, 0.040 * r, 0.034 * r, sleeve, arm.far)

@@ -76,7 +76,14 @@ def _draw_hat(pen: Pen, body: Body, rx: float, ry: float) -> None:
     if cap and body.cos > -0.5:
         tip = head.x + body.sin * rx * 1.9
         half = rx * max(0.3, body.cos)
-        points = [(head.x - half, brim), (head.x + half, brim), (tip + half * 0.9, brim + ry * 0.22), (tip - half * 0.9, brim + ry * 0.22)]
+        points = [
+            (head.x - half, brim),
+            (head.x + half, brim),
+            (tip + half * 0.9, brim + ry * 0.22),
+            (tip - half * 0.9, brim + ry * 0.22),
+        ]
         pen.poly(points, "hat", 1)
     elif not cap:
-        pen.draw.rectangle((head.x - rx * 1.14, brim - ry * 0.28, head.x + rx * 1.14, brim), fill=pen.code("hat", 1))
+        pen.draw.rectangle(
+            (head.x - rx * 1.14, brim - ry * 0.28, head.x + rx * 1.14, brim), fill=pen.code("hat", 1)
+        )

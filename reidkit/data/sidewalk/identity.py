@@ -165,7 +165,10 @@ def sibling(rng: np.random.Generator, person: Identity, kind: str) -> Identity:
         field = "upper" if p.outer == "none" else "outer_color"
         change = {field: _color(rng, "upper", but=getattr(p, field))}
     elif kind == "pattern":
-        change = {"pattern": _choose(rng, PATTERNS, but=p.pattern), "upper2": _color(rng, "upper", but=p.upper)}
+        change = {
+            "pattern": _choose(rng, PATTERNS, but=p.pattern),
+            "upper2": _color(rng, "upper", but=p.upper),
+        }
     elif kind == "hat":
         change = {"hat": _choose(rng, HATS, but=p.hat), "hat_color": _color(rng, "extra", but=p.hat_color)}
     elif kind == "hair":
@@ -176,7 +179,9 @@ def sibling(rng: np.random.Generator, person: Identity, kind: str) -> Identity:
     return replace(p, differs=kind, **change)
 
 
-def make_identities(count: int, seed: tuple[int, ...], sibling_rate: float = 0.5, first_group: int = 0) -> list[Identity]:
+def make_identities(
+    count: int, seed: tuple[int, ...], sibling_rate: float = 0.5, first_group: int = 0
+) -> list[Identity]:
     """`count` people in order of their group; a group of 1, 2 or 3 never straddles two calls.
 
     sibling_rate: the probability that a new person gets siblings (one with 60 %, two with 40 %).

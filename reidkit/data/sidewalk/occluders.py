@@ -32,7 +32,14 @@ def draw_occluder(rng: np.random.Generator, canvas: Image.Image, dy: float) -> t
     elif name == "car":
         top, side = h * (0.80 - 0.16 * u[0]), 1 if u[1] < 0.5 else -1
         a, b = (w * (0.25 * u[2] - 0.1), 1.6 * w) if side > 0 else (-0.6 * w, w * (1.1 - 0.25 * u[2]))
-        roof = [(a + 0.25 * (b - a), top), (a + 0.7 * (b - a), top), (b, top + 0.09 * h), (b, floor), (a, floor), (a, top + 0.09 * h)]
+        roof = [
+            (a + 0.25 * (b - a), top),
+            (a + 0.7 * (b - a), top),
+            (b, top + 0.09 * h),
+            (b, floor),
+            (a, floor),
+            (a, top + 0.09 * h),
+        ]
         draw.polygon([(x, y + dy) for x, y in roof], fill=BASE)
         block(a + 0.28 * (b - a), top + 0.015 * h, a + 0.66 * (b - a), top + 0.07 * h, LIGHT)
         block(a, top + 0.10 * h, b, top + 0.115 * h, DARK)
@@ -43,8 +50,9 @@ def draw_occluder(rng: np.random.Generator, canvas: Image.Image, dy: float) -> t
     elif name == "bush":
         top, r = h * (0.85 - 0.25 * u[0]), 0.12 * w
         for x, y in rng.random((26, 2)):
+            code = DARK if y > 0.5 else BASE
             x, y = x * w, top + y * (h - top) + dy
-            draw.ellipse((x - r, y - r, x + r, y + r), fill=DARK if y > (top + h) / 2 else BASE)
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=code)
         block(0, top + 0.35 * (h - top), w, floor, BASE)
     else:  # a door or wall from one side
         wide, top = w * (0.18 + 0.25 * u[0]), -h if u[1] < 0.5 else h * 0.3 * u[2]

@@ -139,7 +139,9 @@ def _part_area(canvas: Image.Image) -> np.ndarray:
 def _whole_area(canvas: Image.Image, body: Body) -> np.ndarray:
     """[len(PART_NAMES)] canvas pixels that each part would have, neither occluded nor cut off by the box."""
     top, bottom = body.extent()
-    xs = [p.x for leg in body.legs for p in (leg.knee, leg.toe, leg.heel)] + [p.x for arm in body.arms for p in (arm.elbow, arm.hand)]
+    xs = [p.x for leg in body.legs for p in (leg.knee, leg.toe, leg.heel)] + [
+        p.x for arm in body.arms for p in (arm.elbow, arm.hand)
+    ]
     margin = 0.07 * body.place.sx
     if top >= 0 and bottom < canvas.height and min(xs) >= margin and max(xs) < canvas.width - margin:
         return _part_area(canvas)  # the box holds the whole body
@@ -148,7 +150,13 @@ def _whole_area(canvas: Image.Image, body: Body) -> np.ndarray:
     middle = (max(xs) + min(xs)) / 2
     small = Image.new("L", (2 * half, 100))
     place = body.place
-    moved = Placement((place.x - middle) * scale + half, (place.y - top) * scale + 2, place.sx * scale, place.sy * scale, place.light)
+    moved = Placement(
+        (place.x - middle) * scale + half,
+        (place.y - top) * scale + 2,
+        place.sx * scale,
+        place.sy * scale,
+        place.light,
+    )
     draw_person(Pen(small, moved), Body(body.person, body.pose, moved))
     return _part_area(small) / scale**2
 
@@ -205,7 +213,7 @@ def _expose(rng: np.random.Generator, camera: Camera, image: np.ndarray) -> np.n
     gain = camera.cast * (camera.gain * (1 + 0.12 * camera.uneven * rng.standard_normal()))
     grey = image.mean(2, keepdims=True)
     image = (grey + (image - grey) * camera.saturation) * light * gain.astype(np.float32)
-    exposed = np.clip(image, 0, 255).astype(np.uint8)
+    exposed = np.clip(image + 0.5, 0, 255).astype(np.uint8)
     if camera.gamma == 1.0:
         return exposed
     curve = 255 * (np.arange(256) / 255) ** camera.gamma

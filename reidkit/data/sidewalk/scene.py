@@ -113,7 +113,10 @@ class _Street:
         if rng.random() < 0.4:  # awning and shop window
             y = self.ground - self.between(26, 36)
             self.draw.rectangle((left, y, right, y + 5 * self.unit), fill=self.paint(60, 220, 40))
-            self.draw.rectangle((left + 4 * self.unit, y + 6 * self.unit, right - 4 * self.unit, self.ground), fill=self.paint(30, 110))
+            self.draw.rectangle(
+                (left + 4 * self.unit, y + 6 * self.unit, right - 4 * self.unit, self.ground),
+                fill=self.paint(30, 110),
+            )
 
     def pavement(self) -> None:
         rng, vanish = self.rng, self.rng.uniform(0.2, 0.8) * self.w
@@ -121,14 +124,22 @@ class _Street:
         self.draw.rectangle((0, self.ground, self.w, self.h), fill=tuple(tone.astype(int)))
         dark = tuple(int(v) for v in tone * rng.uniform(0.8, 0.93))
         for x in np.linspace(-self.w, 2 * self.w, 24):  # joints meet at the horizon
-            self.draw.line(((vanish + 0.25 * (x - vanish), self.ground), (x, self.h)), fill=dark, width=max(1, round(self.unit)))
+            self.draw.line(
+                ((vanish + 0.25 * (x - vanish), self.ground), (x, self.h)),
+                fill=dark,
+                width=max(1, round(self.unit)),
+            )
         y, step = float(self.ground), 4 * self.unit
         while y < self.h:
             self.draw.line(((0, y), (self.w, y)), fill=dark, width=max(1, round(self.unit)))
             y, step = y + step, step * 1.35
         for _ in range(3):  # kerbs and lane marks
             y = rng.uniform(self.ground, self.h)
-            self.draw.line(((0, y), (self.w, y + self.between(-12, 12))), fill=self.paint(60, 215, 8), width=max(1, round(self.between(1, 5))))
+            self.draw.line(
+                ((0, y), (self.w, y + self.between(-12, 12))),
+                fill=self.paint(60, 215, 8),
+                width=max(1, round(self.between(1, 5))),
+            )
 
     def tree(self) -> None:
         rng, x, foot = self.rng, self.rng.uniform(0, 1) * self.w, self.ground + self.between(0, 40)
@@ -137,13 +148,19 @@ class _Street:
         green = np.array((rng.uniform(25, 75), rng.uniform(70, 130), rng.uniform(25, 60)))
         for _ in range(16):
             a, b, r = rng.normal(x, size * 0.5), rng.normal(foot - tall, size * 0.5), size * 0.35
-            self.draw.ellipse((a - r, b - r, a + r, b + r), fill=tuple(int(v) for v in green * rng.uniform(0.75, 1.2)))
+            self.draw.ellipse(
+                (a - r, b - r, a + r, b + r), fill=tuple(int(v) for v in green * rng.uniform(0.75, 1.2))
+            )
 
     def car(self) -> None:
         x, base, u = self.rng.uniform(-0.1, 1) * self.w, self.ground + self.between(4, 22), self.unit
         paint, long, tall = self.paint(30, 230, 40), self.between(60, 90), self.between(15, 20)
         self.draw.rounded_rectangle((x, base - tall, x + long, base), radius=4 * u, fill=paint)
-        self.draw.rounded_rectangle((x + 0.2 * long, base - 1.8 * tall, x + 0.78 * long, base - 0.9 * tall), radius=4 * u, fill=(58, 66, 76))
+        self.draw.rounded_rectangle(
+            (x + 0.2 * long, base - 1.8 * tall, x + 0.78 * long, base - 0.9 * tall),
+            radius=4 * u,
+            fill=(58, 66, 76),
+        )
         for at in (0.2, 0.78):
             wheel = x + at * long
             self.draw.ellipse((wheel - 5 * u, base - 5 * u, wheel + 5 * u, base + 5 * u), fill=(28, 28, 30))

@@ -12,7 +12,8 @@ from reidkit.data.sidewalk.plan import Settings, plan, take
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), one a body part; 0 is the background.
 PART_COLORS = np.array(
-    ((0, 0, 0), (230, 159, 0), (0, 114, 178), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167)), np.uint8
+    ((0, 0, 0), (230, 159, 0), (0, 114, 178), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167)),
+    np.uint8,
 )
 # One colour a LIP label: neighbours on the body differ in hue and in brightness.
 LIP_COLORS = np.array(
@@ -26,7 +27,9 @@ LIP_COLORS = np.array(
 assert len(PART_COLORS) == len(PART_NAMES) + 1 and len(LIP_COLORS) == len(LIP_NAMES)
 
 
-def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray = PART_COLORS, weight: float = 0.6) -> np.ndarray:
+def overlay(
+    image: np.ndarray, labels: np.ndarray, colors: np.ndarray = PART_COLORS, weight: float = 0.6
+) -> np.ndarray:
     """Tint an image [H, W, 3] uint8 where labels [H, W] are not 0 -> [H, W, 3] uint8."""
     tinted = (1 - weight) * image + weight * colors[labels]
     return np.where(labels[..., None] > 0, tinted, image).astype(np.uint8)
@@ -60,7 +63,9 @@ def contact_sheet(
                 one = replace(shot, camid=camid, level=level, key=(seed, 90 + stream, pid, camid))
                 picture, parsing, _, _ = take(settings, one)
                 cells += [picture.image, overlay(picture.image, part_map(picture.codes)), LIP_COLORS[parsing]]
-            rows.append(np.concatenate([np.pad(c, ((1, 1), (1, 1), (0, 0)), constant_values=255) for c in cells], 1))
+            rows.append(
+                np.concatenate([np.pad(c, ((1, 1), (1, 1), (0, 0)), constant_values=255) for c in cells], 1)
+            )
             titles.append(f"id {pid}, {level}")
     sheet = Image.fromarray(np.concatenate(rows))
     sheet = sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST)

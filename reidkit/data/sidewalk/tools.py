@@ -59,7 +59,11 @@ class ToolRates:
 
 
 def tool_outputs(
-    codes: np.ndarray, rng: np.random.Generator, rates: ToolRates, quality: float = 1.0, occluder: str = "none"
+    codes: np.ndarray,
+    rng: np.random.Generator,
+    rates: ToolRates,
+    quality: float = 1.0,
+    occluder: str = "none",
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """What two tools would say about one image.
 

@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +57,17 @@ def join_truth(path: Path, parts: Sequence[Path]) -> None:
     for part in parts:
         with np.load(part) as file:
             data, start, shape = file["data"], file["start"], tuple(file["shape"])
-            packed += [data[a:b].tobytes() for a, b in zip(start, start[1:])]
+            packed += [data[a:b].tobytes() for a, b in pairwise(start)]
             facts += json.loads(file["facts"].tobytes())
     _save(path, packed, facts, shape)
 
 
 def _save(path: Path, packed: list[bytes], facts: list[dict], shape) -> None:
     start = np.cumsum([0, *map(len, packed)], dtype=np.int64)
-    data, text = np.frombuffer(b"".join(packed), np.uint8), np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    data, text = (
+        np.frombuffer(b"".join(packed), np.uint8),
+        np.frombuffer(json.dumps(facts).encode(), np.uint8),
+    )
     with open(path, "wb") as file:
         np.savez(file, data=data, start=start, facts=text, shape=np.array(shape))
 
@@ -84,7 +88,9 @@ def read_meta(folder: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(folder / "meta.csv")
     except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot read {folder / 'meta.csv'}: {error}. Delete {folder} to render it anew") from error
+        raise DatasetError(
+            f"cannot read {folder / 'meta.csv'}: {error}. Delete {folder} to render it anew"
+        ) from error
 
 
 def load_truth(ds: ReIDDataset, table: pd.DataFrame) -> Truth:
@@ -119,11 +125,14 @@ def _load_codes(root: Path, paths: list[str], meta: pd.DataFrame) -> np.ndarray:
             with np.load(root / "truth" / f"{folder}.npz") as file:
                 data, start, shape = file["data"], file["start"], tuple(file["shape"])
         except (OSError, ValueError, KeyError) as error:
-            raise DatasetError(f"cannot read the truth of {folder} in {root}: {error}. Delete {root} to render it anew") from error
+            raise DatasetError(
+                f"cannot read the truth of {folder} in {root}: {error}. Delete {root} to render it anew"
+            ) from error
         if out is None:
             out = np.empty((len(paths), *shape), np.uint8)
         for i, path in enumerate(paths):
             if path.startswith(f"{folder}/"):
                 k = order[path]
-                out[i] = np.frombuffer(zlib.decompress(data[start[k] : start[k + 1]].tobytes()), np.uint8).reshape(shape)
+                raw = zlib.decompress(data[start[k] : start[k + 1]].tobytes())
+                out[i] = np.frombuffer(raw, np.uint8).reshape(shape)
     return out

@@ -22,7 +22,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -83,7 +82,9 @@ def is_complete(folder: Path, settings: Settings) -> bool:
     manifest = _read_json(folder / MANIFEST) or _read_json(folder / MARKER)
     if manifest is None:
         if folder.is_dir() and any(not p.name.startswith(".tmp-") for p in folder.iterdir()):
-            raise DatasetError(f"{folder} is not empty and not a sidewalk rendering: move it away or choose another root")
+            raise DatasetError(
+                f"{folder} is not empty and not a sidewalk rendering: move it away or choose another root"
+            )
         return False
     for key, wanted in settings.as_dict().items():
         if manifest.get(key) != wanted:
@@ -146,6 +147,10 @@ def _write(target: Path, scratch: Path, save: Callable[[Path], object]) -> None:
     os.replace(temporary, target)
 
 
+def _write_image(target: Path, scratch: Path, array, **options) -> None:
+    _write(target, scratch, lambda path: Image.fromarray(array).save(path, **options))
+
+
 def _outputs(folder: Path, shot: Shot) -> tuple[Path, Path, Path]:
     return folder / shot.path, *((folder / m / shot.path).with_suffix(".png") for m in MAPS)
 
@@ -167,11 +172,9 @@ def render_chunk(folder: Path, settings: Settings, index: int, scratch: Path) ->
     for shot in chunk:
         picture, parsing, segmentation, faults = take(settings, shot)
         image, first, second = _outputs(folder, shot)
-        jpeg = {"format": "JPEG", "quality": JPEG_QUALITY, "subsampling": 0}
-        png = {"format": "PNG", "compress_level": 1}
-        _write(image, scratch, lambda path, a=picture.image: Image.fromarray(a).save(path, **jpeg))
-        _write(first, scratch, lambda path, a=parsing: Image.fromarray(a).save(path, **png))
-        _write(second, scratch, lambda path, a=segmentation: Image.fromarray(a).convert("L").save(path, **png))
+        _write_image(image, scratch, picture.image, quality=JPEG_QUALITY, subsampling=0)
+        _write_image(first, scratch, parsing, compress_level=1)
+        _write_image(second, scratch, 255 * segmentation.astype("uint8"), compress_level=1)
         maps.append(picture.codes)
         facts.append(_facts(shot, picture, faults))
     _write(_part(folder, index), scratch, lambda path: pack_truth(path, facts, maps))
@@ -192,7 +195,9 @@ def _facts(shot: Shot, picture, faults: list[str]) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _render_chunks(folder, settings, todo: list[int], workers: int | None, progress: bool, scratch: Path) -> None:
+def _render_chunks(
+    folder, settings, todo: list[int], workers: int | None, progress: bool, scratch: Path
+) -> None:
     chunks = plan(settings)
     total = sum(len(chunks[i]) for i in todo)
     if workers is None:
@@ -251,7 +256,11 @@ def _join(folder: Path, settings: Settings, scratch: Path) -> None:
         if not (truth / f"{name}.npz").exists():
             parts = [_part(folder, i) for i, chunk in enumerate(chunks) if chunk[0].folder == name]
             _write(truth / f"{name}.npz", scratch, lambda path, parts=parts: join_truth(path, parts))
-    _write(folder / "meta.csv", scratch, lambda path: write_meta(path, [truth / f"{name}.npz" for name in FOLDERS]))
+    _write(
+        folder / "meta.csv",
+        scratch,
+        lambda path: write_meta(path, [truth / f"{name}.npz" for name in FOLDERS]),
+    )
     images = {name: sum(len(chunk) for chunk in chunks if chunk[0].folder == name) for name in FOLDERS}
     counts = {f"{parent}{name}": n for name, n in images.items() for parent in ("", *(f"{m}/" for m in MAPS))}
     manifest = json.dumps({**settings.as_dict(), "counts": counts}, indent=1)
