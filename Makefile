@@ -28,6 +28,7 @@ venv: setup
 $(STAMP): pyproject.toml
 	@$(MAKE) --no-print-directory check
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(PY) install --quiet pip; } || { rm -rf $(VENV); echo "make: $(PYTHON) cannot create $(VENV) (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "make: installing into $(VENV) (several GB, a few minutes)"
 	$(PY) -m pip install --quiet --disable-pip-version-check -e ".[all]"
 	@touch $@
 

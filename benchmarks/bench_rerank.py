@@ -6,7 +6,7 @@ from reidkit.evaluation.bench import bench_rerank
 
 
 def run() -> dict:
-    """CPU seconds, ratio and extra memory with one thread (about five minutes)."""
+    """CPU seconds, ratio and extra memory with one thread (about three minutes)."""
     return bench_rerank()
 
 

@@ -190,15 +190,15 @@ def bench(what: Annotated[str, typer.Argument(help="train, evaluate, rerank, att
 
 @data_app.command("check")
 def data_check(name: str, root: Root = Path("data"), size: Size = "small", decode: bool = True,
-               workers: int | None = None, out: Path = Path("build/check"),
-               quarantine: Annotated[Path | None, typer.Option(help="Move broken images here.")] = None) -> None:
+               workers: int | None = None,
+               quarantine: Annotated[bool, typer.Option(help="Move broken images aside (reversible).")] = False,
+               out: Annotated[Path | None, typer.Option(help="Default: <root>/checks/<name>.")] = None) -> None:
     """Compare a data set on disk with its published counts; find broken and duplicate images."""
-    from reidkit.data.check import check_dataset
+    from reidkit.data.check import check_command
 
-    result = check_dataset(open_dataset(name, root, size), decode=decode, workers=workers, quarantine=quarantine,
-                           out=out)
-    typer.echo(result.text())
-    raise typer.Exit(result.exit_code)
+    options = {"size": size} if name == "sidewalk" else {}
+    raise typer.Exit(check_command(name, root, decode=decode, workers=workers, quarantine=quarantine, out=out,
+                                   **options))
 
 
 @sidewalk_app.command("render")

@@ -141,6 +141,12 @@ def test_a_full_disk_is_one_clear_line(ds, tmp_path, monkeypatch):
         build(ds, tmp_path / "c.u8")
 
 
+def test_a_folder_that_cannot_be_written(ds, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="another path"):
+        build(ds, tmp_path / "file" / "c.u8")
+
+
 def test_default_places(ds):
     train = ImageCache.for_split(ds, "train", SIZE, progress=False)
     again = ImageCache.for_table(ds.train, ds.root, SIZE, progress=False)

@@ -199,3 +199,20 @@ def test_settings_that_cannot_work(ds, tmp_path):
         train_loader(ds, **SETTINGS, cache=cache)
     with pytest.raises(DatasetError, match="holds 24x8 bilinear images, the loader asks for 48x16"):
         batches_of(ds.query, size=(48, 16), batch_size=2, cache=cache)
+
+
+def test_sidewalk_with_its_priors(sidewalk_tiny, tmp_path):
+    """The rendered set and a real table of priors, from files to an augmented batch."""
+    from reidkit.data.transforms import AugmentConfig, TrainAugment
+    from reidkit.priors import PriorBatch
+    from reidkit.priors.build import build_priors
+
+    table = build_priors(sidewalk_tiny, "sidewalk", grid=(12, 4), out=tmp_path / "p.npz", progress=False)
+    loader = train_loader(sidewalk_tiny, size=(96, 32), num_ids=4, num_instances=4, seed=0, priors=table)
+    batch = next(iter(loader))
+    expected = table.lookup(relative_paths(sidewalk_tiny.train.path.iloc[batch.index.numpy()], sidewalk_tiny.root))
+    assert torch.equal(PriorBatch(**batch.prior).mask, expected.mask)
+    assert torch.equal(batch.prior["bottom"], expected.bottom)
+    out = TrainAugment(AugmentConfig(size=(96, 32)))(batch, torch.Generator().manual_seed(0))
+    assert out.images.shape == (16, 3, 96, 32) and out.images.isfinite().all()
+    assert not torch.equal(out.prior["mask"], batch.prior["mask"])

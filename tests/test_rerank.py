@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from reidkit.errors import ReIDKitError
+from reidkit.evaluation.bench import bench_rerank
 from reidkit.evaluation.ranking import evaluate_distance, evaluate_ranking
 from reidkit.evaluation.reranking import rerank, stable_smallest
 
@@ -122,3 +123,9 @@ def test_bad_input_is_named():
         rerank(q, q, lambda_value=1.5)
     with pytest.raises(ReIDKitError, match="16 columns, gallery features 5"):
         rerank(q, q[:, :5])
+
+
+def test_bench_reports_what_it_promises():
+    report = bench_rerank(num_query=60, num_gallery=500, dim=64, progress=False)
+    assert set(report["runs"][0]) == {"threads", "cpu_s_matmul", "cpu_s_rerank", "ratio"}
+    assert report["mAP_after"] > report["mAP_before"] > 0 and report["full_matrix_mb"] == 1

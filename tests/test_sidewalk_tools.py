@@ -77,7 +77,8 @@ def test_parsing_merges_a_person_who_stands_in_front():
     people = make_identities(40, (3, 2))
     crowded = LEVELS["strong"]
     for seed in range(200):
-        picture = render(people[seed % 40], clean_camera(128, 64), np.random.default_rng(seed), crowded, (128, 64), people)
+        rng = np.random.default_rng(seed)
+        picture = render(people[seed % 40], clean_camera(128, 64), rng, crowded, (128, 64), people)
         if picture.occluder == "person" and IS_OTHER[picture.codes].mean() > 0.1:
             break
     other = IS_OTHER[picture.codes]

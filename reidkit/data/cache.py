@@ -32,6 +32,11 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import read_image, relative_paths
 from reidkit.errors import DatasetError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 MAGIC = b"reidkit-cache-1\n"
 BLOCK = 4096
 CHUNK = 32  # images a task of a thread
@@ -86,13 +91,10 @@ class ImageCache:
         """
         path = Path(path)
         header, paths = _header(table, root, size, interpolation)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatasetError(f"cannot make the cache folder {path.parent}: {error}") from error
-        with _only_one_process(path.with_name(path.name + ".lock")):
-            if not path.exists() or _read_header(path)[0] != header or not _is_whole(path):
-                _write(path, header, paths, workers, progress)
+        if not _fits(path, header):
+            with _only_one_process(path.with_name(path.name + ".lock")):
+                if not _fits(path, header):  # nobody built it while we waited
+                    _write(path, header, paths, workers, progress)
         return cls._map(path, root)
 
     @classmethod
@@ -202,6 +204,10 @@ def _is_whole(path: Path) -> bool:
     return os.path.getsize(path) == offset + images
 
 
+def _fits(path: Path, header: dict[str, object]) -> bool:
+    return path.exists() and _read_header(path)[0] == header and _is_whole(path)
+
+
 def _padded(length: int) -> int:
     return -(-length // BLOCK) * BLOCK
 
@@ -264,12 +270,19 @@ def _decode_chunk(paths: Sequence[str], size: tuple[int, int], interpolation: st
 
 @contextlib.contextmanager
 def _only_one_process(lock: Path) -> Iterator[None]:
-    """Hold an advisory lock; the system drops it when the process ends, however it ends."""
+    """Hold an advisory lock; the system drops it when the process ends, however it ends.
+
+    Raises DatasetError where the folder cannot be written to.
+    """
     try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = open(lock, "w")
+    except OSError as error:
+        raise DatasetError(
+            f"cannot write the image cache in {lock.parent} ({error}); give ImageCache.build another path, "
+            "or train without the cache"
+        ) from error
+    with file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -83,7 +83,8 @@ def bench_evaluate(num_query: int = 3368, num_gallery: int = 19732, dim: int = 3
         runs.append({"threads": count, "cpu_s_matmul": round(matmul, 3), "cpu_s_eval": round(ours, 3),
                      "ratio": round(ours / matmul, 3)})
     return {"bench": "evaluate", "shapes": {"query": num_query, "gallery": num_gallery, "dim": dim},
-            "extra_mb": extra_mb, "metric": metric, "torch": torch.__version__, "mAP": round(result.mAP, 4), "runs": runs}
+            "extra_mb": extra_mb, "metric": metric, "torch": torch.__version__, "mAP": round(result.mAP, 4),
+            "runs": runs}
 
 
 def bench_rerank(num_query: int = 3368, num_gallery: int = 19732, dim: int = 3072, *, threads: Sequence[int] = (1,),

@@ -64,7 +64,8 @@ VARIANTS: dict[str, Variant] = {
     "align-sample-triplet-psa": Variant(MPNConfig(share=PSA), SAMPLE_TRIPLET, "MPN Table 4: Sample-wise [10]"),
     "align-sample-psa": Variant(MPNConfig(share=PSA), SAMPLE, "MPN Table 4: Sample-wise (Eq. 9)"),
     # MPN Table 5 and Fig. 10
-    "mpn-rga": Variant(MPNConfig(share=PSA, channel_attention=True, spatial_attention="rga"), CF, "MPN Table 5: MPN*"),
+    "mpn-rga": Variant(MPNConfig(share=PSA, channel_attention=True, spatial_attention="rga"), CF,
+                       "MPN Table 5: MPN*"),
     **{f"soft-{short}-{w}": Variant(MPNConfig(share=NO_SHARE, soft_share=conv),
                                     replace(MPN_LOSS, soft_sharing_weight=w), f"MPN Fig. 10: soft, {conv}, {w}")
        for short, conv in (("c1", "conv1"), ("c2", "conv2")) for w in SOFT_WEIGHTS},
@@ -78,7 +79,8 @@ VARIANTS: dict[str, Variant] = {
     "cgpn-1": Variant(CGPNConfig(global_only(ALL_BRANCHES)), CGPN_LOSS, "CGPN Table 3: CGPN-1, global only"),
     "cgpn-2": Variant(CGPNConfig(fine(2, 3, 4)), CGPN_LOSS, "CGPN Table 3: CGPN-2, fine-grained local"),
     "cgpn-3": Variant(CGPNConfig(ALL_BRANCHES, global_parts=0), CGPN_LOSS, "CGPN Table 3: CGPN-3, local only"),
-    "cgpn-4": Variant(CGPNConfig(ALL_BRANCHES, supervised=False), CGPN_LOSS, "CGPN Table 3: CGPN-4, unsupervised global"),
+    "cgpn-4": Variant(CGPNConfig(ALL_BRANCHES, supervised=False), CGPN_LOSS,
+                      "CGPN Table 3: CGPN-4, unsupervised global"),
     # CGPN Table 4
     **{f"cgpn-global-{n}": Variant(CGPNConfig(global_only((BRANCH_1,)), global_parts=n), CGPN_LOSS,
                                    f"CGPN Table 4: Branch1-Global, {n} parts") for n in (2, 3, 4, 8)},

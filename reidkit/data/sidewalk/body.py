@@ -198,6 +198,6 @@ class Body:
     def extent(self) -> tuple[float, float]:
         """(top, bottom) of the whole body in canvas pixels: top of the head to the lowest sole, cut off or not."""
         top = self.head.y - 1.06 * 1.05 * self.head_r * self.place.sy
-        sole = max(max(leg.heel.y + 0.026 * self.height * self.place.sy, leg.toe.y + 0.019 * self.height * self.place.sy)
-                   for leg in self.legs)  # fmt: skip
+        thick = self.height * self.place.sy
+        sole = max(max(leg.heel.y + 0.026 * thick, leg.toe.y + 0.019 * thick) for leg in self.legs)
         return top, sole

@@ -116,17 +116,18 @@ def _read_json(path: Path) -> dict | None:
 
 
 def _prepare(folder: Path, settings: Settings, scratch: Path) -> None:
-    """Make the folders; the marker says which settings an unfinished rendering belongs to."""
-    for name in FOLDERS:
-        for parent in ("", *MAPS):
-            (folder / parent / name).mkdir(parents=True, exist_ok=True)
-    (folder / "truth" / "parts").mkdir(parents=True, exist_ok=True)
+    """Make the folders. First the marker: it says which settings an unfinished rendering belongs to."""
+    folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(".tmp-*"):  # left by a rendering that was killed
         if time.time() - old.stat().st_mtime > 3600:
             shutil.rmtree(old, ignore_errors=True)
     scratch.mkdir()
-    (folder / MANIFEST).unlink(missing_ok=True)
     _write(folder / MARKER, scratch, lambda path: path.write_text(json.dumps(settings.as_dict())))
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in FOLDERS:
+        for parent in ("", *MAPS):
+            (folder / parent / name).mkdir(parents=True, exist_ok=True)
+    (folder / "truth" / "parts").mkdir(parents=True, exist_ok=True)
 
 
 def _check_space(folder: Path, settings: Settings, images: int) -> None:
