@@ -146,8 +146,9 @@ from reidkit import plots
 plots.bars(claims, unit="paper: mAP on Market-1501 (%)", title="MPN Table 1 (paper)")
 
 # %% [markdown]
-# In the paper every step from Naive MTL to MPN adds something. Which steps show on a small rendered set with a small network, and which
-# do not, is measured in notebook 05: a claim that does not show at small scale is a lesson too.
+# In the paper every step from Naive MTL to MPN adds something. Which steps show on a small rendered set
+# with a small network, and which do not, is measured in notebook 05: a claim that does not show at small scale is a
+# lesson too.
 #
 # ## The map of the kit
 #

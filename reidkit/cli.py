@@ -89,6 +89,7 @@ def train(variant: str, dataset: DatasetName = "sidewalk", root: Root = Path("da
 
 
 def show_metrics(metrics: dict) -> None:
+    """Print one line a test level, in percent."""
     for level, m in metrics.items():
         typer.echo(f"  {level:12s} Rank-1 {100 * m['rank1']:5.1f}  mAP {100 * m['mAP']:5.1f}"
                    f"  mINP {100 * m['mINP']:5.1f}  ({m['queries']} queries)")

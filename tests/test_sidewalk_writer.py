@@ -138,7 +138,7 @@ def test_truth_names_a_foreign_image(sidewalk_tiny):
 def test_same_bytes_whatever_the_number_of_workers(tmp_path):
     folders = [render_sidewalk(tmp_path / str(n), "tiny", seed=1, workers=n, progress=False) for n in (1, 2)]
     one, two = map(digest, folders)
-    assert folders[0].name == "sidewalk-tiny-seed1" and len(one) > 1900
+    assert folders[0].name == "sidewalk-tiny-seed1" and len(one) > 1800
     assert one == two
 
 
@@ -186,6 +186,7 @@ def test_deleted_files_are_rendered_again(micro, tmp_path, monkeypatch):
     assert calls == []  # complete: nothing is rendered
 
 
+@pytest.mark.slow
 def test_killed_and_rival_processes_do_no_harm(tmp_path):
     command = "from reidkit.data.sidewalk import render_sidewalk as r; r({!r}, 'tiny', workers=1, progress=False)"
     run = [sys.executable, "-c", command.format(str(tmp_path / "shared"))]

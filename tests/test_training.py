@@ -55,6 +55,11 @@ def test_wrong_settings_name_the_choices(key, value, words):
         recipe_for("mpn", "quick", {key: value})
 
 
+def test_spatial_attention_knows_the_image_size():
+    assert recipe_for("mpn-rga", "quick").model["spatial_attention"] == "rga:144x48"
+    assert recipe_for("mpn-rga", "paper", {"size": "[256,128]"}).model["spatial_attention"] == "rga:256x128"
+
+
 def test_unknown_preset_and_variant():
     with pytest.raises(ReIDKitError, match="quick"):
         recipe_for("mpn", "fast")

@@ -102,7 +102,7 @@ def _note(image: Image.Image, facts: ImageFacts) -> str:
     if facts.format not in SUFFIXES or suffix not in SUFFIXES[facts.format]:
         notes.append(f"{facts.format} data in a file named {suffix}")
     if facts.mode.startswith("I"):
-        notes.append("16-bit: values above 255 are clipped when read as RGB")
+        notes.append("16-bit: only the upper byte of each value is read")
     elif facts.mode != "RGB":
         notes.append(f"mode {facts.mode}, converted to RGB when read")
     try:

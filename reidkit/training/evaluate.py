@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,13 +43,6 @@ def evaluate_model(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, *, de
     return metrics
 
 
-def image_cache(dataset: ReIDDataset, table: pd.DataFrame, size: tuple[int, int], progress: bool = True) -> ImageCache:
-    """The decoded images of a table, under `<root>/cache/`, named by the list of images and their size."""
-    digest = hashlib.sha1("\n".join(table.path).encode(errors="surrogateescape")).hexdigest()[:10]
-    path = dataset.root / "cache" / f"{Path(table.path.iloc[0]).parent.name}-{digest}-{size[0]}x{size[1]}.u8"
-    return ImageCache.build(table, dataset.root, size, path, progress=progress)
-
-
 class _Features:
     """Features of a table; equal tables (Sidewalk's shift level shares mild's gallery) are extracted once."""
 
@@ -65,7 +57,7 @@ class _Features:
             r = self.recipe
             images = None
             if self.cache:
-                images = image_cache(self.dataset, table, r.size, self.progress)
+                images = ImageCache.for_table(table, self.dataset.root, r.size, progress=self.progress)
             self.known[key] = extract_features(
                 self.model, table, size=r.size, device=self.device, flip=r.test_flip, priors=self.priors,
                 amp=r.precision if r.precision != "auto" else "no", cache=images, root=self.dataset.root,

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
+from reidkit.data.cache import ImageCache
 from reidkit.data.loaders import train_loader
 from reidkit.data.transforms import AugmentConfig, TrainAugment
 from reidkit.errors import TrainingError
@@ -30,7 +32,7 @@ from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorBatch, PriorTable, build_priors
 from reidkit.training.device import choose_device, choose_precision
-from reidkit.training.evaluate import evaluate_model, image_cache
+from reidkit.training.evaluate import evaluate_model
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
 from reidkit.training.recipes import Recipe
 from reidkit.training.runs import RunFolder, build_model, load_run, provenance, write_json
@@ -66,38 +68,38 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
     accelerator = make_accelerator(chosen, recipe.precision)
     torch.manual_seed(seed)
     model = build_model(settings, pretrained=not recipe.ide_init)
-    if initialise_from or recipe.ide_init:
-        if run.load_checkpoint() is None:
-            source = initialise_from or ide_path(dataset, recipe, run.path.parent, seed=seed, preset=preset)
-            if not initialise_from:
-                train("ide", dataset, ide_recipe(recipe, preset), source, seed=seed, device=device, preset=preset,
-                      workers=workers, cache=cache, progress=progress)
-                torch.manual_seed(seed)
-            copy_backbone(load_run(source), model)
+    if recipe.ide_init or initialise_from:
+        source = initialise_from or start_from_ide(dataset, recipe, run, seed=seed, device=device, preset=preset,
+                                                   workers=workers, cache=cache, progress=progress)
+        copy_backbone(load_run(source), model)
     priors = priors_for(model, dataset, recipe, prior_tool, progress)
     loader = train_loader(
         dataset, size=recipe.size, num_ids=recipe.num_ids, num_instances=recipe.num_instances, seed=seed,
         priors=priors if model.needs_prior else None, workers=workers, mode=recipe.sampling,
         batches_per_epoch=recipe.batches_per_epoch, translation_copies=recipe.translation_copies,
-        cache=image_cache(dataset, dataset.train, recipe.size, progress) if cache else None)
-
-    def evaluate(levels: tuple[str, ...] | None = None) -> dict[str, Any]:
-        return evaluate_model(model, dataset, recipe, device=accelerator.device, priors=priors, levels=levels,
-                              cache=cache, progress=progress)
-
-    loss_config = replace(variant(name).loss, **recipe.loss)
-    fit(model, loader, loss_config, recipe, accelerator, run, seed=seed, progress=progress,
-        evaluate=(lambda: evaluate((dataset.level,))[dataset.level]), evaluate_every=evaluate_every)
-    accelerator.wait_for_everyone()
-    result = {}
+        cache=ImageCache.for_split(dataset, "train", recipe.size, progress=progress) if cache else None,
+        rank=accelerator.process_index, world_size=accelerator.num_processes)
+    evaluate = partial(evaluate_model, model, dataset, recipe, device=accelerator.device, priors=priors, cache=cache,
+                       progress=progress)
+    fit(model, loader, replace(variant(name).loss, **recipe.loss), recipe, accelerator, run, seed=seed,
+        progress=progress, evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level],
+        evaluate_every=evaluate_every)
     if accelerator.is_main_process:
         run.save_weights(model)
-        result = {**settings, "metrics": evaluate(), "provenance": provenance(
+        write_json(run.result, {**settings, "metrics": evaluate(), "provenance": provenance(
             accelerator.device, seed=seed, precision=recipe.precision,
-            wall_s=round(time.time() - start_wall, 1), cpu_s=round(time.process_time() - start_cpu, 1))}
-        write_json(run.result, result)
+            wall_s=round(time.time() - start_wall, 1), cpu_s=round(time.process_time() - start_cpu, 1))})
     accelerator.wait_for_everyone()
-    return result or run.read_result()
+    return run.read_result()
+
+
+def start_from_ide(dataset: ReIDDataset, recipe: Recipe, run: RunFolder, *, seed: int, preset: str,
+                   **options: Any) -> Path:
+    """The IDE run beside `run` that this one starts from (MPN Sec. 5.1): trained on first use, shared by all."""
+    path = ide_path(dataset, recipe, run.path.parent, seed=seed, preset=preset)
+    train("ide", dataset, ide_recipe(recipe, preset), path, seed=seed, preset=preset, **options)
+    torch.manual_seed(seed)
+    return path
 
 
 def fit(model: ReIDModel, loader, loss_config: LossConfig, recipe: Recipe, accelerator: Accelerator,
@@ -186,11 +188,12 @@ def seed_epoch(loader, seed: int, epoch: int, rank: int = 0) -> torch.Generator:
 
 
 def check_finite(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int, batch: int, run: RunFolder) -> None:
+    """Raise TrainingError for a NaN or infinite loss: which term, what is kept, what to do."""
     if math.isfinite(loss.item()):
         return
-    bad = [k for k, v in terms.items() if not math.isfinite(float(v))]
+    bad = [k for k, v in terms.items() if not math.isfinite(v.item())]
     kept = f"the checkpoint of epoch {epoch} is kept in {run.checkpoint}" if epoch else "no epoch was finished"
-    raise TrainingError(f"the loss became {float(loss)} in epoch {epoch + 1}, batch {batch + 1} (terms: {bad}); "
+    raise TrainingError(f"the loss became {loss.item()} in epoch {epoch + 1}, batch {batch + 1} (terms: {bad}); "
                         f"{kept}. Lower the learning rate (--set lr=...), add warm-up, or set precision=no; "
                         "`reidkit data check` finds damaged images.")
 

@@ -118,6 +118,8 @@ def recipe_for(name: str, preset: str = "quick", settings: Mapping[str, Any] | N
     recipe = replace(recipe, model={k: x for k, x in recipe.model.items() if k in known})
     for key, value in (settings or {}).items():
         recipe = _set(recipe, v, key, value)
+    if getattr(v.config, "spatial_attention", None) == "rga" and "spatial_attention" not in recipe.model:
+        recipe = replace(recipe, model={**recipe.model, "spatial_attention": "rga:{}x{}".format(*recipe.size)})
     return recipe
 
 

@@ -34,6 +34,7 @@ class Entry:
 
 
 def entries(*names: str) -> tuple[Entry, ...]:
+    """Rows that are variants of the table as they stand."""
     return tuple(Entry(n) for n in names)
 
 

@@ -1,0 +1,871 @@
+# %% [markdown]
+# # 03 MPN step by step
+#
+# **What you will learn.** How MPN is built and trained, line by line: the feature map, the main and the auxiliary
+# task of a part, what they share, every loss from Eq. 1 to Eq. 10, where gradients flow, and one whole step of
+# training by hand. Each piece is derived in a few lines and then compared with the same piece of the kit.
+#
+# **Prerequisites.** Notebooks 00 and 02 (what a coarse prior is), PyTorch, batch normalisation.
+#
+# **Paper.** MPN, Sec. 3.1 to 3.5 and Sec. 4; Fig. 2, 3, 5b and 6; Table 9.
+#
+# **Minutes.** 1 on a 2-core CPU (and 1 more, once, to render the data), 1 on a GPU.
+
+# %%
+from pathlib import Path
+
+DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
+PRESET = "quick"  # or "paper", for a GPU
+SEED = 0
+
+# %% [markdown]
+# ## One batch and its priors
+#
+# A batch holds S identities with A images each (Sec. 3.4). Each image comes with the coarse prior of notebook 02:
+# mask $M$, upper and lower boundary. Only training needs it.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from reidkit import losses, plots
+from reidkit.data import load_dataset
+from reidkit.data.loaders import train_loader
+from reidkit.data.transforms import normalize
+from reidkit.models import create_backbone, create_model
+from reidkit.priors import PriorBatch, build_priors, part_features
+from reidkit.training import RunFolder, load_run, recipe_for, run_name
+
+ds = load_dataset(root=DATA, **DATASET)
+recipe = recipe_for("mpn", PRESET)
+network = create_model("mpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model)
+grid = tuple(side // network.stride for side in recipe.size)  # rows and columns of the feature map
+table = build_priors(ds, "sidewalk", grid=grid, progress=False)  # real sets: tool="files", see notebook 06
+
+
+def load_batch(num_ids, num_instances):
+    """uint8 images, float images, labels, priors of the first S x A batch of the training set."""
+    loader = train_loader(ds, size=recipe.size, num_ids=num_ids, num_instances=num_instances, seed=SEED, priors=table)
+    batch = next(iter(loader))
+    return batch.images, normalize(batch.images), batch.labels, PriorBatch(**batch.prior)
+
+
+pixels, images, labels, prior = load_batch(num_ids=8, num_instances=4)
+print(f"images {tuple(images.shape)}, masks {tuple(prior.mask.shape)}, {int(prior.reliable.sum())} priors are reliable")
+plots.image_grid(pixels.permute(0, 2, 3, 1)[:16], columns=16, height=1.5)
+
+# %% [markdown]
+# One habit of this notebook: `compare` says whether two results are bit for bit the same, the same up to rounding,
+# and how far apart they are. The last section counts how many comparisons agreed.
+
+# %%
+AGREED = []
+
+
+def compare(name, by_hand, kit):
+    """exact / approximate / largest difference of two results."""
+    by_hand, kit = torch.as_tensor(by_hand).detach(), torch.as_tensor(kit).detach()
+    exact, close = torch.equal(by_hand, kit), torch.allclose(by_hand, kit, atol=1e-5, rtol=1e-4)
+    AGREED.append(close)
+    difference = (by_hand - kit).abs().max().item()
+    print(f"{name:34s} exact {exact!s:5}  approximate {close!s:5}  max difference {difference:.1e}")
+
+
+# %% [markdown]
+# ## The feature map F (Sec. 3.3)
+#
+# MPN "removes the last spatial down-sampling operation of ResNet-50 to increase the size of the output feature maps".
+#
+# **Predict.** A ResNet-50 as published makes a 12 x 4 map of a 384 x 128 image. What comes out after the change, and
+# how many parameters does the change cost?
+#
+# The next cell builds both networks on PyTorch's `meta` device, where tensors have a shape and no content: nothing is
+# computed, so it takes no time.
+
+# %%
+from torchvision.models import resnet50
+
+with torch.device("meta"):
+    image = torch.empty(1, 3, 384, 128)
+    published = torch.nn.Sequential(*list(resnet50().children())[:-2])  # without pooling and classifier
+    changed = create_backbone("resnet50")
+    small = create_backbone("small")
+    rows = [
+        ("ResNet-50 as published", image, published),
+        ("ResNet-50 in MPN", image, changed),
+        ("small, for CPUs", torch.empty(1, 3, 144, 48), small),
+    ]
+    shapes = [(n, "x".join(map(str, x.shape[2:])), "x".join(map(str, net(x).shape[1:]))) for n, x, net in rows]
+parameters = [sum(p.numel() for p in net.parameters()) for _, _, net in rows]
+pd.DataFrame(shapes, columns=["backbone", "image", "F (channels x h x w)"]).assign(parameters=parameters)
+
+# %% [markdown]
+# A stride has no weights, so the change is free in parameters, and weights trained on ImageNet still fit. It costs
+# four times the work in the last stage. By hand it is two numbers; ResNet-18 shows that it is the same network.
+
+# %%
+from torchvision.models import resnet18
+
+torch.manual_seed(SEED)
+by_hand = resnet18()
+by_hand.layer4[0].conv1.stride = (1, 1)  # the 3x3 conv that halved the map
+by_hand.layer4[0].downsample[0].stride = (1, 1)  # and its shortcut
+kit = create_backbone("resnet18")
+kit.load_state_dict({k: v for k, v in by_hand.state_dict().items() if not k.startswith("fc.")})
+
+x = torch.randn(2, 3, 64, 32)
+for layer in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+    x_next = getattr(by_hand, layer)(x if layer == "conv1" else x_next)
+compare("ResNet-18 without last stride", x_next, kit(x))
+
+# %% [markdown]
+# ## Channels and body parts (Sec. 3.1, Fig. 2)
+#
+# MPN rests on one observation: "different channels of a ReID network activate local responses at their corresponding
+# body parts". If that holds, a part needs no location at test time: it is enough to know its *channels*.
+#
+# We look for it in a trained network if there is one here (a run of notebook 04, or the one that ships with the kit),
+# beside a network with random weights.
+
+# %%
+folder = run_name("mpn-no-ca", ds, PRESET, SEED)
+found = [place / folder for place in (RUNS, SHIPPED) if RunFolder(place / folder).finished]
+trained = load_run(found[0]) if found else None
+untrained = create_model("mpn-no-ca", ds.num_train_ids, backbone=recipe.backbone, **recipe.model).eval()
+subject = trained or untrained
+print(f"a trained network: {found[0]}" if found else f"no trained network {folder}: what follows uses random weights")
+
+# %% [markdown]
+# For each channel: which share of its response falls on each of the K stripes of the *person* (stripes between the
+# boundaries of the prior)? A channel without a preference has shares of 1/K.
+
+# %%
+K = subject.num_parts
+
+
+@torch.no_grad()
+def part_shares(network, images, prior):
+    """[K, C]: the share of each channel's response that falls on each stripe of the person."""
+    stripes = part_features(network.feature_maps(images), prior, K, "roi")  # [B, K, C, h/K, w]
+    response = stripes[prior.reliable].sum((0, 3, 4))  # [K, C]
+    return response / response.sum(0).clamp_min(1e-9)
+
+
+shares = {"random weights": part_shares(untrained, images, prior)}
+if trained:
+    shares["trained"] = part_shares(trained, images, prior)
+summary = {
+    n: {"largest share, mean over channels": s.amax(0).mean().item(), "most local channel": s.max().item()}
+    for n, s in shares.items()
+}
+pd.DataFrame(summary).T.assign(chance=1 / K).round(3)
+
+# %%
+best = shares["trained" if trained else "random weights"]
+channels = best.argmax(1).tolist()  # the most local channel of each part
+chosen = prior.reliable.nonzero().flatten()[:4].tolist()
+with torch.no_grad():
+    maps = subject.feature_maps(images)  # F, [B, C, h, w]
+
+figure, axes = plt.subplots(4, K + 1, figsize=(1.15 * (K + 1), 10.2), layout="constrained")
+for row, i in zip(axes, chosen):
+    picture = pixels[i].permute(1, 2, 0)
+    row[0].imshow(picture)
+    for k, (ax, channel) in enumerate(zip(row[1:], channels)):
+        ax.imshow(picture.float().mean(2), cmap="gray", vmax=400)
+        extent = (0, picture.shape[1], picture.shape[0], 0)
+        ax.imshow(maps[i, channel], cmap="inferno", alpha=0.7, extent=extent, interpolation="bilinear", vmin=0)
+        if i == chosen[0]:
+            ax.set_title(f"part {k + 1}\nchannel {channel}\n{best[k, channel]:.0%} there", fontsize=8)
+    for ax in row:
+        ax.set(xticks=[], yticks=[])
+axes[0, 0].set_title("image", fontsize=8)
+figure.suptitle(f"Most local channels, {'trained network' if trained else 'RANDOM WEIGHTS'} (bright: strong)", fontsize=9)
+plt.close(figure)
+figure
+
+# %%
+gain = {name: s.amax(0).mean().item() * K for name, s in shares.items()}
+for name, times in gain.items():
+    print(f"{name}: the favourite part of a channel gets {times:.2f} times what an even spread would give it")
+if trained:
+    more = gain["trained"] > gain["random weights"]
+    print("training made channels", "more local: Fig. 2 appears here too" if more else "no more local here")
+
+# %% [markdown]
+# Look at the second row of titles: even the most local channel answers elsewhere too. A *linear combination* of
+# channels can be more local than any of them, and that is what the first layer of a part learns.
+#
+# ## One main task, line by line (Sec. 3.3)
+#
+# A main task (MT) reads the whole map F. For part $k$: 1x1 conv, BN, ReLU; global max pooling (GMP); channel attention
+# (CA, optional, Fig. 6); another 1x1 conv, BN, ReLU; a linear classifier. We take part $k = 2$ of a freshly
+# initialised MPN on the backbone above, in training mode, so BN uses the statistics of this batch.
+
+# %%
+if trained:
+    network.load_backbone(trained.backbone.state_dict())
+network.train()
+D, C, k = network.config.part_dim, network.backbone.channels, 2
+print(f"conv1 of all parts {tuple(network.conv1.conv.weight.shape)} = [K, d, C]; the paper: [6, 512, 2048]")
+print(f"K = {network.num_parts}, d = {D}, C = {C}, {ds.num_train_ids} identities")
+
+# %% [markdown]
+# A 1x1 convolution mixes channels at each place of the map, nothing else: a matrix product over channels. BN then
+# subtracts each channel's mean and divides by its standard deviation, over images and places.
+
+
+# %%
+def conv_1x1(x, conv, k):
+    """[B, C, ...] -> [B, d, ...]: the same matrix at every place."""
+    y = torch.einsum("dc,bc...->bd...", conv.weight[k], x)
+    return y + conv.bias[k].view(-1, *[1] * (x.ndim - 2))
+
+
+def batch_norm(x, norm, k):
+    """Each channel of part k to mean 0, variance 1 over the batch, then scaled and shifted."""
+    own = slice(k * norm.dim, (k + 1) * norm.dim)  # channels of part k
+    weight, bias = (p[own].view(-1, *[1] * (x.ndim - 2)) for p in (norm.weight, norm.bias))
+    over = [d for d in range(x.ndim) if d != 1]  # all but the channels
+    mean, variance = x.mean(over, keepdim=True), x.var(over, unbiased=False, keepdim=True)
+    return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
+
+
+y = F.relu(batch_norm(conv_1x1(maps, network.conv1.conv, k), network.conv1.norm, k))
+print("after conv1 + BN + ReLU", tuple(y.shape))
+compare("conv1 of part 2, of K at once", y, network.conv1(maps)[:, k])
+
+# %% [markdown]
+# **Global max pooling** keeps the strongest answer of each channel and forgets where it was.
+#
+# **Predict.** We move every feature map down by three rows (zeros come in from above). How much does the pooled vector
+# change, compared with the vector of one fixed stripe?
+
+# %%
+pooled = y.amax((2, 3))  # GMP, [B, d]
+compare("GMP", pooled, network.conv1(maps).amax((-2, -1))[:, k])
+
+
+def moved(maps, rows):
+    """Feature maps moved down; what leaves the map is lost."""
+    down = torch.zeros_like(maps)
+    down[:, :, rows:] = maps[:, :, : maps.shape[2] - rows]
+    return down
+
+
+height, stripe = y.shape[2], slice(k * y.shape[2] // K, (k + 1) * y.shape[2] // K)
+change = []
+for rows in range(0, height // 3 + 1):
+    other = moved(y, rows)
+    whole, cut = (F.cosine_similarity(a, b).mean().item() for a, b in (
+        (pooled, other.amax((2, 3))), (y[:, :, stripe].amax((2, 3)), other[:, :, stripe].amax((2, 3)))))  # fmt: skip
+    change.append((rows, whole, cut))
+pd.DataFrame(change, columns=["rows moved", "GMP of the whole map", "GMP of a fixed stripe"]).round(3).set_index(
+    "rows moved").T.rename_axis("similarity to the unmoved vector")  # fmt: skip
+
+# %% [markdown]
+# The fixed stripe of the baseline sees another part of the body after the move; the main task sees the same one as
+# long as it stays in the picture. This is the "translation invariance" of Sec. 3.1.
+#
+# **Channel attention** (Fig. 6): two small layers give each channel a weight in (0, 1) for *this* image. Then the
+# second conv, which gives $f_k$, and the classifier.
+
+# %%
+squeeze, excite = network.attention.squeeze, network.attention.excite
+a = F.relu(batch_norm(conv_1x1(pooled, squeeze.conv, k), squeeze.norm, k))  # d -> d/4
+a = torch.sigmoid(batch_norm(conv_1x1(a, excite.conv, k), excite.norm, k))  # d/4 -> d, in (0, 1)
+f_k = F.relu(batch_norm(conv_1x1(pooled * a, network.conv2.conv, k), network.conv2.norm, k))  # f_k, [B, d]
+logits_k = f_k @ network.classifier.weight[k].T + network.classifier.bias[k]  # W_k^mt f_k, [B, identities]
+
+out = network.heads(maps, prior, with_aux=True)  # all K parts, both tasks
+compare("f_2", f_k, out.part_features[:, k])
+compare("logits of part 2", logits_k, out.logits[k])
+print(f"attention of one image lies between {a[0].min():.2f} and {a[0].max():.2f} (untrained: around a half)")
+
+
+# %% [markdown]
+# The same lines as a function, for any part and for both tasks, and all K main tasks one after the other. The kit
+# computes them in a few large products instead (`reidkit/models/parts.py`): the same numbers, fewer and larger steps.
+
+
+# %%
+def one_task(x, k, classifier, model=network):
+    """Sec. 3.3 for part k. x: F or P_k, [B, C, h, w]. Returns the feature [B, d] and the logits."""
+    x = F.relu(batch_norm(conv_1x1(x, model.conv1.conv, k), model.conv1.norm, k)).amax((2, 3))
+    squeeze, excite = model.attention.squeeze, model.attention.excite
+    a = F.relu(batch_norm(conv_1x1(x, squeeze.conv, k), squeeze.norm, k))
+    x = x * torch.sigmoid(batch_norm(conv_1x1(a, excite.conv, k), excite.norm, k))
+    x = F.relu(batch_norm(conv_1x1(x, model.conv2.conv, k), model.conv2.norm, k))
+    return x, x @ classifier.weight[k].T + classifier.bias[k]
+
+
+features, logits = zip(*(one_task(maps, k, network.classifier) for k in range(K)))
+h = torch.cat(features, dim=1)  # h = [f_1, ..., f_K], Eq. 2
+compare("h, Eq. 2", h, out.embedding)
+compare("logits of all parts", torch.stack(logits), out.logits)
+print(f"h has {h.shape[1]} numbers = {K} parts x {D}; the paper: 6 x 512 = 3072")
+
+# %% [markdown]
+# ## What the auxiliary task sees (Fig. 5b)
+#
+# The input of an MT has "no cues for use in identifying part-relevant channels". The auxiliary task (AT) of part $k$
+# is shown the part: $P_k$, made in three steps. Multiply each channel of F by the mask $M$; crop the rows between
+# the boundaries and resize them to the size of F; cut in K equal stripes.
+
+# %%
+i = int(torch.where(prior.reliable, prior.bottom - prior.top, 9.0).argmin())  # the person with the smallest ROI
+rows = round(prior.top[i].item() * grid[0]), round(prior.bottom[i].item() * grid[0])
+masked = maps[i] * prior.mask[i]  # 1: F * M, each channel
+crop = masked[:, rows[0] : rows[1]]  # 2: the rows of the person,
+resized = F.interpolate(crop[None], size=grid, mode="bilinear", align_corners=False)[0]  # at the size of F
+P = resized.chunk(K, dim=1)  # 3: K stripes, each [C, h/K, w]
+
+one = PriorBatch(*(t[i : i + 1] for t in prior))
+compare("P_1 ... P_K of one image", torch.stack(P), part_features(maps[i : i + 1], one, K, "roi-mask")[0])
+print(f"rows {rows[0]} to {rows[1]} of {grid[0]} belong to the person; P_k is {tuple(P[0].shape)}")
+
+# %%
+height, width = pixels.shape[2:]
+steps = [maps[i].mean(0), masked.mean(0), resized.mean(0)]
+top, bottom = steps[0].min().item(), steps[0].max().item()
+figure, axes = plt.subplots(1, 5, figsize=(8, 3.6), layout="constrained")
+axes[0].imshow(pixels[i].permute(1, 2, 0))
+axes[1].imshow(prior.mask[i], cmap="gray", extent=(0, width, height, 0))
+for ax, step in zip(axes[2:], steps):
+    ax.imshow(step, cmap="inferno", extent=(0, width, height, 0), vmin=0, vmax=bottom)
+for ax in axes[:4]:
+    ax.hlines([r * height / grid[0] for r in rows], 0, width, color="#56B4E9", lw=2)
+axes[4].hlines([height * j / K for j in range(1, K)], 0, width, color="#56B4E9", lw=1.5)
+names = ["image, boundaries", "mask M", "F (mean channel)", "F * M", f"resized: P_1 ... P_{K}"]
+for ax, name in zip(axes, names):
+    ax.set_title(name, fontsize=9)
+    ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+plt.close(figure)
+figure
+
+# %% [markdown]
+# From here on an AT is the same function as an MT, with $P_k$ instead of F and its own classifier
+# $W_k^{at}$. Its features are $z_k$, together $g$ (Eq. 5).
+
+# %%
+stripes = part_features(maps, prior, K, "roi-mask")  # [B, K, C, h/K, w]
+z, aux_logits = zip(*(one_task(stripes[:, k], k, network.aux_classifier) for k in range(K)))
+g = torch.cat(z, dim=1)  # g = [z_1, ..., z_K], Eq. 5
+compare("g, Eq. 5", g, out.aux.embedding)
+compare("logits of all auxiliary tasks", torch.stack(aux_logits), out.aux.logits)
+
+# %% [markdown]
+# ## Hard sharing: one layer, two inputs (PSA, Sec. 3.3)
+#
+# "MPN shares the parameters of the two Conv layers and the CA module between each MT-AT pair." In the kit a shared
+# layer exists once and is called twice. A hook on `conv1` proves it: it notes who was called, with what.
+
+# %%
+calls = []
+hook = network.conv1.register_forward_hook(lambda layer, x, y: calls.append((id(layer), tuple(x[0].shape))))
+with torch.no_grad():
+    network.heads(maps, prior, with_aux=True)
+    in_training = list(calls)
+    network.heads(maps)
+hook.remove()
+print("training, first call:  main tasks read F        ", in_training[0][1])
+print("training, second call: auxiliary tasks read P_k ", in_training[1][1])
+print("the same module:", in_training[0][0] == in_training[1][0], "  calls at test time:", len(calls) - len(in_training))
+
+# %% [markdown]
+# **Predict.** Naive MTL has the same tasks without sharing. How many more parameters does it train, with ResNet-50?
+# Count by hand first: a 1x1 conv from $C$ to $d$ channels has $Cd + d$ numbers, its BN $2d$.
+
+# %%
+C_paper, d_paper, K_paper = 2048, 512, 6
+conv1 = C_paper * d_paper + d_paper + 2 * d_paper
+conv2 = d_paper * d_paper + d_paper + 2 * d_paper
+trunk = parameters[1]
+print(f"ResNet-50 {trunk / 1e6:.2f} M + 6 x ({conv1 / 1e6:.2f} M + {conv2 / 1e6:.2f} M)")
+with torch.device("meta"):  # shapes only: nothing is allocated
+    models = {n: create_model(n, 751) for n in ("mpn-no-ca", "naive-mtl", "pcb", "pyramid", "mgn")}
+compare("parameters of MPNo", trunk + K_paper * (conv1 + conv2), models["mpn-no-ca"].count_parameters())
+
+# %%
+from reidkit import report
+
+paper = report.paper_table("mpn-table9").set_index(["variant", "metric"])["value"]
+
+
+def training_parameters(model):
+    """All parameters but those of the classifiers."""
+    return sum(p.numel() for name, p in model.named_parameters() if "classifier" not in name)
+
+
+rows = {
+    name: {
+        "trained (M)": training_parameters(model) / 1e6,
+        "kept for testing (M)": model.count_parameters() / 1e6,
+        "tested, trunk rounded to 23.6 M": (model.count_parameters() - trunk + 23.6e6) / 1e6,
+        "paper, Table 9: testing (M)": paper.get((name, "testing parameters (M)"), float("nan")),
+    }
+    for name, model in models.items()
+}
+rows["mgn"]["tested, trunk rounded to 23.6 M"] = float("nan")  # three copies of layers: no single trunk
+pd.DataFrame(rows).T.round(2).fillna("-")
+
+# %% [markdown]
+# Classifiers are left out, as in the paper. Sharing makes the training network as small as the test network.
+# The paper's printed figures are a little above an exact count; with the trunk rounded to 23.6 M instead of 23.51 M
+# they come out as printed. MGN copies most of the trunk three times and agrees as it is.
+#
+# ## Eq. 1: every task names the person
+#
+# A cross entropy for each of the K main and K auxiliary tasks, summed over parts, averaged over images. A hand-sized
+# case: two parts, two images, three identities, and all scores 0 but one.
+
+# %%
+tiny_logits = torch.tensor([[[2.0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]])  # [K, N, identities]
+tiny_labels = torch.tensor([0, 1])
+by_hand = 0.0
+for part in range(2):
+    for image in range(2):
+        scores = tiny_logits[part, image]
+        probability = scores.exp()[tiny_labels[image]] / scores.exp().sum()
+        by_hand += -probability.log() / 2  # mean over N = 2 images, sum over parts
+print(f"a task that knows nothing pays log 3 = {np.log(3):.4f}; three of four do: {by_hand:.4f}")
+compare("Eq. 1", by_hand, losses.part_cross_entropy(tiny_logits, tiny_labels))
+
+# %% [markdown]
+# ## Eq. 3 and 4: the triplet loss on h
+#
+# For each anchor: the *farthest* image of the same identity should be nearer than the *nearest* of another one, by a
+# margin $\alpha = 0.2$. $D$ is the cosine distance (Eq. 4), and the sum is divided by the number $N_T$ of triplets
+# that violate the margin. The triplet loss sees $h$ only: ATs are thrown away, so $g$ need not rank well.
+#
+# Cosine distance sees directions, so hand-sized features are angles on a circle.
+
+# %%
+angles = np.deg2rad([20, 50, 62, 110, 200, 216])
+points = torch.tensor(np.stack([np.cos(angles), np.sin(angles)], 1), dtype=torch.float32)
+people = [0, 0, 1, 1, 2, 2]
+
+
+def distance(a, b):
+    return 1 - a @ b / (a.norm() * b.norm())  # Eq. 4
+
+
+def triplet(x, people, margin=0.2):
+    """Eq. 3, an anchor at a time; also returns each anchor's hardest positive and negative."""
+    found, pairs = [], []
+    for a, person in enumerate(people):
+        d = [distance(x[a], other).item() for other in x]
+        positive = max((j for j in range(len(x)) if people[j] == person), key=d.__getitem__)
+        negative = min((j for j in range(len(x)) if people[j] != person), key=d.__getitem__)
+        found.append(max(0.0, d[positive] - d[negative] + margin))
+        pairs.append((positive, negative))
+    violating = [v for v in found if v > 0]
+    return sum(violating) / max(1, len(violating)), found, pairs
+
+
+by_hand, found, pairs = triplet(points, people)
+print("loss of each anchor:", np.round(found, 3), f"  violating: {sum(v > 0 for v in found)} of {len(found)}")
+compare("Eq. 3", by_hand, losses.batch_hard_triplet(points, torch.tensor(people), margin=0.2))
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), layout="constrained")
+for ax, a in zip(axes, (0, 2, 4)):
+    ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="#BBBBBB"))
+    for person, (colour, marker) in enumerate(zip(plots.COLOURS, "os^")):
+        own = [j for j in range(6) if people[j] == person]
+        ax.plot(*points[own].T, marker, color=colour, ms=8, label=f"identity {person}")
+    for j, style, name in zip(pairs[a], ("-", ":"), ("hardest positive", "hardest negative")):
+        ax.plot(*points[[a, j]].T, style, color="black", lw=1.6, label=name, zorder=0)
+    ax.plot(*points[a], "o", ms=15, mfc="none", mec="black")
+    ax.set(aspect="equal", xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), xticks=[], yticks=[])
+    ax.set_title(f"anchor at {np.rad2deg(angles[a]):.0f} degrees: loss {found[a]:.2f}", fontsize=9)
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+plt.close(figure)
+figure
+
+# %% [markdown]
+# ## Eq. 5 to 9: aligning the two feature spaces (FSA)
+#
+# Sharing weights does not make $h$ and $g$ equal: their inputs differ. The class-wise loss pulls the *mean* of an
+# identity's $h$ towards the mean of its $g$ (Eq. 6-8); the sample-wise one of earlier work pulls each $h$ to
+# its own $g$ (Eq. 9).
+#
+# **Predict.** Identity 0 has four images. Three $g$ agree with their $h$; one comes from a failed prior and points
+# elsewhere. Which of the two losses complains more?
+
+# %%
+h_tiny = torch.tensor([[1.0, 0.1], [1.0, 0.3], [1.0, 0.2], [1.0, 0.4], [-0.2, 1.0], [-0.1, 1.0], [0.0, 1.0], [-0.3, 1.0]])
+g_tiny = h_tiny.clone()
+g_tiny[0] = torch.tensor([-0.5, -0.9])  # the failed prior
+who = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+
+h_mean = [h_tiny[who == p].sum(0) / 4 for p in (0, 1)]  # Eq. 6
+g_mean = [g_tiny[who == p].sum(0) / 4 for p in (0, 1)]  # Eq. 7
+class_wise = sum(distance(a, b) for a, b in zip(h_mean, g_mean)) / 2  # Eq. 8, S = 2
+sample_wise = sum(distance(a, b) for a, b in zip(h_tiny, g_tiny)) / 8  # Eq. 9, N = 8
+compare("Eq. 8, class-wise", class_wise, losses.class_alignment(h_tiny, g_tiny, who))
+compare("Eq. 9, sample-wise", sample_wise, losses.sample_alignment(h_tiny, g_tiny))
+print(f"class-wise {class_wise:.3f}   sample-wise {sample_wise:.3f}")
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), layout="constrained")
+for ax, title in zip(axes, ("sample-wise: each h to its g", "class-wise: mean to mean")):
+    for p, colour in enumerate(plots.COLOURS[:2]):
+        own = who == p
+        faint = 1.0 if title.startswith("sample") else 0.25
+        ax.plot(*h_tiny[own].T, "o", color=colour, ms=7, alpha=faint, label=f"h, identity {p}")
+        ax.plot(*g_tiny[own].T, "^", color=colour, ms=10, mfc="none", mew=1.5, alpha=faint, label=f"g, identity {p}")
+        pairs = zip(h_tiny[own], g_tiny[own]) if title.startswith("sample") else [(h_mean[p], g_mean[p])]
+        for a, b in pairs:
+            ax.plot(*torch.stack([a, b]).T, color="black", lw=1)
+        if title.startswith("class"):
+            ax.plot(*h_mean[p], "o", color=colour, ms=12)
+            ax.plot(*g_mean[p], "^", color=colour, ms=13, mfc="none", mew=2)
+    ax.plot(0, 0, "+", color="#7F7F7F", ms=9)
+    ax.set(title=title, aspect="equal", xticks=[], yticks=[], xlim=(-0.9, 1.3), ylim=(-1.15, 1.25))
+    ax.title.set_fontsize(9)
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+plt.close(figure)
+figure
+
+# %% [markdown]
+# A length tells nothing here (the distance is a cosine: it compares directions from the cross), so look at angles: the
+# wrong $g$ drags its sample by its full angle, and the mean of four by much less.
+#
+# ## Eq. 10: all together
+
+# %%
+lam = 1.0
+identity = sum(F.cross_entropy(a, labels) + F.cross_entropy(b, labels) for a, b in zip(logits, aux_logits))  # Eq. 1
+total = identity + triplet(h.detach(), labels.tolist())[0] + lam * losses.class_alignment(h, g, labels)  # Eq. 10
+
+from reidkit.models.zoo import variant
+
+loss_config = variant("mpn").loss
+kit_total, terms = losses.total_loss(out, labels, loss_config)
+compare("Eq. 10", total, kit_total)
+pd.Series({n: v.item() for n, v in terms.items()} | {"total": kit_total.item()}).round(3).to_frame("value").T
+
+# %% [markdown]
+# A check on the first two terms: with the classifiers' weights near zero, every task guesses, so each of the K costs
+# log(identities). Is K log(identities) what you see?
+
+# %%
+print(f"K log(identities) = {K * np.log(ds.num_train_ids):.3f}   identity term = {terms['identity']:.3f}")
+
+# %% [markdown]
+# ## Where gradients flow
+#
+# The point of the auxiliary tasks is not their output (it is thrown away) but what they do to shared weights.
+#
+# **Predict.** The loss of the ATs alone: which layers of MPN does it move? Which of Naive MTL?
+
+# %%
+naive = create_model("naive-mtl", ds.num_train_ids, backbone=recipe.backbone, **recipe.model).train()
+naive.load_backbone(network.backbone.state_dict())
+
+
+def gradient_norms(model):
+    """Norm of each loss term's gradient on each layer; "-" where no gradient arrives."""
+    out = model(images, prior)
+    terms = {
+        "identity of MTs": losses.part_cross_entropy(out.logits, labels),
+        "identity of ATs": losses.part_cross_entropy(out.aux.logits, labels),
+        "triplet on h": losses.batch_hard_triplet(out.embedding, labels),
+        "class alignment": losses.class_alignment(out.embedding, out.aux.embedding, labels),
+    }
+    layers = {n: list(p.parameters()) for n, p in model.named_children()}
+    table = {}
+    for name, term in terms.items():
+        for layer, weights in layers.items():
+            grads = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+            arrived = [x.norm() ** 2 for x in grads if x is not None]
+            table.setdefault(name, {})[layer] = f"{torch.stack(arrived).sum().sqrt():.2g}" if arrived else "-"
+    return pd.DataFrame(table)
+
+
+flow = gradient_norms(network)
+flow
+
+# %%
+naive_flow = gradient_norms(naive)
+naive_flow
+
+# %%
+for name, table_ in (("MPN", flow), ("Naive MTL", naive_flow)):
+    reached = [layer for layer, value in table_["identity of ATs"].items() if value != "-"]
+    print(f"{name}: the ATs' loss moves {', '.join(reached)}")
+
+# %% [markdown]
+# In MPN it reaches the conv1 that the main tasks will use alone at test time: that is the channel selection. In Naive
+# MTL it reaches the backbone only. The alignment loss reaches both sides: neither $h$ nor $g$ is detached.
+#
+# ## One step of training, by hand
+#
+# Now all of it: forward through both tasks with the functions above, Eq. 10, gradients, and one step of SGD with
+# Nesterov momentum and weight decay. Beside it the kit: `model(images, prior)`, `total_loss`, `backward`,
+# `torch.optim.SGD`.
+
+# %%
+import copy
+
+hand, kit = copy.deepcopy(network).train(), copy.deepcopy(network).train()
+lr, momentum, decay = 0.01, 0.9, 5e-4
+
+maps_ = hand.backbone(images)
+stripes_ = part_features(maps_, prior, K, "roi-mask")
+f, mt = zip(*(one_task(maps_, k, hand.classifier, hand) for k in range(K)))
+z, at = zip(*(one_task(stripes_[:, k], k, hand.aux_classifier, hand) for k in range(K)))
+h_, g_ = torch.cat(f, 1), torch.cat(z, 1)
+
+unit = F.normalize(h_, dim=1)
+d = 1 - unit @ unit.T  # Eq. 4, all pairs
+same = labels[:, None] == labels
+hinge = F.relu((d - 9 * ~same).amax(1) - (d + 9 * same).amin(1) + 0.2)  # 9 is beyond any cosine distance
+loss = sum(F.cross_entropy(a, labels) + F.cross_entropy(b, labels) for a, b in zip(mt, at))  # Eq. 1
+loss = loss + hinge.sum() / (hinge > 0).sum()  # + Eq. 3
+means = [torch.stack([x[labels == p].mean(0) for p in labels.unique()]) for x in (h_, g_)]  # Eq. 6, 7
+loss = loss + (1 - F.cosine_similarity(*means)).mean()  # + Eq. 8
+loss.backward()
+with torch.no_grad():
+    for p in hand.parameters():
+        step = p.grad + decay * p  # weight decay
+        p -= lr * (step + momentum * step)  # Nesterov; the velocity is still the first step
+
+# %%
+optimizer = torch.optim.SGD(kit.parameters(), lr=lr, momentum=momentum, weight_decay=decay, nesterov=True)
+kit_loss, _ = losses.total_loss(kit(images, prior), labels, loss_config)
+kit_loss.backward()
+optimizer.step()
+
+compare("loss", loss, kit_loss)
+for name in ("conv1.conv.weight", "conv2.conv.weight", "aux_classifier.weight", "backbone.layer4.0.conv2.weight"):
+    compare(f"new {name.removeprefix('backbone.')}", hand.get_parameter(name), kit.get_parameter(name))
+before = network.get_parameter("conv1.conv.weight")
+print(f"for scale, this step moved conv1 by up to {(kit.conv1.conv.weight - before).abs().max():.1e}")
+
+# %% [markdown]
+# ## A side effect: BN statistics are a mixture
+#
+# Shared layers share their BN, and BN keeps running means for test time. In training each call normalises with its own
+# batch; but both calls *update* the same running mean, first the MTs', then the ATs'. At test time there are no ATs,
+# and the MTs are normalised with a mixture.
+#
+# With momentum $m$ = 0.1, one step is $r \to 0.9\,(0.9\,r + 0.1\,\mu_{MT}) + 0.1\,\mu_{AT}$. **Predict**: where does
+# $r$ end up if the batch never changes? Solve $r$ = that, then run it.
+
+# %%
+m = network.conv1.norm.momentum
+share_at = m / (1 - (1 - m) ** 2)  # the last update weighs more
+y_mt, y_at = network.conv1.conv(maps).detach(), network.conv1.conv(stripes).detach()
+mu_mt, mu_at = (y.mean((0, 3, 4)).flatten() for y in (y_mt, y_at))  # [K * d]
+expected = (1 - share_at) * mu_mt + share_at * mu_at
+
+mixing = copy.deepcopy(network.conv1.norm).train()
+with torch.no_grad():
+    for _ in range(150):
+        mixing(y_mt)
+        mixing(y_at, aux=True)
+print(f"the auxiliary tasks' share is m / (1 - (1-m)^2) = {share_at:.3f}")
+compare("running mean after 150 steps", expected, mixing.running_mean)
+
+# %% [markdown]
+# `create_model(..., separate_bn=True)` keeps two sets of running statistics: the main tasks are then tested with their
+# own. Does it matter? For a network trained with the mixture we can ask without training: keep its weights, and
+# estimate the running statistics again from the main tasks alone.
+
+# %%
+from reidkit.evaluation import evaluate_ranking, extract_features
+
+
+@torch.no_grad()
+def reestimate(model, batches=8):
+    """A copy whose head statistics are plain averages over `batches` batches of main tasks."""
+    model = copy.deepcopy(model).eval()
+    norms = [x for x in (model.conv1.norm, model.conv2.norm)]
+    loader = train_loader(ds, size=recipe.size, num_ids=16, num_instances=4, seed=SEED)
+    for i, (batch, _) in enumerate(zip(loader, range(batches))):
+        maps = model.feature_maps(normalize(batch.images))
+        for norm in norms:
+            norm.train().momentum = 1 / (i + 1)
+        model.heads(maps)
+    return model.eval()
+
+
+def score(model, level, people=50):
+    """mAP of the first `people` test identities (a sample, to be quick)."""
+    test = ds.at_level(level)
+    chosen = sorted(test.query.pid.unique())[:people]
+    q, g = (t[t.pid.isin(chosen)].reset_index(drop=True) for t in (test.query, test.gallery))
+    qf, gf = (extract_features(model, t, size=recipe.size, progress=False) for t in (q, g))
+    return 100 * evaluate_ranking(qf, gf, q.pid, g.pid, q.camid, g.camid).mAP
+
+
+if trained:
+    levels = tuple(ds.levels) if "strong" not in ds.levels else ("mild", "strong")
+    rows = {n: {f"mAP, {v}": score(net, v) for v in levels or (ds.level,)}
+            for n, net in (("mixed, as in the paper", trained), ("main tasks alone", reestimate(trained)))}  # fmt: skip
+    statistics = pd.DataFrame(rows).T.round(1)
+    change = statistics.diff().iloc[-1]
+    print("main tasks alone minus mixed:", ", ".join(f"{n} {v:+.1f}" for n, v in change.items()))
+else:
+    statistics = "needs a trained network: run notebook 04 first, then this cell again"
+statistics
+
+# %% [markdown]
+# One network, one seed, a sample of the identities: read the sign, not the decimals. That the two kinds of input
+# can share statistics at all says that training made them similar, which is what the alignment loss asks for.
+#
+# ## Why class-wise? (Sec. 3.5)
+#
+# The paper's argument: single priors fail, so a single $g$ is a bad teacher, but the mean over an identity's A images
+# is a better one. Let us break priors on purpose. We take the features of a network and replace the prior of some
+# images by a wrong one (a random window of the image, no mask), and ask two things of each loss:
+# how much does its value change, and does its gradient on $h$ still point where it would with the right priors?
+
+# %%
+_, images8, labels8, prior8 = load_batch(num_ids=8, num_instances=8)
+with torch.no_grad():
+    maps8 = subject.feature_maps(images8)
+    h8 = subject.heads(maps8).embedding
+generator = torch.Generator().manual_seed(SEED)
+
+
+def broken(prior, share):
+    """The priors with a share of them replaced by random windows of 30 to 60 % of the height."""
+    n = len(prior.top)
+    bad = torch.randperm(n, generator=generator) < round(share * n)
+    size = 0.3 + 0.3 * torch.rand(n, generator=generator)
+    top = (1 - size) * torch.rand(n, generator=generator)
+    return PriorBatch(prior.mask | bad[:, None, None], torch.where(bad, top, prior.top),
+                      torch.where(bad, top + size, prior.bottom), prior.reliable)  # fmt: skip
+
+
+def value_and_gradient(kind, prior):
+    h = h8.clone().requires_grad_()
+    with torch.no_grad():
+        g = subject.heads(maps8, prior, with_aux=True).aux.embedding
+    loss = losses.class_alignment(h, g, labels8) if kind == "class-wise" else losses.sample_alignment(h, g)
+    return loss.item(), torch.autograd.grad(loss, h)[0].flatten()
+
+
+rows = []
+for kind in ("class-wise", "sample-wise"):
+    clean_value, clean_gradient = value_and_gradient(kind, prior8)
+    for share in (0, 0.125, 0.25, 0.375, 0.5):
+        for draw in range(6):
+            value, gradient = value_and_gradient(kind, broken(prior8, share))
+            agreement = F.cosine_similarity(gradient, clean_gradient, dim=0).item()
+            rows.append((kind, share, value - clean_value, agreement))
+robust = pd.DataFrame(rows, columns=["loss", "broken priors", "change of the loss", "agreement of the gradient"])
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+for ax, column in zip(axes, ("change of the loss", "agreement of the gradient")):
+    for colour, marker, (kind, t) in zip(plots.COLOURS, "os", robust.groupby("loss")):
+        mean, sd = (getattr(t.groupby("broken priors")[column], what)() for what in ("mean", "std"))
+        ax.errorbar(100 * mean.index, mean, sd, color=colour, marker=marker, ms=5, capsize=3, label=kind)
+    ax.set(xlabel="broken priors (%)", title=column)
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+axes[0].legend(frameon=False)
+plt.close(figure)
+figure
+
+# %%
+half = robust[robust["broken priors"] == 0.5].groupby("loss").mean()
+for kind, row in half.iterrows():
+    print(f"{kind}: with half of the priors broken the loss changes by {row['change of the loss']:.3f}, "
+          f"the gradient agrees to {row['agreement of the gradient']:.2f}")  # fmt: skip
+gain = half.loc["class-wise"] - half.loc["sample-wise"]
+print("less change of the loss class-wise:", bool(gain["change of the loss"] < 0),
+      "  better gradient class-wise:", bool(gain["agreement of the gradient"] > 0))  # fmt: skip
+
+# %% [markdown]
+# This shows the *mechanism*, on one network ("a trained network" or not: see the cell that loaded it). Whether it also
+# gives better rankings is a question for trained networks: Table 3, in notebook 05.
+#
+# ## Test time (Sec. 4)
+#
+# The auxiliary tasks are gone; $h$ is the representation, the cosine (Eq. 11) the similarity. No prior is needed.
+
+# %%
+network.eval()
+with torch.no_grad():
+    h_test = network.embed(images)  # no prior
+    output = network(images)
+    rho = h_test[0] @ h_test[1] / (h_test[0].norm() * h_test[1].norm())  # Eq. 11
+print("auxiliary output at test time:", output.aux, "  needs a prior at test time:", network.needs_prior_at_test)
+compare("Eq. 11 = 1 - Eq. 4", rho, 1 - losses.cosine_distance(h_test[0], h_test[1]))
+
+# %%
+print(f"comparisons that agree: {sum(AGREED)} of {len(AGREED)}")
+
+# %% [markdown]
+# ## Play with it
+#
+# The loss playground: move points, change margin, S x A, mining and lambda, and see which pairs the losses pick.
+
+# %% [markdown]
+# ## Your turn
+#
+# Replace `None`, run the cell. It says "not attempted yet" until you try.
+#
+# 1. How many parameters do the K heads of MPN train *in addition* with channel attention, at the paper's sizes
+#    (512 -> 128 -> 512, each conv with bias and BN, K = 6)?
+# 2. In the circle example, which margin makes exactly the two anchors of identity 2 stop being safe? Give any margin
+#    for which all six anchors violate.
+# 3. Write `batch_wise(h, g)`: the cosine distance between the batch means of $h$ and $g$ (Sec. 5.3.3), for
+#    `h_tiny` and `g_tiny`.
+
+# %%
+from exercises import check
+
+attention_parameters = None
+margin = None
+batch_wise = None  # a function of h and g
+
+with_attention = create_model("mpn", 751).count_parameters() - models["mpn-no-ca"].count_parameters()
+print("1:", check(attention_parameters, with_attention, hint="two convs with bias, two BN of two numbers a channel"))
+violates = lambda m: all(v > 0 for v in triplet(points, people, margin=m)[1])
+print("2:", check(margin, violates, hint="identity 2 is far from the others: how far?"))
+right = lambda f: torch.allclose(torch.as_tensor(f(h_tiny, g_tiny)), losses.batch_alignment(h_tiny, g_tiny), atol=1e-5)
+print("3:", check(batch_wise, right, hint="distance(h.mean(0), g.mean(0))"))
+
+# %% [markdown]
+# ## Questionnaire
+#
+# **1. Both tasks of a part have the same layers. What is different?**
+# <details><summary>answer</summary>Their inputs (F, or the stripe P_k that the prior cuts out of it), their classifiers,
+# and that only the main task gets the triplet loss and survives training.</details>
+#
+# **2. Why is the first conv of an AT easier to learn than that of an MT?**
+# <details><summary>answer</summary>In P_k only channels that answer at part k are strong, so the right channels are
+# easy to find. The MT sees all parts at once and has no cue which channels are its own.</details>
+#
+# **3. The test network needs no prior and no detector. Where did the location go?**
+# <details><summary>answer</summary>Into the weights of conv1: it selects channels that answer at the part, and global
+# max pooling finds the place by itself.</details>
+#
+# **4. Sharing conv1 alone does not guarantee that the MT picks its part's channels. Why share conv2 too?**
+# <details><summary>answer</summary>A shared conv2 must give the right identity for inputs of both tasks, which asks that
+# the pooled vectors of MT and AT be alike, and so regularises conv1.</details>
+#
+# **5. Is the running mean of a shared BN the mean of the two tasks' means?**
+# <details><summary>answer</summary>Nearly: the task that comes last in a step has the larger share, m / (1 - (1-m)^2),
+# a little more than a half for m = 0.1.</details>
+#
+# **6. When would you expect sample-wise alignment to be as good as class-wise?**
+# <details><summary>answer</summary>When every prior is right and g is a good teacher for each single image; then the
+# stronger constraint costs nothing.</details>
+#
+# ## Summary
+#
+# F has twice the rows of a published ResNet's map; a main task selects channels from it, pools them over the whole map
+# and names the person; an auxiliary task does the same on the stripe where the part is. They share all layers but the
+# classifiers, are aligned by identity means, and only the main tasks are kept. Every formula from Eq. 1 to Eq. 11 was
+# computed twice. Next: [04 Train and evaluate MPN](04_train_and_evaluate_mpn.ipynb).

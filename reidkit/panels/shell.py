@@ -1,0 +1,100 @@
+"""The thin widget around a panel: prompt, controls, picture, numbers, error line, reset."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from reidkit.errors import ReIDKitError
+from reidkit.panels.base import png
+
+if TYPE_CHECKING:
+    from reidkit.panels.base import Panel
+
+ERROR_STYLE = "border-left:4px solid #D55E00; padding:4px 8px; background:#FFF3EA; color:#5A2400; line-height:1.4"
+
+
+class Shell:
+    """ipywidgets that show a panel and pass on what the reader does. `box` is the widget to display.
+
+    CSS classes for style sheets and tests: reidkit-panel and the panel's class name on the box, reidkit-picture,
+    reidkit-status, reidkit-error, reidkit-prompt. Everything is reached by Tab, sliders move by the arrow keys.
+    """
+
+    def __init__(self, panel: Panel):
+        try:
+            import ipywidgets as w
+        except ImportError as error:
+            raise ReIDKitError("panels need ipywidgets: pip install ipywidgets") from error
+        self.panel = panel
+        self._syncing = False
+        self._records = dict(panel._controls)
+        self.controls = {name: self._control(name) for name in self._records}
+        self.buttons = [self._button(w, label, action) for label, action in self._actions().items()]
+        self.picture = self._picture(w)
+        self.status, self.error = w.HTML(), w.HTML()
+        head = w.HTML(f"<b>{html.escape(panel.title)}</b><br>{html.escape(panel.prompt)}")
+        for widget, name in ((head, "prompt"), (self.picture, "picture"), (self.status, "status"), (self.error, "error")):
+            widget.add_class(f"reidkit-{name}")
+        rows = w.Box([*self.controls.values(), *self.buttons, *panel.extra_widgets()],
+                     layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"))
+        width = f"{panel.size[0] + 20}px"
+        self.box = w.VBox([head, rows, self.error, self.picture, self.status],
+                          layout=w.Layout(width=width, max_width=width))
+        self.box.add_class("reidkit-panel")
+        self.box.add_class(type(panel).__name__)
+
+    def _actions(self):
+        return {**self.panel.actions(), "reset": self.panel.reset}
+
+    def _control(self, name: str):
+        record, value = self._records[name], getattr(self.panel, name)
+        record.check(value)
+        widget = record.widget(value)
+        widget.layout.width = "300px" if record.label else "auto"
+        widget.style.description_width = "110px"
+        widget.observe(lambda change: self._moved(name, change["new"]), names="value")
+        return widget
+
+    def _button(self, w, label: str, action):
+        button = w.Button(description=label)
+        button.on_click(lambda _: self.panel.report(action) if label != "reset" else action())
+        return button
+
+    def _picture(self, w):
+        width, height = self.panel.size
+        layout = w.Layout(width=f"{width}px", height=f"{height}px", min_height=f"{height}px", flex="0 0 auto")
+        if not hasattr(self.panel, "on_pointer"):
+            return w.Image(format="png", width=width, height=height, layout=layout)
+        from reidkit.panels.pointer import pointer_image
+
+        return pointer_image(self.panel, layout)
+
+    def _moved(self, name: str, value) -> None:
+        if not self._syncing:
+            setattr(self.panel, name, value)
+
+    def refresh(self) -> None:
+        """Show the panel's picture, numbers, error and values; move no slider to where it cannot go."""
+        panel = self.panel
+        self._syncing = True
+        try:
+            for name, record in panel._controls.items():
+                if record != self._records[name]:
+                    record.update(self.controls[name])
+                    self._records[name] = record
+                self._show(name, record)
+        finally:
+            self._syncing = False
+        self.picture.value = png(panel.picture)
+        self.status.value = panel.status_html()
+        self.error.value = f'<div style="{ERROR_STYLE}">{panel.error_html()}</div>' if panel.error else ""
+        self.error.layout.display = "" if panel.error else "none"
+
+    def _show(self, name: str, record) -> None:
+        value = getattr(self.panel, name)
+        try:
+            record.check(value)
+        except ReIDKitError:
+            return  # said on the error line; the widget keeps the last value that it can show
+        self.controls[name].value = value

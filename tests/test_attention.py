@@ -1,0 +1,401 @@
+"""Part attention maps: against K plain passes of the grad-cam package, and on a network that looks at known rows."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from reidkit.attention import (
+    METHODS,
+    attention_from_maps,
+    channel_responses,
+    global_maps,
+    part_attention,
+    predicted_classes,
+    similarity_attention,
+)
+from reidkit.attention_bench import plain_passes, run
+from reidkit.attention_cam import to_image_size
+from reidkit.errors import PriorError, ReIDKitError, UnknownNameError
+from reidkit.models import create_model
+from reidkit.models.base import ReIDModel
+from reidkit.models.mpn import MPNConfig
+from reidkit.priors import PriorBatch
+
+SIZE, GRID, CLASSES = (96, 32), (12, 4), 7
+SMALL = {"part_dim": 8}
+MODELS = {"mpn-no-ca": SMALL, "mpn": SMALL, "baseline": SMALL, "baseline-ub": SMALL, "pcb": SMALL, "ide": SMALL,
+          "pyramid": {"reduced_dim": 8}, "mgn": {"reduced_dim": 8}, "cgpn": {"reduced_dim": 8},
+          "cgpn-2": {"reduced_dim": 8}, "cgpn-3": {"reduced_dim": 8}, "cgpn-global-4": {"reduced_dim": 8}}
+GRADIENT = [m for m in METHODS if m not in ("eigencam", "scorecam")]
+
+
+def make_model(name, seed=0):
+    """A small network in eval mode whose weights, norms and classifiers are all far from their initial values."""
+    g = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    model = create_model(name, CLASSES, backbone="small", **MODELS[name])
+    for key, value in model.state_dict().items():
+        if key.endswith("_var"):
+            value.copy_(torch.rand(value.shape, generator=g) + 0.5)
+        elif key.endswith(("_mean", "bias")):
+            value.copy_(torch.randn(value.shape, generator=g) * 0.1)
+        elif "classifier" in key:
+            value.copy_(torch.randn(value.shape, generator=g))
+    return model.eval()
+
+
+def make_images(batch=2, size=SIZE, seed=1):
+    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def make_prior(batch=2):
+    mask = torch.ones(batch, *GRID, dtype=torch.bool)
+    mask[:, :, 0] = False
+    top, bottom = torch.linspace(0.1, 0.2, batch), torch.linspace(0.9, 0.8, batch)
+    return PriorBatch(mask, top, bottom, torch.ones(batch, dtype=torch.bool))
+
+
+def prior_for(model, batch=2):
+    return make_prior(batch) if model.needs_prior_at_test else None
+
+
+# ---- one part's head alone ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", MODELS)
+def test_part_head_equals_all_heads(name):
+    model, prior = make_model(name), make_prior()
+    with torch.no_grad():
+        maps = model.feature_maps(make_images())
+        out = model.heads(maps, prior)
+        for k in range(model.num_parts):
+            feature, logits = model.part_head(k, maps, prior)
+            torch.testing.assert_close(feature, out.part_features[:, k], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(logits, out.logits[k], rtol=1e-4, atol=1e-4)
+            default = ReIDModel.part_head(model, k, maps, prior)
+            torch.testing.assert_close((feature, logits), default, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mgn", "cgpn", "cgpn-2", "cgpn-3"])
+def test_map_index_names_the_map_that_the_gradient_reaches(name):
+    model = make_model(name)
+    maps = tuple(m.detach().requires_grad_() for m in model.feature_maps(make_images()))
+    for k in range(model.num_parts):
+        grads = torch.autograd.grad(model.heads(maps).logits[k].sum(), maps, allow_unused=True)
+        reached = [i for i, grad in enumerate(grads) if grad is not None and grad.any()]
+        assert reached == [model.map_index(k)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_part_extents_are_the_rows_that_the_gradient_reaches(name):
+    """Stripe models read exactly their rows; MPN's main tasks read every row, and are only meant for theirs."""
+    model = make_model(name)
+    maps = model.feature_maps(make_images(8))
+    maps = tuple(m.detach().requires_grad_() for m in maps) if isinstance(maps, tuple) else maps.detach().requires_grad_()
+    full = PriorBatch(torch.ones(8, *GRID, dtype=torch.bool), torch.zeros(8), torch.ones(8), torch.ones(8).bool())
+    assert len(model.part_extents) == model.num_parts
+    for k, (start, stop) in enumerate(model.part_extents):
+        leaf = maps[model.map_index(k)] if isinstance(maps, tuple) else maps
+        grad = torch.autograd.grad(model.part_head(k, maps, full)[1].square().sum(), leaf)[0]
+        rows = grad.abs().sum((0, 1, 3)).nonzero()[:, 0]
+        height = leaf.shape[2]
+        if name.startswith("mpn"):
+            assert rows.min() < height // 3 and rows.max() >= 2 * height // 3
+        else:
+            assert rows.min() >= round(start * height) and rows.max() < round(stop * height)
+
+
+# ---- against K plain passes of the package --------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["mpn-no-ca", "mpn", "baseline", "baseline-ub", "cgpn", "mgn", "pcb", "ide", "pyramid"])
+@pytest.mark.parametrize("method", ["gradcam", "layercam"])
+def test_equals_plain_passes(name, method):
+    model, images = make_model(name), make_images()
+    prior = prior_for(model)
+    ours = part_attention(model, images, method, prior)
+    assert ours.shape == (2, model.num_parts, *SIZE) and ours.dtype == torch.float32
+    assert ours.min() >= 0 and ours.max() <= 1 and ours.amax((2, 3)).median() > 0.99
+    plain = plain_passes(model, images, method, prior)
+    assert (ours - plain).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["mpn", "cgpn"])
+def test_every_method_equals_plain_passes(name, method):
+    model, images = make_model(name), make_images(1 if method == "scorecam" else 2, (48, 16))
+    if method == "scorecam" and name == "cgpn":
+        pytest.skip("12 plain ScoreCAM passes take long; test_score_cam_shares_its_passes compares two of them")
+    ours = part_attention(model, images, method)
+    plain = plain_passes(model, images, method, classes=None)
+    if method == "scorecam":  # the package asks for the class that is predicted for the whole image, as we do
+        classes = predicted_classes(model, images)
+        plain = torch.stack([plain_passes(model, images, method, classes=classes[:, k])[:, k] for k in range(1)], 1)
+        ours = ours[:, :1]
+    assert (ours - plain).abs().max() < 1e-3
+    assert ours.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["baseline-ub", "cgpn"])
+def test_score_cam_shares_its_passes(name, monkeypatch):
+    """The network runs once a channel and map, not once a channel and part; priors follow the masked copies."""
+    model, images = make_model(name), make_images(2, (48, 16))
+    prior = prior_for(model)
+    if prior is not None:
+        prior = prior._replace(mask=prior.mask[:, ::2, ::2])
+    seen, whole = [], model.feature_maps
+    monkeypatch.setattr(model, "feature_maps", lambda x: seen.append(len(x)) or whole(x))
+    parts = [0, 3, 1] if name == "baseline-ub" else [3, 0, 4]  # cgpn: the same branch for all three
+    ours = part_attention(model, images, "scorecam", prior, parts=parts)
+    assert sum(seen) == 2 + 2 * (1 + 128)  # both images; then for each: itself and its 128 masked copies
+    alone = part_attention(model, images[1:], "scorecam", prior and PriorBatch(*(t[1:] for t in prior)), parts=[parts[2]])
+    torch.testing.assert_close(ours[1:, 2:], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_given_classes():
+    model, images = make_model("mpn"), make_images()
+    predicted = predicted_classes(model, images)
+    assert predicted.shape == (2, 6)
+    torch.testing.assert_close(part_attention(model, images), part_attention(model, images, classes=predicted))
+    classes = torch.tensor([3, 5])
+    ours = part_attention(model, images, classes=classes)
+    assert (ours - plain_passes(model, images, classes=classes)).abs().max() < 1e-3
+    assert (ours - part_attention(model, images)).abs().max() > 0.1
+
+
+def test_scaling_is_the_packages():
+    from pytorch_grad_cam.utils.image import scale_cam_image
+
+    cams = np.random.default_rng(0).random((4, 12, 4)).astype(np.float32)
+    cams[1] = 0
+    cams[2] *= 1e-6  # here the package's 1e-7 shows
+    expected = scale_cam_image(scale_cam_image(cams, (32, 96)))
+    np.testing.assert_allclose(to_image_size(torch.from_numpy(cams), (96, 32)).numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_twelve_times_less_cpu_time_on_resnet50():
+    result = run("mpn", "resnet50", (384, 128))
+    assert result["largest_difference"] < 1e-3
+    assert result["ratio"] >= 12, result
+
+
+def test_bench_reports_both_ways():
+    result = run("mpn-no-ca", "small", (96, 32), repeats=1, part_dim=8)
+    assert result["parts"] == 6 and result["largest_difference"] < 1e-3
+    assert result["ratio"] > 1 and result["cpu_s_plain"] > result["cpu_s_ours"] > 0
+
+
+# ---- what maps are made of ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["mpn", "baseline-ub", "mgn"])
+def test_batch_equals_singles_and_parts_can_be_chosen(name):
+    model, images = make_model(name), make_images(3)
+    prior = prior_for(model, 3)
+    maps = part_attention(model, images, prior=prior)
+    singles = [part_attention(model, images[i:i + 1], prior=prior and PriorBatch(*(t[i:i + 1] for t in prior)))
+               for i in range(3)]
+    torch.testing.assert_close(maps, torch.cat(singles), rtol=1e-3, atol=1e-4)
+    chosen = part_attention(model, images, prior=prior, parts=[4, 1])
+    torch.testing.assert_close(chosen, maps[:, [4, 1]])
+    cached = attention_from_maps(model, model.feature_maps(images).detach() if name != "mgn" else tuple(
+        m.detach() for m in model.feature_maps(images)), images, prior=prior, parts=[2])
+    torch.testing.assert_close(cached, maps[:, [2]], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_model_comes_back_as_it_was(context):
+    model, images = make_model("cgpn"), make_images()
+    model.train()
+    model.shared.eval()
+    first = next(model.parameters())
+    first.requires_grad_(False)
+    first.grad = torch.ones_like(first)
+    gradients = [p.requires_grad for p in model.parameters()]
+    modes = [m.training for m in model.modules()]
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    with context():
+        before = part_attention(model, images)
+        part_attention(model, images[:1], "eigencam")
+    assert gradients == [p.requires_grad for p in model.parameters()]
+    assert modes == [m.training for m in model.modules()]
+    assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert first.grad is not None and all(p.grad is None for p in list(model.parameters())[1:])
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    torch.testing.assert_close(part_attention(model, images), before, rtol=0, atol=0)  # deterministic
+
+
+def test_model_comes_back_after_an_error():
+    model = make_model("baseline-ub").train()
+    with pytest.raises(PriorError, match="prior"):
+        part_attention(model, make_images())
+    assert model.training and all(p.requires_grad for p in model.parameters())
+
+
+def test_no_evidence_gives_blank_maps_and_nan_is_refused():
+    model = make_model("mpn")
+    model.classifier.weight.data.zero_()
+    assert torch.equal(part_attention(model, make_images()), torch.zeros(2, 6, *SIZE))
+    model.backbone.layer4[0].bn2.bias.data.fill_(float("nan"))
+    with pytest.raises(ReIDKitError, match="mpn holds NaN"):
+        part_attention(model, make_images())
+
+
+def test_errors():
+    model, images = make_model("mpn"), make_images()
+    with pytest.raises(UnknownNameError, match="gradcam"):
+        part_attention(model, images, "grad-cam")
+    with pytest.raises(ReIDKitError, match="TestTransform"):
+        part_attention(model, images.byte())
+    with pytest.raises(ReIDKitError, match="B, 3, H, W"):
+        part_attention(model, images[0])
+    with pytest.raises(ReIDKitError, match=r"0 \.\. 6"):
+        part_attention(model, images, classes=torch.tensor([0, 7]))
+    with pytest.raises(ReIDKitError, match=r"integers \[2\]"):
+        part_attention(model, images, classes=torch.tensor([0, 1, 2]))
+    for parts in ([6], []):
+        with pytest.raises(ReIDKitError, match=r"0 \.\. 5"):
+            part_attention(model, images, parts=parts)
+    with pytest.raises(ReIDKitError, match="as many, or one"):
+        similarity_attention(model, images, make_images(3))
+
+
+def test_without_grad_cam_installed():
+    """The module imports, the figures that need no CAM work, and the others say what to install."""
+    code = """
+import sys
+sys.modules["pytorch_grad_cam"] = None
+import torch
+from reidkit.attention import channel_responses, global_maps, part_attention
+from reidkit.errors import ReIDKitError
+from reidkit.models import create_model
+model, images = create_model("cgpn", 3, backbone="small"), torch.zeros(1, 3, 48, 16)
+channel_responses(model, images), global_maps(model, images)
+try:
+    part_attention(model, images)
+except ReIDKitError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install grad-cam" in done.stdout, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["mpn", "cgpn", "baseline-ub"])
+def test_same_maps_on_a_gpu(name):
+    model, images = make_model(name), make_images()
+    prior = prior_for(model)
+    expected = part_attention(model, images, prior=prior), similarity_attention(
+        model, images, images.flip(0), prior_a=prior, prior_b=prior)
+    model.to("cuda")
+    maps = part_attention(model, images, prior=prior)  # images and prior are moved
+    assert maps.device.type == "cpu" and (maps - expected[0]).abs().max() < 1e-2
+    maps = similarity_attention(model, images.cuda(), images.flip(0).cuda(), prior_a=prior, prior_b=prior)
+    assert (maps - expected[1]).abs().max() < 1e-2
+
+
+# ---- a planted network: part k responds to channel k, which is planted at known rows ---------------------------------
+
+class Planted(nn.Module):
+    """A "backbone" without weights to learn: 8x8 pixels a cell; channel 0 of the map is red, 1 green, 2 blue."""
+
+    channels, stride = 3, 8
+
+    def forward(self, images):
+        return F.avg_pool2d(images, 8).relu()
+
+
+def planted_model(parts=3):
+    """MPN whose part k reads colour k: it must find red, green and blue wherever they are."""
+    model = MPNConfig(num_parts=parts, part_dim=2, aux=False).build(Planted(), num_classes=4).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+        for norm in (model.conv1.norm, model.conv2.norm):
+            norm.weight.fill_(1)
+        for k in range(parts):
+            model.conv1.conv.weight[k, 0, k % 3] = 1
+        model.conv2.conv.weight[:] = torch.eye(2)
+        model.classifier.weight[:, 1, 0] = 1  # class 1 is "the colour is there"
+    return model
+
+
+def planted_images(rows=((0, 2), (4, 6), (9, 11)), batch=2):
+    """[B, 3, 96, 32]: colour k at cell rows rows[k], columns 1-2."""
+    images = torch.zeros(batch, 3, *SIZE)
+    for colour, (start, stop) in enumerate(rows):
+        images[:, colour, start * 8:stop * 8, 8:24] = 1
+    return images
+
+
+@pytest.mark.parametrize("method", [*GRADIENT, "scorecam"])
+def test_planted_parts_are_found(method):
+    rows = ((0, 2), (4, 6), (9, 11))
+    maps = part_attention(planted_model(), planted_images(rows), method)
+    for k, (start, stop) in enumerate(rows):
+        if method == "scorecam" and k > 0:
+            continue  # its softmax over 3 channels, all with some weight, mixes the maps
+        inside = maps[0, k, start * 8:stop * 8].sum() / maps[0, k].sum()
+        assert inside > 0.75, (method, k, inside)  # the rest is the soft border of the interpolation
+
+
+def test_planted_parts_follow_the_person():
+    moved = ((3, 5), (6, 8), (1, 3))
+    maps = part_attention(planted_model(), planted_images(moved))
+    for k, (start, stop) in enumerate(moved):
+        assert maps[0, k, start * 8:stop * 8].sum() / maps[0, k].sum() > 0.75
+
+
+def test_similarity_attention_finds_what_is_shared():
+    """Part 0's feature is (red, green): with B all red, what makes A match is its red patch, not its green one."""
+    model = planted_model()
+    with torch.no_grad():
+        model.conv1.conv.weight.zero_()
+        model.conv1.conv.weight[0, 0, 0] = model.conv1.conv.weight[0, 1, 1] = 1
+    a, red = planted_images(), torch.zeros(1, 3, *SIZE)
+    red[:, 0] = 1
+    maps = similarity_attention(model, a, red, parts=[0])
+    assert maps.shape == (2, 1, *SIZE)
+    assert maps[0, 0, 0:16].sum() / maps[0, 0].sum() > 0.75          # red rows of A
+    green = red.roll(1, dims=1)
+    maps = similarity_attention(model, a, torch.cat([red, green]), parts=[0])
+    assert maps[1, 0, 32:48].sum() / maps[1, 0].sum() > 0.75         # image 1 is compared with green
+    whole = similarity_attention(make_model("mpn"), make_images(), make_images(seed=2), "scorecam", parts=[2])
+    assert whole.shape == (2, 1, *SIZE) and whole.isfinite().all()
+
+
+# ---- Fig. 2 of MPN, Fig. 5 of CGPN ----------------------------------------------------------------------------------
+
+def test_channel_responses():
+    model, images = planted_model(), planted_images()
+    images[:, 2] *= 5
+    maps, channels = channel_responses(model, images, 2)
+    assert channels[0] == 2 and maps.shape == (2, 2, *SIZE)            # blue peaks highest
+    assert maps[0, 0, 72:88].sum() / maps[0, 0].sum() > 0.75 and maps[0, 0].max() == 1
+    maps, channels = channel_responses(model, images, [1, 0])
+    assert channels == [1, 0] and maps[0, 0, 32:48].sum() / maps[0, 0].sum() > 0.75
+    with pytest.raises(ReIDKitError, match=r"channel 3 of 3"):
+        channel_responses(model, images, [3])
+    assert channel_responses(make_model("cgpn"), make_images(), branch=2)[0].shape == (2, 5, *SIZE)
+    with pytest.raises(ReIDKitError, match="branch 3"):
+        channel_responses(make_model("cgpn"), make_images(), branch=3)
+
+
+def test_global_maps():
+    model, images = make_model("cgpn"), make_images()
+    maps = global_maps(model, images)
+    assert maps.shape == (2, 3, 2, *SIZE) and maps.min() >= 0 and maps.max() == 1
+    with torch.no_grad():  # by hand: branch 1, the conv that is taught the lower body
+        conv = model.global_convs[1]
+        f = model.feature_maps(images)[1]
+        response = F.conv2d(f, conv.weight[1][:, :, None, None], conv.bias[1]).relu().mean(1)
+    torch.testing.assert_close(maps[:, 1, 1], to_image_size(response, SIZE), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ReIDKitError, match="global_parts=0"):
+        global_maps(make_model("cgpn-3"), images)
+    with pytest.raises(ReIDKitError, match="CGPN variant"):
+        global_maps(make_model("mgn"), images)
