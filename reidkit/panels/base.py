@@ -121,16 +121,25 @@ class Panel(HasTraits):
 
     def redraw(self) -> None:
         """Draw the current state. Whatever goes wrong is on the error line, and the last good picture stays."""
-        self.report(self._draw)
+        try:
+            self._draw()
+        except Exception as error:
+            self.fail(error)
+        else:
+            self.error = ""
+            self._refresh()
 
-    def report(self, function: Callable[..., None], *arguments: Any) -> None:
+    def guard(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function; what it raises appears on the panel (JupyterLab hides exceptions of callbacks)."""
         try:
             function(*arguments)
-            self.error = ""
         except Exception as error:
-            own = isinstance(error, ReIDKitError)
-            self.error = str(error) if own else f"{type(error).__name__}: {error}"
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Put an error on the error line; the next picture that can be drawn removes it."""
+        own = isinstance(error, ReIDKitError)
+        self.error = str(error) if own else f"{type(error).__name__}: {error}"
         self._refresh()
 
     def _draw(self) -> None:

@@ -38,6 +38,7 @@ class Slider:
         """Give a widget of another Slider these limits."""
         with widget.hold_trait_notifications():
             widget.min, widget.max, widget.step = self.low, self.high, self.step
+        widget.description = self.label
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Choice:
         return w.Dropdown(options=self.options, value=value, description=self.label)
 
     def update(self, widget) -> None:
-        widget.options = self.options
+        """Give a widget of another Choice these options."""
+        widget.options, widget.description = self.options, self.label
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Toggle:
         return w.Checkbox(value=value, description=self.label, indent=False)
 
     def update(self, widget) -> None:
+        """Give a widget of another Toggle this label."""
         widget.description = self.label
 
 

@@ -72,18 +72,7 @@ def pointer_image(panel, layout):
 
     def moved(change):
         x, y, phase, _ = change["new"]
-        before = panel.error
-        try:
-            panel.on_pointer(float(x), float(y), phase)
-        except Exception as error:  # shown, not logged
-            panel.report(_raise, error)
-        else:
-            if before != panel.error or not panel.error:
-                panel._refresh()
+        panel.guard(panel.on_pointer, float(x), float(y), phase)
 
     widget.observe(moved, names="pointer")
     return widget
-
-
-def _raise(error: Exception) -> None:
-    raise error

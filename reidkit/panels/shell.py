@@ -58,7 +58,7 @@ class Shell:
 
     def _button(self, w, label: str, action):
         button = w.Button(description=label)
-        button.on_click(lambda _: self.panel.report(action) if label != "reset" else action())
+        button.on_click(lambda _: self.panel.guard(action))
         return button
 
     def _picture(self, w):

@@ -55,7 +55,7 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
     chosen = choose_device(device)
     recipe = replace(recipe, precision=choose_precision(recipe.precision, chosen))
     run = RunFolder(Path(run))
-    settings = {"variant": name, "dataset": dataset.name, "level": dataset.level, "root": str(dataset.root),
+    settings = {"variant": name, "dataset": dataset.name, "level": dataset.level,
                 "dataset_info": _plain(dataset.info), "preset": preset, "seed": seed,
                 "num_classes": dataset.num_train_ids, "images": len(dataset.train), "prior_tool": prior_tool,
                 "initialise_from": str(initialise_from) if initialise_from else None,
@@ -229,7 +229,7 @@ def _claim(run: RunFolder, settings: dict[str, Any]) -> None:
     """Write the settings into a new folder, or check that an old one holds the same run."""
     if run.settings.is_file():
         old = run.read_settings()
-        differ = sorted(k for k in settings if k != "root" and old.get(k) != json.loads(json.dumps(settings[k])))
+        differ = sorted(k for k in settings if old.get(k) != json.loads(json.dumps(settings[k])))
         if differ:
             what = "; ".join(f"{k}: {old.get(k)!r} there, {settings[k]!r} asked for" for k in differ)[:600]
             raise TrainingError(f"{run.path} holds a run with other settings ({what}). "

@@ -79,7 +79,7 @@ class RunFolder:
         return self.result.is_file() and self.weights.is_file()
 
     def read_settings(self) -> dict[str, Any]:
-        """variant, dataset, dataset_options, level, root, preset, seed, num_classes, recipe."""
+        """variant, dataset, level, preset, seed, num_classes, images, prior_tool, recipe ... as `train` wrote them."""
         try:
             return json.loads(self.settings.read_text())
         except FileNotFoundError:
@@ -163,10 +163,16 @@ def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": git_commit(),
+        "command": command(), "commit": git_commit(),
         "reidkit": _version(), "torch": torch.__version__, "python": platform.python_version(),
         "device": f"{device.type}: {name}", "threads": torch.get_num_threads(), **more,
     }
+
+
+def command() -> str:
+    """What was typed: `reidkit train ...`, or the script's name and arguments."""
+    program = Path(sys.argv[0])
+    return " ".join(["reidkit" if program.stem in ("cli", "reidkit") else program.name, *sys.argv[1:]])
 
 
 def git_commit() -> str:
