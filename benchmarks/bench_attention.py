@@ -1,4 +1,4 @@
-"""K attention maps beside K plain passes of the grad-cam package: `python benchmarks/bench_attention.py [MODEL ...]`."""
+"""K attention maps beside K plain passes of the grad-cam package: `python benchmarks/bench_attention.py mpn cgpn`."""
 
 import json
 import sys

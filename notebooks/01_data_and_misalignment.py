@@ -36,7 +36,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from reidkit import plots
 from reidkit.data import load_dataset
 
-set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})  # a tenth of the bytes of PNG for pictures
+set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # a tenth of the bytes of PNG for pictures
 ds = load_dataset(**DATASET, root=DATA)  # Sidewalk is rendered on first use
 ds.summary()
 
@@ -138,7 +138,8 @@ twice = clear.groupby(["group", "camid", "pid"]).head(2)  # two images a person 
 full = twice.groupby(["group", "camid"]).filter(lambda t: t.pid.nunique() == 3 and len(t) == 6)
 full = full[full.camid == full.groupby("group").camid.transform("min")]  # one camera, so that light is no difference
 full = full[full.group.isin(full.group.unique()[:4])]
-titles = [f"id {r.pid}: " + ("first" if r.differs == "-" else r.differs) for r in full.itertuples()]
+names = full.differs.str.replace("-", "first").str.replace("_", "\n")
+titles = [f"id {pid}\n{name}" for pid, name in zip(full.pid, names)]
 plots.image_grid([plt.imread(p) for p in full.path], titles, columns=12, height=1.9)
 
 # %% [markdown]
@@ -181,8 +182,8 @@ plots.image_grid([plt.imread(p) for p in examples.path], titles, columns=8, heig
 # ### The ground truth nobody else has
 #
 # Each image is drawn as a map of named pieces and coloured afterwards, so labels are exact. For the images above:
-# body parts (head, torso, arms, legs, feet, accessories), LIP labels as a human parser would give them (20 classes;
-# no bag, no neck), and how much of each part can be seen.
+# body parts (orange head, blue torso, light blue arms, green legs, yellow feet, purple accessories), LIP labels as a
+# human parser would give them (20 classes; no bag, no neck), and how much of each part can be seen.
 
 # %%
 from reidkit.data.sidewalk import PART_NAMES, load_truth
@@ -372,9 +373,9 @@ axes[0].set_ylabel("stripe")
 plt.show()
 
 # %% [markdown]
-# The head sinks from stripe 1 to stripe 2, and stripe 1 is left with street. The feet leave the picture. How fast does it go wrong? In a picture of height 1 a stripe is 1/K high, so a shift by
-# $s$ moves a share $sK$ of each stripe's pixels into the next one, until at $s = 1/K$ all have left theirs. Measured,
-# pixel by pixel:
+# The head sinks from stripe 1 to stripe 2, and stripe 1 is left with street. The feet leave the picture. How fast
+# does it go wrong? In a picture of height 1 a stripe is 1/K high, so a shift by $s$ moves a share $sK$ of each
+# stripe's pixels into the next one, until at $s = 1/K$ all have left theirs. Measured, pixel by pixel:
 
 # %%
 def moved_share(parts, s):
@@ -388,7 +389,7 @@ def moved_share(parts, s):
 parts = load_truth(sidewalk, shifted[shifted["shift"] == 0]).parts
 likeness = lambda a, b: np.minimum(a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)).sum(-1)
 with np.errstate(invalid="ignore"):
-    alike = {s: likeness(held[0.0][..., 1:], held[s][..., 1:]) for s in shifts}  # [N, K], NaN where a stripe holds no person
+    alike = {s: likeness(held[0.0][..., 1:], held[s][..., 1:]) for s in shifts}  # [N, K], NaN: nobody in the stripe
 table = pd.DataFrame({
     "expected: left their stripe": [min(1, s * K) for s in shifts],
     "measured: left their stripe": [moved_share(parts, s) for s in shifts],
@@ -426,10 +427,10 @@ pd.DataFrame(curves, index=pd.Index(shifts, name="shift")).assign(
 
 # %% [markdown]
 # Uniform stripes are better than no stripes while the box is right, and worse than none when it is off by 20 %.
-# Stripes of the true ROI keep nearly all they had; the little that everybody loses left the picture with the feet. No network, no learning: the whole difference is *where the stripes
-# are cut*. An oracle is not on offer at test time, and running two segmentation networks on each gallery image is
-# dear. MPN's idea: use an imperfect ROI ([02 Coarse priors](02_coarse_priors.ipynb)) **in training only**, to teach
-# the network to find its parts by itself.
+# Stripes of the true ROI keep nearly all they had; the little that everybody loses left the picture with the feet.
+# No network, no learning: the whole difference is *where the stripes are cut*. An oracle is not on offer at test
+# time, and running two segmentation networks on each gallery image is dear. MPN's idea: use an imperfect ROI ([02
+# Coarse priors](02_coarse_priors.ipynb)) **in training only**, to teach the network to find its parts by itself.
 #
 # ## A validation split, so that nothing is tuned on test
 #
@@ -521,8 +522,9 @@ from reidkit.data.published import PUBLISHED
 
 ids, images, _ = PUBLISHED["market1501"]["train"]
 rows = []
-for name, p, a, mode, copies, n in (("MPN", 6, 8, "independent", 1, 70), ("MPN, enlarged x5", 6, 8, "independent", 5, 70),
-                                    ("CGPN", 8, 8, "cover", 1, 240)):  # fmt: skip
+recipes = (("MPN", 6, 8, "independent", 1, 70), ("MPN, enlarged x5", 6, 8, "independent", 5, 70),
+           ("CGPN", 8, 8, "cover", 1, 240))  # fmt: skip
+for name, p, a, mode, copies, n in recipes:
     length = len(PKSampler(np.arange(images * copies) % ids, p, a, mode=mode))
     rows.append((name, mode, f"{p} x {a}", length, n, n * length))
 pd.DataFrame(rows, columns=["recipe", "epoch", "P x K", "batches an epoch", "epochs (paper)", "batches in all"])
@@ -753,7 +755,7 @@ print("3:", check(answer_3, protocol_agrees, hint="junk (-1) for every query; th
 # <details><summary>answer</summary>Junk (-1) is removed from each list. A distractor (0) stays and counts as wrong: it
 # pushes right answers down.</details>
 #
-# **3. Six uniform stripes beat one histogram of the person on unshifted queries and lose to it at a shift of 20 %. Why?**
+# **3. Six uniform stripes beat one histogram of the person on unshifted queries and lose at a shift of 20 %. Why?**
 # <details><summary>answer</summary>Stripes compare part with part, which is more information, as long as the same
 # stripe holds the same part in both images. At a shift above 1/6 every pixel is compared with another stripe's. One
 # histogram does not know where anything is, so it cannot be wrong about it.</details>

@@ -42,16 +42,18 @@ from reidkit.training import RunFolder, load_run, recipe_for, run_name
 
 ds = load_dataset(root=DATA, **DATASET)
 recipe = recipe_for("mpn", PRESET)
+torch.manual_seed(SEED)
 network = create_model("mpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model)
 grid = tuple(side // network.stride for side in recipe.size)  # rows and columns of the feature map
 table = build_priors(ds, "sidewalk", grid=grid, progress=False)  # real sets: tool="files", see notebook 06
 
 
 def load_batch(num_ids, num_instances):
-    """uint8 images, float images, labels, priors of the first S x A batch of the training set."""
+    """uint8 images, float images, labels, priors and table rows of the first S x A batch of the training set."""
     loader = train_loader(ds, size=recipe.size, num_ids=num_ids, num_instances=num_instances, seed=SEED, priors=table)
     batch = next(iter(loader))
-    return batch.images, normalize(batch.images), batch.labels, PriorBatch(**batch.prior), ds.train.iloc[batch.index.numpy()]
+    rows = ds.train.iloc[batch.index.numpy()]
+    return batch.images, normalize(batch.images), batch.labels, PriorBatch(**batch.prior), rows
 
 
 pixels, images, labels, prior, about = load_batch(num_ids=8, num_instances=4)
@@ -117,10 +119,10 @@ by_hand.layer4[0].downsample[0].stride = (1, 1)  # and its shortcut
 kit = create_backbone("resnet18")
 kit.load_state_dict({k: v for k, v in by_hand.state_dict().items() if not k.startswith("fc.")})
 
-x = torch.randn(2, 3, 64, 32)
+x = start = torch.randn(2, 3, 64, 32)
 for layer in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-    x_next = getattr(by_hand, layer)(x if layer == "conv1" else x_next)
-compare("ResNet-18 without last stride", x_next, kit(x))
+    x = getattr(by_hand, layer)(x)
+compare("ResNet-18 without last stride", x, kit(start))
 
 # %% [markdown]
 # ## Channels and body parts (Sec. 3.1, Fig. 2)
@@ -176,12 +178,13 @@ channels = []
 for part in range(K):  # the most local channel of each part, each channel once
     order = best[part].argsort(descending=True).tolist()
     channels.append(next(c for c in order if c not in channels))
-chosen = [int(torch.where(prior.reliable & (labels == p))[0][0]) for p in labels.unique() if prior.reliable[labels == p].any()]
+rows_of = [torch.where(prior.reliable & (labels == person))[0].tolist() for person in labels.unique()]
+chosen = [rows[0] for rows in rows_of if rows][:4]  # one image each of four identities
 with torch.no_grad():
     maps = subject.feature_maps(images)  # F, [B, C, h, w]
 
 figure, axes = plt.subplots(4, K + 1, figsize=(0.95 * (K + 1), 9), dpi=80, layout="constrained")
-for row, i in zip(axes, chosen[:4]):
+for row, i in zip(axes, chosen):
     picture = pixels[i].permute(1, 2, 0)
     extent = (0, picture.shape[1], picture.shape[0], 0)
     row[0].imshow(picture)
@@ -193,7 +196,8 @@ for row, i in zip(axes, chosen[:4]):
     for ax in row:
         ax.set(xticks=[], yticks=[])
 axes[0, 0].set_title("image", fontsize=8)
-figure.suptitle(f"Most local channels, {'trained network' if trained else 'RANDOM WEIGHTS'} (bright: strong)", fontsize=9)
+which = "trained network" if trained else "RANDOM WEIGHTS"
+figure.suptitle(f"Most local channels, {which} (bright: strong)", fontsize=9)
 plt.close(figure)
 figure
 
@@ -383,7 +387,8 @@ with torch.no_grad():
 hook.remove()
 print("training, first call:  main tasks read F        ", in_training[0][1])
 print("training, second call: auxiliary tasks read P_k ", in_training[1][1])
-print("the same module:", in_training[0][0] == in_training[1][0], "  calls at test time:", len(calls) - len(in_training))
+print("the same module:", in_training[0][0] == in_training[1][0])
+print("calls at test time:", len(calls) - len(in_training))
 
 # %% [markdown]
 # **Predict.** Naive MTL has the same tasks without sharing. How many more parameters does it train, with ResNet-50?
@@ -507,7 +512,7 @@ figure
 # elsewhere. Which of the two losses complains more?
 
 # %%
-h_tiny = torch.tensor([[1.0, 0.1], [1.0, 0.3], [1.0, 0.2], [1.0, 0.4], [-0.2, 1.0], [-0.1, 1.0], [0.0, 1.0], [-0.3, 1.0]])
+h_tiny = torch.tensor([[1, 0.1], [1, 0.3], [1, 0.2], [1, 0.4], [-0.2, 1], [-0.1, 1], [0, 1], [-0.3, 1]])
 g_tiny = h_tiny.clone()
 g_tiny[0] = torch.tensor([-0.5, -0.9])  # the failed prior
 who = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
@@ -688,8 +693,8 @@ compare("running mean after 150 steps", expected, mixing.running_mean)
 # estimate the running statistics again from the main tasks alone.
 
 # %%
+from reidkit.data.cache import ImageCache
 from reidkit.evaluation import evaluate_ranking, extract_features
-from reidkit.training.evaluate import image_cache
 
 
 @torch.no_grad()
@@ -712,9 +717,10 @@ def score(model, level, people=50):
     chosen = sorted(test.query.pid.unique())[:people]
     tables, features = [], []
     for t in (test.query, test.gallery):
-        cache = image_cache(ds, t, recipe.size, progress=False)  # decoded once, kept beside the data
-        tables.append(t[t.pid.isin(chosen)].reset_index(drop=True))
-        features.append(extract_features(model, tables[-1], size=recipe.size, cache=cache, root=ds.root, progress=False))
+        cache = ImageCache.for_table(t, ds.root, recipe.size, progress=False)  # decoded once, kept on disk
+        t = t[t.pid.isin(chosen)].reset_index(drop=True)
+        tables.append(t)
+        features.append(extract_features(model, t, size=recipe.size, cache=cache, root=ds.root, progress=False))
     q, g = tables
     return 100 * evaluate_ranking(*features, q.pid, g.pid, q.camid, g.camid).mAP
 
@@ -778,7 +784,7 @@ def gradient(align, g):
 
 rows = []
 for share in (0, 0.125, 0.25, 0.375, 0.5):
-    for draw in range(6):
+    for _ in range(6):
         with torch.no_grad():
             g_bad = subject.heads(maps8, broken(prior8, share), with_aux=True).aux.embedding
         for kind, align in ALIGN.items():
@@ -803,9 +809,11 @@ figure
 # %%
 half = robust[robust["broken priors"] == 0.5].groupby("loss").mean()
 for kind, row in half.iterrows():
-    print(f"half of the priors broken, {kind}: the teacher moved by {row.iloc[1]:.3f}, the gradient agrees to {row.iloc[2]:.2f}")
+    print(f"half of the priors broken, {kind}: the teacher moved by {row.iloc[1]:.3f}, "
+          f"the gradient agrees to {row.iloc[2]:.2f}")  # fmt: skip
 difference = half.loc["class-wise"] - half.loc["sample-wise"]
-print("class-wise has the steadier teacher:", bool(difference.iloc[1] < 0), "  the steadier gradient:", bool(difference.iloc[2] > 0))
+print("class-wise has the steadier teacher: ", bool(difference.iloc[1] < 0))
+print("class-wise has the steadier gradient:", bool(difference.iloc[2] > 0))
 
 # %% [markdown]
 # This shows the *mechanism*, on one network ("a trained network" or not: see the cell that loaded it). Whether it also
@@ -841,7 +849,7 @@ def on_own_stripe(network):
 own = {"random weights": on_own_stripe(untrained)} | ({"trained MPN": on_own_stripe(trained)} if trained else {})
 columns = [f"part {part + 1}" for part in range(K)]
 own = pd.DataFrame({n: v.numpy() for n, v in own.items()}, index=columns).T
-own.assign(mean=own.mean(1), chance=1 / K).round(3)
+own.assign(mean=own.mean(axis=1), chance=1 / K).round(3)
 
 # %%
 print(f"comparisons that agree: {sum(AGREED)} of {len(AGREED)}")
@@ -880,8 +888,8 @@ print("3:", check(batch_wise, right, hint="distance(h.mean(0), g.mean(0))"))
 # ## Questionnaire
 #
 # **1. Both tasks of a part have the same layers. What is different?**
-# <details><summary>answer</summary>Their inputs (F, or the stripe P_k that the prior cuts out of it), their classifiers,
-# and that only the main task gets the triplet loss and survives training.</details>
+# <details><summary>answer</summary>Their inputs (F, or the stripe P_k that the prior cuts out of it), their
+# classifiers, and that only the main task gets the triplet loss and survives training.</details>
 #
 # **2. Why is the first conv of an AT easier to learn than that of an MT?**
 # <details><summary>answer</summary>In P_k only channels that answer at part k are strong, so the right channels are
@@ -892,8 +900,8 @@ print("3:", check(batch_wise, right, hint="distance(h.mean(0), g.mean(0))"))
 # max pooling finds the place by itself.</details>
 #
 # **4. Sharing conv1 alone does not guarantee that the MT picks its part's channels. Why share conv2 too?**
-# <details><summary>answer</summary>A shared conv2 must give the right identity for inputs of both tasks, which asks that
-# the pooled vectors of MT and AT be alike, and so regularises conv1.</details>
+# <details><summary>answer</summary>A shared conv2 must give the right identity for inputs of both tasks, which asks
+# that the pooled vectors of MT and AT be alike, and so regularises conv1.</details>
 #
 # **5. Is the running mean of a shared BN the mean of the two tasks' means?**
 # <details><summary>answer</summary>Nearly: the task that comes last in a step has the larger share, m / (1 - (1-m)^2),

@@ -42,7 +42,9 @@ def part_attention(model: ReIDModel, images: Tensor, method: str = "gradcam", pr
     parts: which maps to compute, in this order; default all K.
 
     A map is scaled as the package does it: smallest value 0, largest 1. It says where evidence is, not how much.
-    One without any positive evidence is all zeros. The model runs in eval mode and comes back unchanged.
+    One without any positive evidence is all zeros. Grad-CAM weighs whole channels of F: the map of a stripe model
+    may light up outside of the stripe that part k reads. "hirescam" and "layercam" stay inside.
+    The model runs in eval mode and comes back unchanged.
     Raises ReIDKitError when grad-cam is not installed or shapes do not fit, UnknownNameError, PriorError.
     """
     images = _ready(model, images)

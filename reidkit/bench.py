@@ -12,6 +12,7 @@ BENCHES = {
     "evaluate": "reidkit.evaluation.bench:bench_evaluate",
     "rerank": "reidkit.evaluation.bench:bench_rerank",
     "attention": "reidkit.attention_bench:run",
+    "cache": "reidkit.data.bench:run",
     "priors": "reidkit.priors.bench:run",
 }
 

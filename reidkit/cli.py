@@ -63,7 +63,8 @@ def train(variant: str, dataset: DatasetName = "sidewalk", root: Root = Path("da
           run: Annotated[Path | None, typer.Option(help="Run folder; default runs/<a speaking name>")] = None,
           resume: Annotated[Path | None, typer.Option(help="Go on with this run folder.")] = None,
           settings: Sets = None, device: Device = "auto", workers: int = 0, threads: int | None = None,
-          prior_tool: Annotated[str, typer.Option(help="sidewalk, files, torchvision+segformer")] = "sidewalk",
+          prior_tool: Annotated[str | None, typer.Option(help="sidewalk, files, torchvision+segformer; default: files "
+                                                         "beside the images")] = None,
           cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded images in one file.")] = True,
           evaluate_every: int = 0, validation: Validation = False, progress: Progress = True) -> None:
     """Train a variant and evaluate it. A killed run goes on where it stopped when called again."""
@@ -81,6 +82,7 @@ def train(variant: str, dataset: DatasetName = "sidewalk", root: Root = Path("da
     else:
         recipe = recipe_for(variant, preset, changes)
     ds = open_dataset(dataset, root, size, validation)
+    prior_tool = prior_tool or ("sidewalk" if dataset == "sidewalk" else "files")
     folder = resume or run or Path("runs") / run_name(variant, ds, preset, seed, changes)
     result = train_run(variant, ds, recipe, folder, seed=seed, device=device, preset=preset, prior_tool=prior_tool,
                        workers=workers, cache=cache, evaluate_every=evaluate_every, progress=progress)
@@ -100,7 +102,8 @@ def show_metrics(metrics: dict) -> None:
 
 @app.command()
 def evaluate(run: Path, root: Root = Path("data"), rerank: bool = False, multi_query: bool = False,
-             flip: Annotated[str | None, typer.Option(help="none, mean or sum; default as trained")] = None,
+             flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average image and mirror image; "
+                                                       "default: as the recipe says.")] = None,
              ap: Annotated[str, typer.Option(help="step (usual) or trapezoid (Market-1501's original)")] = "step",
              device: Device = "auto",
              save: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
@@ -115,8 +118,8 @@ def evaluate(run: Path, root: Root = Path("data"), rerank: bool = False, multi_q
     model = load_run(run)
     grid = tuple(s // model.stride for s in RunFolder(run).recipe().size)
     priors = build_priors(ds, old["prior_tool"], grid=grid, splits="all") if model.needs_prior_at_test else None
-    result = evaluate_run(run, ds, device=device, use_rerank=rerank, multi_query=multi_query, flip=flip, ap=ap,
-                          priors=priors, progress=progress)
+    result = evaluate_run(run, ds, device=device, use_rerank=rerank, multi_query=multi_query, ap=ap, priors=priors,
+                          flip=None if flip is None else "mean" if flip else "none", progress=progress)
     typer.echo(f"{run}: re-ranking {'on' if rerank else 'off'}, flip {result['flip']}, {ap} AP")
     show_metrics(result["metrics"])
     if save:
@@ -174,6 +177,20 @@ def report(runs: Annotated[Path, typer.Argument(help="Folder of run folders.")] 
     if save:
         save.parent.mkdir(parents=True, exist_ok=True)
         results.to_csv(save, index=False)
+
+
+@app.command()
+def ship(runs: Path, names: Annotated[list[str], typer.Argument(help="Run folders below RUNS, or variants.")],
+         out: Path = Path("results/sidewalk/checkpoints")) -> None:
+    """Copy finished runs into the kit: weights in half precision, with hash and provenance."""
+    from reidkit.training.ship import ship as ship_runs
+
+    folders = [f for name in names
+               for f in ([runs / name] if (runs / name).is_dir() else sorted(runs.glob(f"{name}-sidewalk-*-s0")))]
+    if not folders:
+        raise ReIDKitError(f"no run of {', '.join(names)} below {runs}; `reidkit train` makes one")
+    for folder in ship_runs(folders, out):
+        typer.echo(folder)
 
 
 @app.command()

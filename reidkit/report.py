@@ -44,6 +44,11 @@ def collect_results(path: str | Path) -> pd.DataFrame:
     return _checked(pd.DataFrame(rows, columns=COLUMNS), path)
 
 
+def no_results() -> pd.DataFrame:
+    """The table of `collect_results` without a row, for pages that are written before the first run ends."""
+    return pd.DataFrame(columns=COLUMNS).astype({"seed": int, "shift": float, "value": float})
+
+
 def _rows(file: Path) -> Iterable[list]:
     """The rows of one result.json."""
     try:
@@ -177,11 +182,14 @@ def ordering(results: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: st
     """Do the orderings (better, worse) that a paper reports appear in our runs?
 
     verdict: "appears" (the 95 % paired interval lies above zero), "reversed" (below zero), "undecided" (it holds
-    zero), "one seed", or "not run". Differences in points (percent).
+    zero), "one seed", or "not run" (no seed has both). Differences in points (percent).
     """
-    rows, have = [], set(results["system"])
+    t = results[results["shift"].isna() & (results["metric"] == metric)]
+    for column, value in {"level": level, "dataset": dataset, "preset": preset}.items():
+        t = t if value is None else t[t[column] == value]
+    rows, seeds = [], {system: set(part["seed"]) for system, part in t.groupby("system")}
     for better, worse in pairs:
-        if not {better, worse} <= have:
+        if not seeds.get(better, set()) & seeds.get(worse, set()):
             rows.append([better, worse, metric, nan, nan, nan, 0, 0, "not run"])
             continue
         d = paired_difference(results, better, worse, metric, level=level, dataset=dataset, preset=preset)

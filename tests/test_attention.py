@@ -94,8 +94,10 @@ def test_map_index_names_the_map_that_the_gradient_reaches(name):
 def test_part_extents_are_the_rows_that_the_gradient_reaches(name):
     """Stripe models read exactly their rows; MPN's main tasks read every row, and are only meant for theirs."""
     model = make_model(name)
-    maps = model.feature_maps(make_images(8))
-    maps = tuple(m.detach().requires_grad_() for m in maps) if isinstance(maps, tuple) else maps.detach().requires_grad_()
+    with torch.no_grad():
+        maps = model.feature_maps(make_images(8))
+    for m in maps if isinstance(maps, tuple) else [maps]:
+        m.requires_grad_()
     full = PriorBatch(torch.ones(8, *GRID, dtype=torch.bool), torch.zeros(8), torch.ones(8), torch.ones(8).bool())
     assert len(model.part_extents) == model.num_parts
     for k, (start, stop) in enumerate(model.part_extents):
@@ -111,7 +113,8 @@ def test_part_extents_are_the_rows_that_the_gradient_reaches(name):
 
 # ---- against K plain passes of the package --------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", ["mpn-no-ca", "mpn", "baseline", "baseline-ub", "cgpn", "mgn", "pcb", "ide", "pyramid"])
+@pytest.mark.parametrize("name", ["mpn-no-ca", "mpn", "baseline", "baseline-ub", "cgpn", "mgn", "pcb", "ide",
+                                  "pyramid"])
 @pytest.mark.parametrize("method", ["gradcam", "layercam"])
 def test_equals_plain_passes(name, method):
     model, images = make_model(name), make_images()
@@ -123,20 +126,12 @@ def test_equals_plain_passes(name, method):
     assert (ours - plain).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["mpn", "cgpn"])
+@pytest.mark.parametrize(("name", "method"), [*(("mpn", m) for m in METHODS), *(("cgpn", m) for m in METHODS
+                                                                                if m != "scorecam")])
 def test_every_method_equals_plain_passes(name, method):
-    model, images = make_model(name), make_images(1 if method == "scorecam" else 2, (48, 16))
-    if method == "scorecam" and name == "cgpn":
-        pytest.skip("12 plain ScoreCAM passes take long; test_score_cam_shares_its_passes compares two of them")
+    model, images = make_model(name), make_images(2, (48, 16))
     ours = part_attention(model, images, method)
-    plain = plain_passes(model, images, method, classes=None)
-    if method == "scorecam":  # the package asks for the class that is predicted for the whole image, as we do
-        classes = predicted_classes(model, images)
-        plain = torch.stack([plain_passes(model, images, method, classes=classes[:, k])[:, k] for k in range(1)], 1)
-        ours = ours[:, :1]
-    assert (ours - plain).abs().max() < 1e-3
-    assert ours.isfinite().all()
+    assert ours.isfinite().all() and (ours - plain_passes(model, images, method)).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("name", ["baseline-ub", "cgpn"])
@@ -151,7 +146,8 @@ def test_score_cam_shares_its_passes(name, monkeypatch):
     parts = [0, 3, 1] if name == "baseline-ub" else [3, 0, 4]  # cgpn: the same branch for all three
     ours = part_attention(model, images, "scorecam", prior, parts=parts)
     assert sum(seen) == 2 + 2 * (1 + 128)  # both images; then for each: itself and its 128 masked copies
-    alone = part_attention(model, images[1:], "scorecam", prior and PriorBatch(*(t[1:] for t in prior)), parts=[parts[2]])
+    prior = prior and PriorBatch(*(t[1:] for t in prior))
+    alone = part_attention(model, images[1:], "scorecam", prior, parts=[parts[2]])
     torch.testing.assert_close(ours[1:, 2:], alone, rtol=1e-3, atol=1e-4)
 
 
@@ -310,8 +306,9 @@ class Planted(nn.Module):
         return F.avg_pool2d(images, 8).relu()
 
 
-def planted_model(parts=3):
+def planted_model():
     """MPN whose part k reads colour k: it must find red, green and blue wherever they are."""
+    parts = 3
     model = MPNConfig(num_parts=parts, part_dim=2, aux=False).build(Planted(), num_classes=4).eval()
     with torch.no_grad():
         for p in model.parameters():
@@ -319,9 +316,9 @@ def planted_model(parts=3):
         for norm in (model.conv1.norm, model.conv2.norm):
             norm.weight.fill_(1)
         for k in range(parts):
-            model.conv1.conv.weight[k, 0, k % 3] = 1
+            model.conv1.conv.weight[k, 0, k] = 1
         model.conv2.conv.weight[:] = torch.eye(2)
-        model.classifier.weight[:, 1, 0] = 1  # class 1 is "the colour is there"
+        model.classifier.weight[:, 1, 0] = 20  # class 1 is "the colour is there"
     return model
 
 
@@ -338,8 +335,6 @@ def test_planted_parts_are_found(method):
     rows = ((0, 2), (4, 6), (9, 11))
     maps = part_attention(planted_model(), planted_images(rows), method)
     for k, (start, stop) in enumerate(rows):
-        if method == "scorecam" and k > 0:
-            continue  # its softmax over 3 channels, all with some weight, mixes the maps
         inside = maps[0, k, start * 8:stop * 8].sum() / maps[0, k].sum()
         assert inside > 0.75, (method, k, inside)  # the rest is the soft border of the interpolation
 
@@ -376,7 +371,7 @@ def test_channel_responses():
     images[:, 2] *= 5
     maps, channels = channel_responses(model, images, 2)
     assert channels[0] == 2 and maps.shape == (2, 2, *SIZE)            # blue peaks highest
-    assert maps[0, 0, 72:88].sum() / maps[0, 0].sum() > 0.75 and maps[0, 0].max() == 1
+    assert maps[0, 0, 72:88].sum() / maps[0, 0].sum() > 0.75 and maps[0, 0].max() > 0.9999
     maps, channels = channel_responses(model, images, [1, 0])
     assert channels == [1, 0] and maps[0, 0, 32:48].sum() / maps[0, 0].sum() > 0.75
     with pytest.raises(ReIDKitError, match=r"channel 3 of 3"):
@@ -389,7 +384,7 @@ def test_channel_responses():
 def test_global_maps():
     model, images = make_model("cgpn"), make_images()
     maps = global_maps(model, images)
-    assert maps.shape == (2, 3, 2, *SIZE) and maps.min() >= 0 and maps.max() == 1
+    assert maps.shape == (2, 3, 2, *SIZE) and maps.min() >= 0 and 0.9999 < maps.max() <= 1
     with torch.no_grad():  # by hand: branch 1, the conv that is taught the lower body
         conv = model.global_convs[1]
         f = model.feature_maps(images)[1]

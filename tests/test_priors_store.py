@@ -227,7 +227,8 @@ def test_maps_of_another_size_or_label_set(ds, tmp_path):
     Image.fromarray(lip_colours()[labels]).save(parsing)
     with pytest.raises(PriorError, match=r"mode RGB.*indices, not colours"):
         build(ds, **keys)
-    with pytest.raises(PriorError, match="pass segmentation_dir"):
+    (segmentation.parents[1]).rename(tmp_path / "elsewhere")
+    with pytest.raises(PriorError, match=r"segmentation: no such folder.*--segmentation DIR.*model.prior=uniform"):
         build(ds, tool="files", parsing_dir=parsing.parents[1])
     with pytest.raises(PriorError, match=r"nowhere: no such folder"):
         build(ds, **{**keys, "parsing_dir": tmp_path / "nowhere"})

@@ -152,6 +152,25 @@ def test_ordering(results):
     assert table.difference[0] == pytest.approx(3.0) and table.wins[1] == 2
 
 
+def test_ordering_of_systems_without_a_common_seed_or_level(results):
+    apart = results[(results.system != "mt-only") | (results.seed == 0)]
+    apart = apart[(apart.system != "baseline") | (apart.seed == 1)]
+    table = report.ordering(apart, [("mt-only", "baseline")], "mAP", level="strong")
+    assert list(table.verdict) == ["not run"] and table.seeds[0] == 0
+    half = results[(results.system != "baseline") | (results.level == "mild")]
+    assert list(report.ordering(half, [("mt-only", "baseline")], "mAP", level="strong").verdict) == ["not run"]
+
+
+def test_no_results_fits_every_table(results):
+    none = report.no_results()
+    assert list(none.columns) == report.COLUMNS and none.empty
+    assert list(report.ordering(none, [("mpn", "baseline")], level="mild").verdict) == ["not run"]
+    assert report.mean_spread(none).empty
+    assert not [c for c in report.report_table("mpn-table1", none) if c.startswith("ours")]
+    grown = pd.concat([none, results])
+    assert report.paired_difference(grown, "mt-only", "baseline", level="strong").n == 3
+
+
 def test_paper_orderings():
     pairs = report.paper_orderings("mpn-table1", "mAP")
     assert ("mpn", "mpn-no-ca") in pairs and ("mpn-no-ca", "naive-mtl") in pairs

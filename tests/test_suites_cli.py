@@ -58,7 +58,7 @@ def test_command_line_trains_evaluates_and_reports(data_root, sidewalk_tiny, tmp
     r = call(app, ["train", "mt-only", "--size", "tiny", "--preset", "smoke", "--run", "runs/a", *shared, *sets])
     assert r.exit_code == 0, r.output
     assert "Rank-1" in r.output
-    r = call(app, ["evaluate", "runs/a", "--rerank", "--flip", "mean", "--save", "e.json", *shared])
+    r = call(app, ["evaluate", "runs/a", "--rerank", "--flip", "--save", "e.json", *shared])
     assert r.exit_code == 0, r.output
     saved = json.loads((tmp_path / "e.json").read_text())
     assert saved["rerank"] is True and saved["flip"] == "mean" and saved["provenance"]["commit"]

@@ -210,3 +210,43 @@ def test_missing_gpu_is_said(sidewalk_tiny, tmp_path):
         pytest.skip("there is a GPU")
     with pytest.raises(TrainingError, match="no CUDA GPU"):
         train("mt-only", sidewalk_tiny, smoke(), tmp_path / "r", device="cuda", progress=False)
+
+
+# ---------------------------------------------------------------- shipping
+def test_shipped_run_is_small_and_hash_checked(finished, tmp_path):
+    from reidkit.training.ship import ship
+
+    run, _ = finished
+    folder, = ship([run.path], tmp_path)
+    small, whole = RunFolder(folder), load_run(run.path)
+    assert small.weights.stat().st_size < 0.6 * run.weights.stat().st_size
+    images = torch.rand(2, 3, 96, 32)
+    with torch.no_grad():
+        a, b = whole.embed(images), load_run(folder).embed(images)
+    assert torch.nn.functional.cosine_similarity(a, b).min() > 0.999
+    damaged = bytearray(small.weights.read_bytes())
+    damaged[-1] ^= 1
+    small.weights.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="not the file that was shipped"):
+        load_run(folder)
+
+
+def test_unfinished_run_is_not_shipped(tmp_path):
+    from reidkit.training.ship import ship
+
+    with pytest.raises(CheckpointError, match="not finished"):
+        ship([tmp_path], tmp_path / "out")
+
+
+def test_obtain_run_prefers_own_then_shipped_then_trains(sidewalk_tiny, tmp_path):
+    from reidkit.training import obtain_run
+    from reidkit.training.ship import ship
+
+    name = run_name("ide", sidewalk_tiny, "smoke", 0)
+    options = dict(preset="smoke", device="cpu", progress=False)
+    trained = obtain_run("ide", sidewalk_tiny, runs=tmp_path / "runs", **options)
+    assert trained == tmp_path / "runs" / name and RunFolder(trained).finished
+    ship([trained], tmp_path / "shipped")
+    assert obtain_run("ide", sidewalk_tiny, runs=tmp_path / "runs", shipped=tmp_path / "shipped", **options) == trained
+    assert obtain_run("ide", sidewalk_tiny, runs=tmp_path / "none", shipped=tmp_path / "shipped",
+                      **options) == tmp_path / "shipped" / name

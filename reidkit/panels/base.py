@@ -28,7 +28,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -54,6 +54,7 @@ class Panel(HasTraits):
     actions() -> {button label: function without arguments}; a function that raises is reported on the panel.
     on_pointer(x, y, phase): if defined, the picture reports the mouse; x, y in pixels of the picture, phase is
         "down", "move" (button held) or "up".
+    hidden() -> names of controls that mean nothing in the current state, and are not shown.
     extra_widgets() -> further ipywidgets below the controls (a file upload).
 
     The constructor of a subclass stores its data and calls `super().__init__()` last: that draws the first picture.
@@ -91,6 +92,9 @@ class Panel(HasTraits):
 
     def actions(self) -> Mapping[str, Callable[[], None]]:
         return {}
+
+    def hidden(self) -> Collection[str]:
+        return ()
 
     def extra_widgets(self) -> Sequence[Any]:
         return ()

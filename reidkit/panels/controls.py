@@ -31,7 +31,8 @@ class Slider:
         import ipywidgets as w
 
         kind = w.IntSlider if self.whole else w.FloatSlider
-        options = {} if self.whole else {"readout_format": ".2f"}
+        decimals = 3 if self.step < 0.01 else 2
+        options = {} if self.whole else {"readout_format": f".{decimals}f"}
         return kind(value=value, min=self.low, max=self.high, step=self.step, description=self.label, **options)
 
     def update(self, widget) -> None:

@@ -34,7 +34,8 @@ class Shell:
         self.picture = self._picture(w)
         self.status, self.error = w.HTML(), w.HTML()
         head = w.HTML(f"<b>{html.escape(panel.title)}</b><br>{html.escape(panel.prompt)}")
-        for widget, name in ((head, "prompt"), (self.picture, "picture"), (self.status, "status"), (self.error, "error")):
+        named = {"prompt": head, "picture": self.picture, "status": self.status, "error": self.error}
+        for name, widget in named.items():
             widget.add_class(f"reidkit-{name}")
         rows = w.Box([*self.controls.values(), *self.buttons, *panel.extra_widgets()],
                      layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"))
@@ -86,6 +87,9 @@ class Shell:
                 self._show(name, record)
         finally:
             self._syncing = False
+        hidden = panel.hidden()
+        for name, widget in self.controls.items():
+            widget.layout.display = "none" if name in hidden else ""
         self.picture.value = png(panel.picture)
         self.status.value = panel.status_html()
         self.error.value = f'<div style="{ERROR_STYLE}">{panel.error_html()}</div>' if panel.error else ""

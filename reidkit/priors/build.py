@@ -103,9 +103,9 @@ def open_source(ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_di
     """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
     size = {"batch_size": batch_size} if batch_size else {}
     if tool == "sidewalk":
-        return FileMaps(ds.root, Path(ds.root) / "parsing", Path(ds.root) / "segmentation", "lip", **size)
+        return FileMaps(Path(ds.root), **size)
     if tool == "files":
-        return FileMaps(ds.root, parsing_dir, segmentation_dir, label_set, **size)
+        return FileMaps(Path(ds.root), parsing_dir, segmentation_dir, label_set, **size)
     if tool == "torchvision+segformer":
         from reidkit.priors.networks import NetworkMaps
 

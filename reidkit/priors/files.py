@@ -27,12 +27,13 @@ class FileMaps:
     """Reads the two maps of an image from two folders.
 
     root: the data set's folder; image paths are relative to it.
+    parsing_dir, segmentation_dir: default `<root>/parsing` and `<root>/segmentation`.
     label_set: "lip", "atr" or "pascal", what the parsing PNGs hold; converted to LIP on reading.
     """
 
     root: Path
-    parsing_dir: Path
-    segmentation_dir: Path
+    parsing_dir: Path | None = None
+    segmentation_dir: Path | None = None
     label_set: str = "lip"
     batch_size: int = 256  # images read before the priors of all are computed; bounds the memory
 
@@ -40,11 +41,12 @@ class FileMaps:
         label_table(self.label_set)  # an unknown label set is an error now, not at the first image
         for kind in ("parsing", "segmentation"):
             folder = getattr(self, f"{kind}_dir")
-            if folder is None:
-                raise PriorError(f"no folder of {kind} maps: pass {kind}_dir=")
-            object.__setattr__(self, f"{kind}_dir", Path(folder))
-            if not Path(folder).is_dir():
-                raise PriorError(f"{folder}: no such folder of {kind} maps; pass {kind}_dir= or create the maps")
+            folder = self.root / kind if folder is None else Path(folder)
+            object.__setattr__(self, f"{kind}_dir", folder)
+            if not folder.is_dir():
+                raise PriorError(f"{folder}: no such folder of {kind} maps. Put the maps there, or name their folder "
+                                 f"(`reidkit priors build ... --{kind} DIR`, {kind}_dir=); without maps a model trains "
+                                 "with uniform division (`--set model.prior=uniform`)")
 
     @property
     def settings(self) -> dict[str, object]:

@@ -30,7 +30,7 @@ from reidkit.errors import TrainingError
 from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
-from reidkit.priors import PriorBatch, PriorTable, build_priors
+from reidkit.priors import PriorBatch, PriorTable, build_priors, default_file
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
@@ -221,6 +221,9 @@ def priors_for(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: str
     if not (model.needs_prior or model.needs_prior_at_test):
         return None
     grid = (recipe.size[0] // model.stride, recipe.size[1] // model.stride)
+    built = default_file(dataset, tool, grid)
+    if tool != "sidewalk" and built.is_file():      # made with `reidkit priors build`, from whatever folders
+        return PriorTable.load(built)
     return build_priors(dataset, tool, grid=grid, splits="all" if model.needs_prior_at_test else ("train",),
                         progress=progress)
 

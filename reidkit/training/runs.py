@@ -6,6 +6,7 @@ whole new one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -68,6 +69,11 @@ class RunFolder:
     @property
     def weights(self) -> Path:
         return self.path / "model.safetensors"
+
+    @property
+    def checksum(self) -> Path:
+        """SHA-256 of the weights; shipped runs have one."""
+        return self.path / "model.sha256"
 
     @property
     def result(self) -> Path:
@@ -154,8 +160,18 @@ def load_run(path: str | Path) -> ReIDModel:
     """The trained network of a run folder, in eval mode on the CPU."""
     run = RunFolder(Path(path))
     model = build_model(run.read_settings())
+    if run.checksum.is_file():
+        check_hash(run.weights, run.checksum)
     load_weights(model, run.weights)
     return model.eval()
+
+
+def check_hash(weights: Path, checksum: Path) -> None:
+    """Raise CheckpointError where the weights are not the ones that were shipped."""
+    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
+    if found != (expected := checksum.read_text().strip()):
+        raise CheckpointError(f"{weights} is not the file that was shipped (SHA-256 {found[:12]}, expected "
+                              f"{expected[:12]}); restore it with git, or delete {checksum} if you changed it yourself")
 
 
 def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""What a paper's text claims about its rows, and what our runs say to each claim.
+
+A claim is a pair of systems that the text orders. It is checked on the seeds that both have, with a paired
+t interval (`report.ordering`): a claim appears, is reversed, or stays undecided. "Undecided" is no "no": it says
+that the spread over so few seeds is larger than the difference, so `seeds_needed` says how many would settle it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isnan, nan, sqrt
+
+import pandas as pd
+
+from reidkit.report import PAPER, ordering, paper_table, t_quantile
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`better` is above `worse`, says section `where` of a paper; `suite` trains both."""
+
+    better: str
+    worse: str
+    where: str
+    suite: str
+
+
+def _claims(suite: str, where: str, *pairs: tuple[str, str]) -> tuple[Claim, ...]:
+    return tuple(Claim(a, b, where, suite) for a, b in pairs)
+
+
+MPN_CLAIMS = (
+    # "Baseline (UB)" is an upper bound; "MT Only outperforms the baseline"; "naive MTL consistently outperforms both"
+    *_claims("mpn-table1", "MPN 5.2.1", ("baseline-ub", "baseline"), ("mt-only", "baseline"),
+             ("naive-mtl", "baseline"), ("naive-mtl", "mt-only")),
+    # "both C1-S and C2-S can further improve"; "C1-S is more significant"; both together are "stronger"
+    *_claims("mpn-table1", "MPN 5.2.2", ("psa-c1", "naive-mtl"), ("psa-c2", "naive-mtl"), ("psa-c1", "psa-c2"),
+             ("psa", "psa-c1"), ("psa", "psa-c2"), ("psa", "baseline")),
+    *_claims("mpn-table1", "MPN 5.2.3", ("fsa", "baseline")),
+    # "MPNo consistently outperforms all models in the above experiments"; CA "consistently improved"
+    *_claims("mpn-table1", "MPN 5.2.4", ("mpn-no-ca", "baseline"), ("mpn-no-ca", "naive-mtl"), ("mpn-no-ca", "psa"),
+             ("mpn-no-ca", "fsa"), ("mpn", "mpn-no-ca")),
+    # "with any prior, MPN outperforms the models that adopt no prior"; "the more accurate the prior, the better"
+    *_claims("mpn-table2", "MPN 5.3.1", ("mpn-no-ca-uniform", "mt-only"), ("mpn-no-ca-roi", "mpn-no-ca-uniform"),
+             ("mpn-no-ca", "mpn-no-ca-roi")),
+    # Fig. 10: "hard parameter sharing consistently outperforms soft parameter sharing on each of the two layers"
+    *_claims("mpn-fig10", "MPN 5.3.2", *((f"psa-{c}", f"soft-{c}-{w}") for c in ("c1", "c2")
+                                         for w in (0.01, 0.1, 1, 10))),
+    # "all four types of constraints can promote the naive MTL model"; batch-wise is last, class-wise is first
+    *_claims("mpn-table3", "MPN 5.3.3", ("align-batch", "naive-mtl"), ("align-sample-triplet", "naive-mtl"),
+             ("align-sample", "naive-mtl"), ("fsa", "naive-mtl"), ("align-sample-triplet", "align-batch"),
+             ("align-sample", "align-batch"), ("fsa", "align-batch"), ("fsa", "align-sample-triplet"),
+             ("fsa", "align-sample")),
+    *_claims("mpn-table4", "MPN 5.3.3, with PSA", ("align-sample-triplet-psa", "align-batch-psa"),
+             ("align-sample-psa", "align-batch-psa"), ("mpn-no-ca", "align-batch-psa"),
+             ("mpn-no-ca", "align-sample-triplet-psa"), ("mpn-no-ca", "align-sample-psa")),
+)  # fmt: skip
+
+
+def paper_difference(claim: Claim, metric: str = "mAP") -> float:
+    """better - worse as printed, in points, mean over the paper's data sets; NaN where no table prints both."""
+    if not (PAPER / f"{claim.suite}.csv").is_file():
+        return nan
+    t = paper_table(claim.suite)
+    wide = t[(t.metric == metric) & (t.variant != "")].pivot(index="dataset", columns="variant", values="value")
+    if not {claim.better, claim.worse} <= set(wide.columns):
+        return nan
+    return float((wide[claim.better] - wide[claim.worse]).mean())
+
+
+def check_claims(results: pd.DataFrame, claims: Iterable[Claim] = MPN_CLAIMS, metric: str = "mAP", *,
+                 level: str | None = None, dataset: str | None = None, preset: str | None = None) -> pd.DataFrame:
+    """The table of `report.ordering` for a list of claims, with three columns more.
+
+    where: the section; paper: the paper's own difference in points (other data: only its sign compares);
+    seeds to decide: how many seeds an undecided claim would need at its present mean and spread (NaN elsewhere).
+    """
+    claims = list(claims)
+    pairs = [(c.better, c.worse) for c in claims]
+    table = ordering(results, pairs, metric, level=level, dataset=dataset, preset=preset)
+    half = (table["high"] - table["low"]) / 2
+    needed = [seeds_needed(m, h * sqrt(n) / t_quantile(0.95, n - 1)) if v == "undecided" else nan
+              for m, h, n, v in zip(table.difference, half, table.seeds, table.verdict)]
+    return table.assign(where=[c.where for c in claims], paper=[paper_difference(c, metric) for c in claims],
+                        **{"seeds to decide": needed})
+
+
+def seeds_needed(mean: float, sd: float, confidence: float = 0.95, most: int = 1000) -> float:
+    """The smallest number of seeds whose paired t interval, mean -+ t sd / sqrt(n), would leave out zero.
+
+    mean, sd: of the differences, in the same unit. inf when more than `most` seeds would be needed.
+    """
+    def settles(n: int) -> bool:
+        return t_quantile(confidence, n - 1) * sd / sqrt(n) < abs(mean)
+
+    if isnan(mean) or isnan(sd):
+        return nan
+    if not settles(most):
+        return float("inf")
+    low, high = 1, most  # low seeds do not settle it, high do; the half length falls with n
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if settles(middle) else (middle, high)
+    return float(high)
+
+
+VERDICTS = {
+    "appears": "the interval lies above zero",
+    "reversed": "the interval lies below zero: here the other one is better",
+    "undecided": "the interval holds zero",
+    "one seed": "a difference without an interval",
+    "not run": "no seed has both",
+}
+
+
+def explain(table: pd.DataFrame) -> str:
+    """A table of `check_claims` (or `report.ordering`) in words, as Markdown: one list a verdict, nothing added."""
+    lines = [f"{len(table)} orderings of the paper, {', '.join(sorted(set(table.metric)))}, points of percent, "
+             "95 % paired t interval over seeds."]
+    for verdict, meaning in VERDICTS.items():
+        rows = table[table.verdict == verdict]
+        if len(rows):
+            lines += ["", f"**{verdict}** ({len(rows)}; {meaning}):", "", *map(_line, rows.to_dict("records"))]
+    return "\n".join(lines)
+
+
+def _line(row: dict) -> str:
+    """One claim in one line."""
+    text = f"- {row['better in the paper']} over {row['worse in the paper']}"
+    if row["seeds"]:
+        text += f": {row['difference']:+.1f}"
+    if row["seeds"] > 1:
+        text += f" [{row['low']:+.1f}, {row['high']:+.1f}]"
+    if row["seeds"]:
+        text += f", above in {row['wins']} of {row['seeds']} seeds"
+    needed = row.get("seeds to decide", nan)
+    if not isnan(needed):
+        text += f"; about {needed:.0f} seeds would decide" if needed < float("inf") else "; no number of seeds we could run"
+    return text
+
+
+def missing_runs(suite: str, results: pd.DataFrame, seeds: int = 3, *, dataset: str = "sidewalk-small",
+                 preset: str = "quick") -> pd.DataFrame:
+    """Rows of a suite that lack some of the seeds 0 .. seeds-1: system, missing (a list as text), command.
+
+    The command trains all of them and skips what is finished. Raises UnknownNameError for an unknown suite.
+    """
+    from reidkit.training.suites import suite as rows_of
+
+    here = results[(results["dataset"] == dataset) & (results["preset"] == preset)]
+    name, _, size = dataset.partition("-") if dataset.startswith("sidewalk-") else (dataset, "", "")
+    command = f"reidkit ablate {suite} --dataset {name}" + (f" --size {size}" if size else "")
+    command += f" --preset {preset} --seeds {seeds}"
+    rows = []
+    for entry in rows_of(suite):
+        system = " ".join([entry.variant, *(f"{k}={v}" for k, v in sorted(entry.settings.items()))])
+        lacking = sorted(set(range(seeds)) - set(here.seed[here.system == system]))
+        if lacking:
+            rows.append([system, ", ".join(map(str, lacking)), command])
+    return pd.DataFrame(rows, columns=["system", "missing seeds", "command"])

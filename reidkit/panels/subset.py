@@ -1,0 +1,31 @@
+"""Some test identities of a data set, so that a panel is ready in seconds and answers in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from reidkit.data import ReIDDataset
+from reidkit.errors import ReIDKitError
+
+
+def subset(dataset: ReIDDataset, ids: int, seed: int = 0) -> ReIDDataset:
+    """The data set with `ids` of its test identities: their queries, and their images in the gallery.
+
+    Identities that share a `group` (siblings, the hard cases of Sidewalk) come together, so there may be a few more.
+    Numbers on a subset are easier than on the whole gallery: a panel that shows them says how many images it ranks.
+    """
+    if ids < 2:
+        raise ReIDKitError(f"ids={ids}: a ranking needs at least 2 identities")
+    query, gallery = dataset.query, dataset.gallery
+    group = query["group"] if "group" in query else query["pid"]
+    chosen: set[int] = set()
+    for g in np.random.default_rng(seed).permutation(np.unique(group)):
+        if len(chosen) >= ids:
+            break
+        chosen |= set(query["pid"][group == g])
+    query, gallery = (t[t["pid"].isin(chosen)].reset_index(drop=True) for t in (query, gallery))
+    if gallery.empty:
+        raise ReIDKitError(f"{dataset.name}: the gallery has no image of the first {ids} query identities")
+    return replace(dataset, query=query, gallery=gallery, levels={})

@@ -1,0 +1,94 @@
+"""The papers' claims: they agree with the papers' own tables, and verdicts are worded from the numbers."""
+
+from math import inf, isnan, sqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reidkit import claims, report
+from reidkit.errors import UnknownNameError
+from reidkit.models.zoo import VARIANTS
+from reidkit.training.suites import SUITES
+
+SYSTEMS = {"baseline": (0.38, 0.40, 0.37), "mt-only": (0.41, 0.42, 0.41), "naive-mtl": (0.41, 0.41, 0.43),
+           "psa": (0.35, 0.37, 0.34), "fsa": (0.5,)}  # fmt: skip
+
+
+@pytest.fixture
+def results():
+    rows = [[f"{s}-{seed}", s, s, "sidewalk-small", "quick", seed, "strong", np.nan, "mAP", v, "", "", ""]
+            for s, values in SYSTEMS.items() for seed, v in enumerate(values)]  # fmt: skip
+    return pd.DataFrame(rows, columns=report.COLUMNS)
+
+
+@pytest.mark.parametrize("claim", claims.MPN_CLAIMS, ids=lambda c: f"{c.better}>{c.worse}")
+def test_claims_agree_with_the_papers_tables(claim):
+    assert {claim.better, claim.worse} <= set(VARIANTS)
+    trained = {row.variant for row in SUITES[claim.suite]}
+    assert {claim.better, claim.worse} <= trained, "one suite trains both"
+    if claim.suite == "mpn-fig10":
+        assert isnan(claims.paper_difference(claim))  # a curve without numbers
+        return
+    t = report.paper_table(claim.suite)
+    wide = t[t.variant != ""].pivot(index=["dataset", "metric"], columns="variant", values="value")
+    assert ((wide[claim.better] - wide[claim.worse]).dropna() >= 0).all()  # sample over batch ties once
+    assert claims.paper_difference(claim, "mAP") > 0
+
+
+def test_paper_difference_by_hand():
+    claim = claims.Claim("mpn", "mpn-no-ca", "", "mpn-table1")
+    assert claims.paper_difference(claim, "mAP") == pytest.approx((0.2 + 0.4 + 0.7 + 0.8) / 4)
+    assert isnan(claims.paper_difference(claims.Claim("mpn", "pcb", "", "mpn-table1")))
+
+
+def test_no_claim_twice():
+    assert len({(c.better, c.worse) for c in claims.MPN_CLAIMS}) == len(claims.MPN_CLAIMS)
+
+
+def test_check_claims(results):
+    pairs = [("mt-only", "baseline"), ("naive-mtl", "mt-only"), ("psa", "baseline"), ("fsa", "baseline"), ("mpn", "psa")]
+    table = claims.check_claims(results, [claims.Claim(a, b, "here", "mpn-table1") for a, b in pairs], level="strong")
+    assert list(table.verdict) == ["appears", "undecided", "reversed", "one seed", "not run"]
+    assert set(table["where"]) == {"here"} and table.paper.notna().all()
+    needed = table["seeds to decide"]
+    assert needed.isna().tolist() == [True, False, True, True, True]
+    # naive-mtl - mt-only: 0, -1, 2 points: mean 1/3, sd sqrt(7/3)
+    assert needed[1] == claims.seeds_needed(1 / 3, sqrt(7 / 3)) > 3
+
+
+def test_seeds_needed_by_hand():
+    assert claims.seeds_needed(3, 1) == 3  # t(2) 1 / sqrt(3) = 2.48, t(1) 1 / sqrt(2) = 8.98
+    assert claims.seeds_needed(-3, 1) == 3
+    assert claims.seeds_needed(1e-6, 1) == inf and isnan(claims.seeds_needed(1.0, np.nan))
+    n = int(claims.seeds_needed(0.5, 1.3))
+    half = lambda n: report.t_quantile(0.95, n - 1) * 1.3 / sqrt(n)
+    assert half(n) < 0.5 <= half(n - 1)
+
+
+def test_explanation_is_made_of_the_numbers(results):
+    pairs = [("mt-only", "baseline"), ("naive-mtl", "mt-only"), ("psa", "baseline"), ("fsa", "baseline"), ("mpn", "psa")]
+    some = [claims.Claim(a, b, "here", "mpn-table1") for a, b in pairs]
+    text = claims.explain(claims.check_claims(results, some, level="strong"))
+    assert "5 orderings of the paper, mAP" in text
+    assert "- mt-only over baseline: +3.0 [+0.5, +5.5], above in 3 of 3 seeds" in text
+    undecided = text[text.index("**undecided**") : text.index("**one seed**")]
+    assert "naive-mtl over mt-only: +0.3" in undecided and "seeds would decide" in undecided
+    assert "- fsa over baseline: +12.0, above in 1 of 1 seeds" in text
+    assert text.endswith("- mpn over psa")
+    lower = results.assign(value=results.value.where(results.system != "mt-only", results.value - 0.2))
+    assert "**appears**" not in claims.explain(claims.check_claims(lower, some[:1], level="strong"))
+
+
+def test_missing_runs(results):
+    table = claims.missing_runs("mpn-table1", results, seeds=3).set_index("system")
+    assert "baseline" not in table.index and len(table) == 10 - 4
+    assert table.loc["fsa", "missing seeds"] == "1, 2" and table.loc["mpn", "missing seeds"] == "0, 1, 2"
+    command = table.command.iloc[0]
+    assert command == "reidkit ablate mpn-table1 --dataset sidewalk --size small --preset quick --seeds 3"
+    long = claims.missing_runs("mpn-fig7", results, seeds=1, preset="long")
+    assert "mpn model.num_parts=4" in set(long.system) and "--preset long --seeds 1" in long.command[0]
+    real = claims.missing_runs("mpn-table1", report.no_results(), dataset="market1501", preset="paper", seeds=1)
+    assert len(real) == 10 and "--dataset market1501 --preset paper" in real.command[0]
+    with pytest.raises(UnknownNameError, match="mpn-table1"):
+        claims.missing_runs("mpn-table12", results)
