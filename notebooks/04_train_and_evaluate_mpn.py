@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 04 Train and evaluate MPN
 #
-# **What you will learn.** What an epoch is, the loop and its schedule, how a killed run goes on; how a ranking is scored
-# (CMC, AP in its two forms, mINP); and whether MPN beats a stripe baseline where boxes are wrong, over several seeds.
+# **What you will learn.** What an epoch is, the loop and its schedule, how a killed run goes on; how a ranking is
+# scored (CMC, AP in its two forms, mINP); and whether MPN beats a stripe baseline where boxes are wrong, over several
+# seeds.
 #
 # **Prerequisites.** Notebooks 00 and 03.
 #
@@ -89,7 +90,8 @@ from reidkit.data import PKSampler
 paper = recipe_for("mpn-no-ca", "paper")
 images = 12936 * paper.translation_copies
 per_epoch = images // paper.batch_size
-print(f"paper: {images} images / {paper.batch_size} = {per_epoch} batches an epoch, {per_epoch * paper.epochs:,} in all")
+print(f"paper: {images:,} images / {paper.batch_size} = {per_epoch} batches an epoch, "
+      f"{per_epoch * paper.epochs:,} in all")  # fmt: skip
 
 sampler = PKSampler(ds.train.pid, recipe.num_ids, recipe.num_instances, seed=SEED, mode=recipe.sampling,
                     batches_per_epoch=recipe.batches_per_epoch)  # fmt: skip
@@ -136,11 +138,9 @@ runs = {
     for label, name in NAMES.items()
 }
 results = {label: run.read_result() for label, run in runs.items()}
-facts = {
-    label: {"run": runs[label].path.as_posix()} | {k: r["provenance"][k] for k in ("commit", "device", "torch", "wall_s")}
-    for label, r in results.items()
-}
-pd.DataFrame(facts)
+kept = ("commit", "device", "threads", "torch", "wall_s")
+facts = {label: {k: r["provenance"][k] for k in kept} for label, r in results.items()}
+pd.DataFrame(facts).T.assign(run=[run.path.as_posix() for run in runs.values()]).T
 
 # %% [markdown]
 # ### What the run wrote after each epoch
@@ -155,9 +155,10 @@ plots.training_curves(metrics, columns=("identity", "triplet"))
 
 # %%
 log = metrics["MPN"]
-both = {f"MPN, {name}": log[["epoch", column]].rename(columns={column: "identity loss, summed over parts"})
-        for name, column in (("main tasks", "identity"), ("auxiliary tasks", "identity_aux")) if column in log}  # fmt: skip
-plots.training_curves(both, columns=("identity loss, summed over parts",))
+title = "identity loss, summed over parts"
+tasks = {"MPN, main tasks": "identity", "MPN, auxiliary tasks": "identity_aux"}
+curves = {name: log[["epoch", c]].rename(columns={c: title}) for name, c in tasks.items() if c in log}
+plots.training_curves(curves, columns=(title,))
 
 # %%
 K = load_run(runs["MPN"].path).num_parts
@@ -175,9 +176,9 @@ if "identity_aux" in log:
 #
 # ## The loop, by hand
 #
-# Here is the whole loop for one epoch, without the kit's `fit`: same seed, same start, same batches. Its mean loss should
-# be the first row of `metrics.csv`. (Bit for bit only on the machine that wrote the file; other numbers of threads and
-# other processors add in another order.)
+# Here is the whole loop for one epoch, without the kit's `fit`: same seed, same start, same batches. Its mean loss
+# should be the first row of `metrics.csv`: bit for bit only on the machine that wrote the file, and nearly elsewhere,
+# since other processors and numbers of threads add in another order.
 
 # %%
 from reidkit.data.cache import ImageCache
@@ -195,7 +196,7 @@ model = create_model("mpn-no-ca", ds.num_train_ids, backbone=recipe.backbone, **
 ide = [p for p in (runs["MPN"].path.parent.glob("ide-*")) if p.name.endswith(f"{ds.name}-{PRESET}-s{SEED}")]
 if ide and RunFolder(ide[0]).finished:
     model.load_backbone(load_run(ide[0]).backbone.state_dict())  # Sec. 5.1
-print("starts from", f"the IDE {ide[0].name}" if ide else "random weights: no IDE run is here, so the curve will differ")
+print("starts from", f"the IDE {ide[0].name}" if ide else "random weights: no IDE run here, so the loss will differ")
 
 grid = tuple(side // model.stride for side in recipe.size)
 loader = train_loader(
@@ -249,8 +250,8 @@ figure
 # %% [markdown]
 # ## A killed run goes on
 #
-# After each epoch the loop writes *all* state (weights, optimiser) to a temporary file and renames it: a kill leaves the
-# old file or the new one, never half of one. All randomness of an epoch comes from (seed, epoch), so nothing else
+# After each epoch the loop writes *all* state (weights, optimiser) to a temporary file and renames it: a kill leaves
+# the old file or the new one, never half of one. All randomness of an epoch comes from (seed, epoch), so nothing else
 # needs saving.
 #
 # **Predict.** We cut the power after epoch 2 of 4 and call the same command again. Are the final weights those of an
@@ -332,6 +333,8 @@ scores = pd.DataFrame({k: r.summary() for k, (r, _, _) in ranked.items()}).T
 for label in runs:
     stored, here = results[label]["metrics"][ds.level]["mAP"], ranked[label, ds.level][0].mAP
     print(f"{label}: mAP here {here:.4f}, in result.json {stored:.4f}, difference {abs(here - stored):.1e}")
+if any(run.checksum.is_file() for run in runs.values()):
+    print("(weights that ship with the kit are stored in half precision)")
 
 # %%
 chance = []
@@ -372,8 +375,9 @@ for ax, name, colour in zip(axes, ("step", "trapezoid"), plots.COLOURS):
         left = now if name == "step" else before
         ax.fill([j / 3, j / 3, (j + 1) / 3, (j + 1) / 3], [0, left, now, 0], color=colour, alpha=0.35, ec=colour, lw=2)
         ax.plot((j + 1) / 3, now, "o", color="black")
-        ax.annotate(f"rank {r}: {j + 1}/{r}", ((j + 1) / 3, now), (-4, 6), textcoords="offset points", ha="right", fontsize=8)
-    ax.set(xlabel="recall", ylabel="precision", ylim=(0, 1.15), title=f"{name}: area {average_precision(np.array(hits), name):.3f}")
+        ax.annotate(f"rank {r}: {j + 1}/{r}", ((j + 1) / 3, now), (-4, 6), textcoords="offset points", ha="right")
+    area = average_precision(np.array(hits), name)
+    ax.set(xlabel="recall", ylabel="precision", ylim=(0, 1.15), title=f"{name}: area {area:.3f}")
     ax.spines[["top", "right"]].set_visible(False)
 plt.close(figure)
 figure
@@ -400,7 +404,8 @@ forms.assign(difference=forms["trapezoid"] - forms["step"]).round(2)
 result, qf, gf = ranked["MPN", test_levels[-1]]
 query = int(result.per_query["ap"].sub(result.per_query["ap"].median()).abs().idxmin())  # an average query
 t = tables[test_levels[-1]]
-order = np.argsort(-(torch.nn.functional.normalize(gf) @ torch.nn.functional.normalize(qf[query], dim=0)).numpy(), kind="stable")
+similarity = (gf / gf.norm(dim=1, keepdim=True)) @ (qf[query] / qf[query].norm())  # Eq. 11
+order = np.argsort(-similarity.numpy(), kind="stable")
 same_id = t.gallery.pid.to_numpy()[order] == t.query.pid.iloc[query]
 same_camera = t.gallery.camid.to_numpy()[order] == t.query.camid.iloc[query]
 ignored = (same_id & same_camera) | np.isin(t.gallery.pid.to_numpy()[order], ds.junk_pids)
@@ -422,7 +427,8 @@ from reidkit.evaluation import top_k
 
 hardest = test_levels[-1]
 gain = ranked["MPN", hardest][0].per_query["ap"] - ranked["baseline", hardest][0].per_query["ap"]
-print(f"MPN has the higher AP in {(gain > 0).mean():.0%} of the queries, the lower in {(gain < 0).mean():.0%} ({hardest})")
+print(f"{hardest}: MPN has the higher AP in {(gain > 0).mean():.0%} of the queries, the lower in "
+      f"{(gain < 0).mean():.0%}")  # fmt: skip
 
 
 def list_of(label, query, k=9):
@@ -480,15 +486,18 @@ if has_shift:
 # %%
 STORED = Path("../results/sidewalk/runs.csv")
 label = own.dataset.iloc[0]
-stored = report.collect_results(STORED) if STORED.is_file() else own
-stored = stored[(stored.dataset == label) & (stored.preset == PRESET)]
-if not set(NAMES.values()) <= set(stored.system):
-    stored = own
+stored, source = own, "the runs of this notebook alone"
+if STORED.is_file():
+    table = report.collect_results(STORED)
+    table = table[(table.dataset == label) & (table.preset == PRESET)]
+    if set(NAMES.values()) <= set(table.system):
+        stored, source = table, STORED.as_posix()
 seeds = sorted(stored.seed[stored.system.isin(NAMES.values())].unique().tolist())
-print(f"{'stored results' if stored is not own else 'only the runs of this notebook'}: {label}, {PRESET}, seeds {seeds}")
+print(f"from {source}: {label}, {PRESET}, seeds {seeds}")
 if len(seeds) < 3:
-    print("for more seeds, in the kit's folder:\n  reidkit ablate mpn-table1 --dataset sidewalk --size small --seeds 3\n"
-          "  reidkit report runs --save results/sidewalk/runs.csv")  # fmt: skip
+    print("for more seeds, in the kit's folder:")
+    print("  reidkit ablate mpn-table1 --dataset sidewalk --size small --seeds 3")
+    print("  reidkit report runs --save results/sidewalk/runs.csv")
 
 # %%
 systems = [s for s in ("baseline", "mt-only", "naive-mtl", "mpn-no-ca", "mpn") if s in set(stored.system)]
@@ -507,12 +516,21 @@ rows = {}
 for level in test_levels:
     for metric in ("rank1", "mAP"):
         d = report.paired_difference(stored, "mpn-no-ca", "baseline", metric, level=level)
-        rows[level, metric] = {"difference": 100 * d.mean, "low": 100 * d.low, "high": 100 * d.high, "wins": d.wins, "seeds": d.n}
+        points = {"difference": 100 * d.mean, "low": 100 * d.low, "high": 100 * d.high}
+        rows[level, metric] = points | {"wins": d.wins, "seeds": d.n}
 paired = pd.DataFrame(rows).T
+
+
+def verdict(d):
+    """What the 95 % paired interval says."""
+    if d.seeds < 2:
+        return "one seed, so no interval"
+    return "above zero" if d.low > 0 else "below zero" if d.high < 0 else "it holds zero: undecided"
+
+
 for (level, metric), d in paired.iterrows():
-    verdict = "one seed, no interval" if d.seeds < 2 else "above zero" if d.low > 0 else "below zero" if d.high < 0 else "holds zero"
-    print(f"{level:7s} {metric:6s} MPN - baseline {d.difference:+5.1f} points, in {d.wins:.0f} of {d.seeds:.0f} seeds; "
-          f"95 % interval: {verdict}")  # fmt: skip
+    print(f"{level:7s} {metric:6s} {d.difference:+5.1f} points, higher in {d.wins:.0f} of {d.seeds:.0f} seeds; "
+          f"95 % interval: {verdict(d)}")  # fmt: skip
 paired.round(1).astype({"wins": int, "seeds": int}).rename_axis(["MPN - baseline", "metric"])
 
 # %%
@@ -593,11 +611,12 @@ print({k: round(scored[k], 3) for k in ("rank1", "mAP", "queries")}, "after 6 sm
 # reidkit data check market1501 --root data
 # reidkit priors build market1501 --root data --tool torchvision+segformer --grid 24x8
 # reidkit train mpn --dataset market1501 --root data --preset paper --prior-tool torchvision+segformer --workers 8
-# reidkit evaluate runs/mpn-market1501-paper-s0 --flip sum --ap trapezoid      # as the released code tests
+# reidkit evaluate runs/mpn-market1501-paper-s0 --flip --ap trapezoid    # as the released code tests
 # reidkit ablate mpn-table1 --dataset market1501 --preset paper --seeds 3
 # ```
 #
-# Several GPUs: `accelerate launch -m reidkit.cli train ...`. To run *this notebook* on it, change `DATASET` and `PRESET`.
+# Several GPUs: `accelerate launch -m reidkit.cli train ...`. To run *this notebook* on it, change `DATASET` and
+# `PRESET`.
 #
 # ## Your turn
 #
@@ -630,8 +649,8 @@ print("3:", check(epochs_below, low, hint="0.01, 0.001, 0.0001, ...: which epoch
 # batch.</details>
 #
 # **2. Why does resuming need no saved random state here?**
-# <details><summary>answer</summary>Batches, flips and erasing of an epoch are functions of (seed, epoch), so the state of
-# the generators can be made again.</details>
+# <details><summary>answer</summary>Batches, flips and erasing of an epoch are functions of (seed, epoch), so the state
+# of the generators can be made again.</details>
 #
 # **3. A random network ranks far above chance. Why?**
 # <details><summary>answer</summary>Random convolutions keep colour and texture, and clothes of one person have the same

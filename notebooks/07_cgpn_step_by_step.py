@@ -8,8 +8,8 @@
 #
 # **Prerequisites.** Notebooks 00 and 01 (why fixed stripes fail), PyTorch, batch normalisation. MPN is not needed.
 #
-# **Paper.** CGPN (*A robust coarse granularity part-level network*), Sec. 3.1 and 3.2, Fig. 2 to 4, Eq. 1 to 4; Sec. 4.4
-# for Fig. 4.
+# **Paper.** CGPN (the robust coarse granularity part-level network), Sec. 3.1 and 3.2, Fig. 2 to 4, Eq. 1 to 4;
+# Sec. 4.4 for Fig. 4.
 #
 # **Minutes.** 1 on a 2-core CPU (and 1 more, once, to render the data), 1 on a GPU.
 
@@ -35,7 +35,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 
 from reidkit import losses, plots
 from reidkit.data import load_dataset
@@ -455,8 +454,8 @@ AGREED.append(order["to"].sum() == 3072)
 order.rename_axis("feature, in order")
 
 # %% [markdown]
-# The order is that of the paper's list {fg1, fg2, fg3, fl11, ...}. The teachers are not in it: "after the training stage
-# finishes, the two part features are no longer needed".
+# The order is that of the paper's list {fg1, fg2, fg3, fl11, ...}. The teachers are not in it: "after the training
+# stage finishes, the two part features are no longer needed".
 
 # %%
 model.eval()
@@ -682,7 +681,8 @@ print(f"CGPN has {a['M parameters', 'total'] / b['M parameters', 'total']:.2f} t
 for stage in ("trunk", "tails", "heads"):
     share, more = a["GFLOPs", stage] / a["GFLOPs", "total"], a["GFLOPs", stage] - b["GFLOPs", stage]
     print(f"  {stage}: {share:.0%} of CGPN's FLOPs, {more:+.1f} GFLOPs beside MGN")
-print(f"  the 1x1 convs of the global parts hold {global_convs / 1e6 / a['M parameters', 'total']:.0%} of its parameters")
+convs_share = global_convs / 1e6 / a["M parameters", "total"]
+print(f"  the 1x1 convs of the global parts hold {convs_share:.0%} of its parameters")
 
 # %% [markdown]
 # The trunk is shared and runs once; the tails are where the work is. Stages in *seconds*, with channels-last, bfloat16

@@ -136,7 +136,8 @@ def _line(row: dict) -> str:
         text += f", above in {row['wins']} of {row['seeds']} seeds"
     needed = row.get("seeds to decide", nan)
     if not isnan(needed):
-        text += f"; about {needed:.0f} seeds would decide" if needed < float("inf") else "; no number of seeds we could run"
+        text += "; more than 1000 seeds" if needed == float("inf") else f"; about {needed:.0f} seeds"
+        text += " would decide"
     return text
 
 

@@ -204,3 +204,34 @@ def variant_bars(results: pd.DataFrame, systems: Sequence[str], metric: str = "m
     sd = pd.Series({s: v.std() for s, v in values.items()})
     label = f"{metric} (%), {level}, mean and sd over {max(map(len, values.values()))} seeds"
     return bars(mean, sd, unit=label, title=title, points={s: v.tolist() for s, v in values.items()})
+
+
+VERDICT_MARKS = {"appears": (COLOURS[0], "^"), "reversed": (COLOURS[1], "v"), "undecided": ("#7F7F7F", "o"),
+                 "one seed": ("#000000", "x")}  # colour, marker
+
+
+def differences(table: pd.DataFrame, title: str = "", unit: str = "points") -> Figure:
+    """Paired differences with their intervals, one line a claim: `claims.check_claims` or `report.ordering`.
+
+    Upward triangles: the claim appears; downward: reversed; circles: undecided; a cross: one seed, no interval.
+    Claims that were not run are left out. Raises ReIDKitError if that leaves none.
+    """
+    t = table[table["verdict"].isin(VERDICT_MARKS)].reset_index(drop=True)
+    if t.empty:
+        raise ReIDKitError("none of these differences was run; train both systems of a claim with the same seed")
+    figure, axes = _axes(1, 1, 7, 0.24 * len(t) + 1.3)
+    ax = _plain(axes[0, 0], xlabel=f"difference in {', '.join(sorted(set(t.metric)))} ({unit})")
+    figure.suptitle(title, fontsize=10)
+    ax.axvline(0, color="#333333", lw=1)
+    for verdict, (colour, marker) in VERDICT_MARKS.items():
+        rows = t[t.verdict == verdict]
+        ax.hlines(rows.index, rows.low, rows.high, color=colour, lw=1.5)
+        if len(rows):
+            ax.plot(rows.difference, rows.index, marker, color=colour, ms=6, label=f"{verdict} ({len(rows)})",
+                    markerfacecolor="white" if marker == "o" else colour)
+    names = t["better in the paper"] + " over " + t["worse in the paper"]
+    ax.set(yticks=t.index, yticklabels=[f"{name} ({n})" for name, n in zip(names, t.seeds)])
+    ax.tick_params(axis="y", labelsize=8)
+    ax.invert_yaxis()
+    figure.legend(frameon=False, loc="outside lower right", fontsize=8, ncols=4)
+    return figure

@@ -14,6 +14,9 @@ from reidkit.training.suites import SUITES
 SYSTEMS = {"baseline": (0.38, 0.40, 0.37), "mt-only": (0.41, 0.42, 0.41), "naive-mtl": (0.41, 0.41, 0.43),
            "psa": (0.35, 0.37, 0.34), "fsa": (0.5,)}  # fmt: skip
 
+PAIRS = [("mt-only", "baseline"), ("naive-mtl", "mt-only"), ("psa", "baseline"), ("fsa", "baseline"), ("mpn", "psa")]
+SOME = [claims.Claim(a, b, "here", "mpn-table1") for a, b in PAIRS]
+
 
 @pytest.fixture
 def results():
@@ -47,8 +50,7 @@ def test_no_claim_twice():
 
 
 def test_check_claims(results):
-    pairs = [("mt-only", "baseline"), ("naive-mtl", "mt-only"), ("psa", "baseline"), ("fsa", "baseline"), ("mpn", "psa")]
-    table = claims.check_claims(results, [claims.Claim(a, b, "here", "mpn-table1") for a, b in pairs], level="strong")
+    table = claims.check_claims(results, SOME, level="strong")
     assert list(table.verdict) == ["appears", "undecided", "reversed", "one seed", "not run"]
     assert set(table["where"]) == {"here"} and table.paper.notna().all()
     needed = table["seeds to decide"]
@@ -62,14 +64,12 @@ def test_seeds_needed_by_hand():
     assert claims.seeds_needed(-3, 1) == 3
     assert claims.seeds_needed(1e-6, 1) == inf and isnan(claims.seeds_needed(1.0, np.nan))
     n = int(claims.seeds_needed(0.5, 1.3))
-    half = lambda n: report.t_quantile(0.95, n - 1) * 1.3 / sqrt(n)
-    assert half(n) < 0.5 <= half(n - 1)
+    half, before = (report.t_quantile(0.95, m - 1) * 1.3 / sqrt(m) for m in (n, n - 1))
+    assert half < 0.5 <= before
 
 
 def test_explanation_is_made_of_the_numbers(results):
-    pairs = [("mt-only", "baseline"), ("naive-mtl", "mt-only"), ("psa", "baseline"), ("fsa", "baseline"), ("mpn", "psa")]
-    some = [claims.Claim(a, b, "here", "mpn-table1") for a, b in pairs]
-    text = claims.explain(claims.check_claims(results, some, level="strong"))
+    text = claims.explain(claims.check_claims(results, SOME, level="strong"))
     assert "5 orderings of the paper, mAP" in text
     assert "- mt-only over baseline: +3.0 [+0.5, +5.5], above in 3 of 3 seeds" in text
     undecided = text[text.index("**undecided**") : text.index("**one seed**")]
@@ -77,7 +77,7 @@ def test_explanation_is_made_of_the_numbers(results):
     assert "- fsa over baseline: +12.0, above in 1 of 1 seeds" in text
     assert text.endswith("- mpn over psa")
     lower = results.assign(value=results.value.where(results.system != "mt-only", results.value - 0.2))
-    assert "**appears**" not in claims.explain(claims.check_claims(lower, some[:1], level="strong"))
+    assert "**appears**" not in claims.explain(claims.check_claims(lower, SOME[:1], level="strong"))
 
 
 def test_missing_runs(results):

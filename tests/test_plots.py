@@ -127,3 +127,22 @@ def test_variant_bars(results):
     assert "strong" in axis.get_xlabel() and "3 seeds" in axis.get_xlabel()
     dots = [line for line in axis.lines if line.get_marker() == "o" and len(line.get_xdata()) == 3]
     assert len(dots) == 2 and sorted(dots[1].get_xdata()) == pytest.approx([60, 61, 62])
+
+
+def test_differences():
+    rows = [["a", "b", 3.0, 1.0, 5.0, 3, "appears"], ["c", "b", -2.0, -3.0, -1.0, 3, "reversed"],
+            ["d", "b", 0.1, -1.0, 1.2, 3, "undecided"], ["e", "b", 1.0, np.nan, np.nan, 1, "one seed"],
+            ["f", "b", np.nan, np.nan, np.nan, 0, "not run"]]  # fmt: skip
+    columns = ["better in the paper", "worse in the paper", "difference", "low", "high", "seeds", "verdict"]
+    table = pd.DataFrame(rows, columns=columns).assign(metric="mAP")
+    figure = plots.differences(table)
+    axis = figure.axes[0]
+    marks = {line.get_label(): (line.get_marker(), line.get_xdata()[0]) for line in axis.lines[1:]}
+    assert marks == {"appears (1)": ("^", 3.0), "reversed (1)": ("v", -2.0), "undecided (1)": ("o", 0.1),
+                     "one seed (1)": ("x", 1.0)}  # fmt: skip
+    names = [t.get_text() for t in axis.get_yticklabels()]
+    assert names == ["a over b (3)", "c over b (3)", "d over b (3)", "e over b (1)"]
+    segments = [s for c in axis.collections for s in c.get_segments()]
+    assert [(s[0][0], s[1][0]) for s in segments[:2]] == [(1.0, 5.0), (-3.0, -1.0)]
+    with pytest.raises(ReIDKitError, match="none of these differences was run"):
+        plots.differences(table[table.verdict == "not run"])

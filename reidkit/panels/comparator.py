@@ -24,7 +24,6 @@ from reidkit.panels.drawing import (
     BLUE,
     GREY,
     INK,
-    LINE,
     MUTED,
     ORANGE,
     RIGHT,
@@ -149,9 +148,13 @@ class VariantComparator(Panel):
         for x, place in self._thumbs(change):
             query = change.index[place - 1]
             image = self._fit(state.a, self.dataset.query["path"].iloc[query], THUMB)
-            paste(picture, image, (x, THUMBS), border=INK if place == state.place else LINE)
-            text(picture, (x + image.width / 2, THUMBS + THUMB[1] + 4), f"{change.iloc[place - 1]:+.2f}", 12,
-                 BLUE if change.iloc[place - 1] > 0 else ORANGE, "ma", bold=place == state.place)
+            value, left = change.iloc[place - 1], x + (THUMB[0] - image.width) // 2
+            paste(picture, image, (left, THUMBS))
+            if place == state.place:
+                edge = (left - 4, THUMBS - 4, left + image.width + 3, THUMBS + image.height + 3)
+                ImageDraw.Draw(picture).rectangle(edge, outline=INK, width=3)
+            text(picture, (x + THUMB[0] / 2, THUMBS + THUMB[1] + 6), f"{value:+.2f}", 12,
+                 BLUE if value > 0 else ORANGE, "ma", bold=place == state.place)
         query = int(change.index[state.place - 1])
         y = THUMBS + THUMB[1] + 34
         row = self.dataset.query.iloc[query]
@@ -189,7 +192,7 @@ class VariantComparator(Panel):
             if v:
                 draw.line([x, middle, x, middle - v / reach * (bottom - top) / 2], fill=BLUE if v > 0 else ORANGE)
         draw.line([0, middle, width, middle], fill=GREY)
-        x = (state.place - 0.5) / len(values) * width
+        x = min(max((state.place - 0.5) / len(values) * width, 6), width - 7)
         draw.polygon([(x - 6, top - 10), (x + 6, top - 10), (x, top - 1)], fill=INK)
         draw.line([x, top, x, bottom], fill=INK)
         better, worse = int((values > 0).sum()), int((values < 0).sum())
@@ -200,10 +203,10 @@ class VariantComparator(Panel):
         text(picture, (width, THUMBS - 18), "lost most", 12, MUTED, "ra")
 
     def _thumbs(self, change: pd.Series) -> list[tuple[int, int]]:
-        """(x of the picture, place in the order) of the thumbnails: the first places left, the last ones right."""
+        """(left border, place in the order) of the thumbnails: the first places left, the last ones right."""
         n, slot = len(change), THUMB[0] + 8
-        left = [(i * slot + 4, i + 1) for i in range(min(BEST, (n + 1) // 2))]
-        right = [(self.size[0] - (i + 1) * slot + 4, n - i) for i in range(min(BEST, n // 2))]
+        left = [(i * slot, i + 1) for i in range(min(BEST, (n + 1) // 2))]
+        right = [(self.size[0] - (i + 1) * slot + 8, n - i) for i in range(min(BEST, n // 2))]
         return left + right[::-1]
 
     def _row(self, picture: Image.Image, state, letter: str, name: str, query: int, y: int) -> None:
@@ -253,7 +256,7 @@ class VariantComparator(Panel):
         change = self.differences(self.state())
         if phase == "down" and THUMBS <= y <= THUMBS + THUMB[1] + 18:
             for left, place in self._thumbs(change):
-                if left - 4 <= x < left + THUMB[0] + 4:
+                if left <= x < left + THUMB[0]:
                     self.place = place
         elif phase != "up" and CHART[0] - 12 <= y <= CHART[1]:
             self.place = min(int(x / self.size[0] * len(change)) + 1, len(change)) if x > 0 else 1

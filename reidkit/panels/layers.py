@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from reidkit.errors import unknown_name
@@ -76,9 +75,3 @@ def _run(stages: list[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
     for stage in stages:
         x = stage(x)
     return x
-
-
-def same_output(model: ReIDModel, name: str, images: Tensor) -> float:
-    """Largest difference of the embeddings of a model and of itself seen at a layer: 0 if the cut is right."""
-    with torch.no_grad():
-        return float((at_layer(model, name).embed(images) - model.embed(images)).abs().max())

@@ -70,11 +70,15 @@ class PanelRun:
         """uint8 [3, H, W] at the network's size."""
         return self._recent(("image", path), lambda: torch.from_numpy(read_image(path, self.size)))
 
+    def relative(self, path: str) -> str:
+        """How prior tables name an image."""
+        return relative_paths([path], self.dataset.root)[0]
+
     def prior(self, path: str) -> PriorBatch | None:
         """The prior of one image [1, ...], for networks that need it at test time."""
         if not self.model.needs_prior_at_test:
             return None
-        return self.priors.lookup(relative_paths([path], self.dataset.root))
+        return self.priors.lookup([self.relative(path)])
 
     @torch.no_grad()
     def maps_of(self, images: Tensor) -> Maps:
@@ -90,15 +94,18 @@ class PanelRun:
         """[B, K, d] part features from feature maps."""
         return self.model.heads(maps, prior).part_features
 
-    def features(self, table: pd.DataFrame, progress: bool = False) -> Tensor:
-        """[N, K, d] part features of a table as in this run's evaluation (with the mirror image, if its recipe says
-        so). Side by side they are the embedding that is ranked."""
-        key = hashlib.sha1("\n".join(table["path"]).encode(errors="surrogateescape")).hexdigest()[:16]
+    def features(self, table: pd.DataFrame, progress: bool = False, mirror: bool = True) -> Tensor:
+        """[N, K, d] part features of a table as in this run's evaluation; side by side they are what is ranked.
+
+        mirror: add the mirror image, if the run's recipe does so. Kept in memory and in the data set's cache folder.
+        """
+        flip = self.recipe.test_flip if mirror else "none"
+        key = flip + "-" + hashlib.sha1("\n".join(table["path"]).encode(errors="surrogateescape")).hexdigest()[:16]
         if key not in self._features:
-            self._features[key] = self._read_or_extract(table, key, progress).unflatten(1, (self.num_parts, -1))
+            self._features[key] = self._read_or_extract(table, key, flip, progress).unflatten(1, (self.num_parts, -1))
         return self._features[key]
 
-    def _read_or_extract(self, table: pd.DataFrame, key: str, progress: bool) -> Tensor:
+    def _read_or_extract(self, table: pd.DataFrame, key: str, flip: str, progress: bool) -> Tensor:
         """[N, D]; features of run folders are kept on disk, beside the data set's other caches."""
         file = None
         if self.weights is not None:
@@ -107,7 +114,7 @@ class PanelRun:
             file = Path(self.dataset.root) / "cache" / "features" / name
             if file.is_file():
                 return load_file(file)["features"]
-        flat = extract_features(self.model, table, size=self.size, flip=self.recipe.test_flip, priors=self.priors,
+        flat = extract_features(self.model, table, size=self.size, flip=flip, priors=self.priors,
                                 root=self.dataset.root, progress=progress)
         if file is not None:
             with replacing(file) as temporary:

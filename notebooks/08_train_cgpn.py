@@ -1,0 +1,603 @@
+# %% [markdown]
+# # 08 Train CGPN, beside MGN
+#
+# **What you will learn.** How CGPN is trained and tested, and why a small network on a CPU needs other loss weights
+# than the paper's plain sum. Then CGPN beside MGN on easy and on occluded test images: numbers, global feature
+# maps with and without supervision, and ranked lists.
+#
+# **Prerequisites.** Notebook 07 (the network and its losses), 00 (Rank-1 and mAP).
+#
+# **Paper.** CGPN, Sec. 4.2 (recipe), 4.3 (Tables 1 and 2), Sec. 4.5 with Fig. 5, Sec. 4.7 with Fig. 6.
+#
+# **Minutes.** 2 on a 2-core CPU with finished or shipped runs, 10 more to train them; 5 on a GPU.
+
+# %%
+from pathlib import Path
+
+DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
+PRESET = "quick"  # or "paper", for a GPU
+SEED = 0
+RETRAIN = False  # True: train the networks here and now, whatever runs exist
+
+# %% [markdown]
+# ## Two recipes
+#
+# Sec. 4.2 is the preset `paper`. The preset `quick` is for a small network, small images and two CPU cores. What
+# differs between them:
+
+# %%
+from dataclasses import asdict, replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from reidkit import losses, plots, report
+from reidkit.data import load_dataset
+from reidkit.training import RunFolder, load_run, obtain_run, recipe_for
+
+ds = load_dataset(root=DATA, **DATASET)
+recipe, paper_recipe = recipe_for("cgpn", PRESET), recipe_for("cgpn", "paper")
+settings = pd.DataFrame({"paper, Sec. 4.2": asdict(paper_recipe), f"here: {PRESET}": asdict(recipe)})
+settings[settings.iloc[:, 0].astype(str) != settings.iloc[:, 1].astype(str)]
+
+# %% [markdown]
+# ## Train, or load what is trained
+#
+# Three networks: MGN, CGPN, and CGPN-4, which is CGPN without the supervision of its global parts (no Eq. 3).
+# `obtain_run` takes your own finished run, else one that ships with the kit, else trains now, with a progress bar (an
+# IDE first, where the recipe starts from one). `RETRAIN = True` trains them into a folder of their own.
+
+# %%
+NAMES = {"mgn": "MGN", "cgpn": "CGPN", "cgpn-4": "CGPN-4"}
+place, shipped = (RUNS / "retrained", None) if RETRAIN else (RUNS, SHIPPED)
+folders = {n: obtain_run(n, ds, runs=place, shipped=shipped, preset=PRESET, seed=SEED) for n in NAMES}
+results = {name: RunFolder(folder).read_result() for name, folder in folders.items()}
+networks = {name: load_run(folder) for name, folder in folders.items()}
+
+origin = {
+    NAMES[n]: {
+        "run": folder.name,
+        "from": "your own run" if RUNS in folder.parents else "ships with the kit",
+        **{k: results[n]["provenance"][k] for k in ("commit", "device", "wall_s")},
+    }
+    for n, folder in folders.items()
+}
+pd.DataFrame(origin).T
+
+# %% [markdown]
+# ### What the losses did
+#
+# A loss summed over twelve features says little beside one summed over eight. So: per feature. Two lines to compare
+# with: a classifier that guesses pays log(identities), and a network that gives *all* images the same feature pays
+# exactly the margin, 1.2, in the triplet loss.
+
+# %%
+from reidkit.models.zoo import variant
+
+
+def per_feature(name):
+    """metrics.csv of a run with every term divided by the number of features it was summed over."""
+    table = pd.read_csv(RunFolder(folders[name]).metrics)
+    network, loss = networks[name], replace(variant(name).loss, **RunFolder(folders[name]).recipe().loss)
+    triplets = 3 if name == "mgn" else network.num_parts  # MGN: on its global features
+    table["cross entropy"] = table.identity / (network.num_parts if loss.identity == "sum" else 1)
+    table["triplet"] = table.triplet / triplets
+    if "supervision" in table:
+        table["Eq. 3"] = table.supervision / 6  # 3 branches x 2 parts
+    return table
+
+
+curves = {name: per_feature(name) for name in NAMES}
+figure = plots.training_curves({NAMES[n]: t for n, t in curves.items()}, ("cross entropy", "triplet", "Eq. 3"))
+for ax, (level, text) in zip(figure.axes, ((np.log(ds.num_train_ids), "guessing"), (1.2, "all features equal"))):
+    ax.axhline(level, color="#333333", lw=1, ls=":")
+    ax.annotate(text, (1, level), xytext=(0, 3), textcoords="offset points", fontsize=8, ha="left", va="bottom")
+    ax.set_ylim(0, max(ax.get_ylim()[1], 1.12 * level))
+figure
+
+# %%
+last = {NAMES[n]: t.iloc[-1] for n, t in curves.items()}
+for name, row in last.items():
+    print(f"{name:7s} at the end: cross entropy {row['cross entropy']:.2f} (guessing "
+          f"{np.log(ds.num_train_ids):.2f}), triplet {row['triplet']:.2f} (margin 1.2)")  # fmt: skip
+
+# %% [markdown]
+# ## Why the quick recipe weighs the losses
+#
+# The paper adds softmax, triplet and MSE loss with weight 1 each (Eq. 4). What an optimiser feels of a loss is not its
+# value but its **gradient**. So we measure the gradient of each term on the layers that all features share, trunk and
+# tails, before training and after.
+#
+# **Predict.** At the start every classifier has weights near zero and guesses. Which term moves the trunk most?
+#
+# Training starts from an IDE network of the same data set, where there is one beside the runs; else from random
+# weights.
+
+# %%
+from reidkit.data.loaders import train_loader
+from reidkit.data.transforms import AugmentConfig, TrainAugment
+from reidkit.models import create_model
+from reidkit.training.ide import copy_backbone, ide_path
+
+torch.manual_seed(SEED)
+start = create_model("cgpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model)
+ide = [f for p in (place, SHIPPED) if RunFolder(f := ide_path(ds, recipe, p, seed=SEED, preset=PRESET)).finished]
+if ide:
+    copy_backbone(load_run(ide[0]), start)
+print("start:", ide[0].name if ide else "random weights (no finished IDE run here)")
+
+loader = train_loader(ds, size=recipe.size, num_ids=recipe.num_ids, num_instances=recipe.num_instances, seed=SEED,
+                      batches_per_epoch=4, mode=recipe.sampling)  # fmt: skip
+augment = TrainAugment(AugmentConfig(size=recipe.size, erasing=recipe.erasing, erasing_area=recipe.erasing_area))
+generator = torch.Generator().manual_seed(SEED)
+batches = [augment(batch, generator) for batch in loader]
+
+# %%
+PAPER_LOSS = variant("cgpn").loss  # all weights 1, the identity term summed over features
+QUICK_LOSS = replace(PAPER_LOSS, **recipe.loss)
+
+
+def loss_terms(out, labels):
+    """The three terms of Eq. 4, unweighted; identity and triplet are sums over the twelve features."""
+    return {"softmax, Eq. 1": losses.part_cross_entropy(out.logits, labels),
+            "triplet, Eq. 2": losses.triplet_term(out, labels, PAPER_LOSS),
+            "MSE, Eq. 3": losses.supervision_mse(out.supervision)}  # fmt: skip
+
+
+def weights_of(loss, parts=12):
+    """What each of these terms is multiplied with."""
+    identity = loss.identity_weight / (parts if loss.identity == "mean" else 1)
+    return pd.Series([identity, loss.triplet_weight, loss.supervision_weight], index=list(TERMS))
+
+
+def gradient_norms(network):
+    """Mean norm of each term's gradient on trunk and tails, over four batches."""
+    shared = [p for module in network.train().backbone_modules() for p in module.parameters()]
+    rows = []
+    for batch in batches:
+        terms = loss_terms(network(batch.images), batch.labels)
+        grads = {n: torch.autograd.grad(t, shared, retain_graph=True, allow_unused=True) for n, t in terms.items()}
+        rows.append({n: torch.stack([g.norm() for g in gs if g is not None]).norm().item() for n, gs in grads.items()})
+    return pd.DataFrame(rows).mean()
+
+
+TERMS = ("softmax, Eq. 1", "triplet, Eq. 2", "MSE, Eq. 3")
+norms = pd.DataFrame({"start": gradient_norms(start), "trained": gradient_norms(load_run(folders["cgpn"]))})
+weights = pd.DataFrame({"plain sum (paper)": weights_of(PAPER_LOSS), f"{PRESET} recipe": weights_of(QUICK_LOSS)})
+norms.rename(columns="gradient norm, {}".format).join(weights.rename(columns="weight, {}".format)).round(3)
+
+# %%
+shares = {(state, name): norms[state] * w / (norms[state] * w).sum() for state in norms for name, w in weights.items()}
+figure, ax = plt.subplots(figsize=(7.5, 2.4), layout="constrained")
+for y, share in enumerate(shares.values()):
+    left = 0.0
+    for (term, value), colour, hatch in zip(share.items(), plots.COLOURS, ("", "///", "..")):
+        label = term if y == 0 else None
+        ax.barh(y, value, left=left, color=colour, hatch=hatch, edgecolor="white", alpha=0.85, label=label)
+        left += value
+    ax.text(1.01, y, f"softmax {share.iloc[0]:.1%}", va="center", fontsize=8)
+ax.set(yticks=range(len(shares)), yticklabels=[f"{state}: {name}" for state, name in shares], xlim=(0, 1.16),
+       xlabel="share of the sum of gradient norms on trunk and tails")  # fmt: skip
+ax.invert_yaxis()
+ax.spines[["top", "right"]].set_visible(False)
+figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+plt.close(figure)
+figure
+
+# %% [markdown]
+# Where it comes from: at the start the softmax gradient reaches the trunk *through* the classifiers' weights, drawn
+# with standard deviation 0.001; the triplet loss acts on the features directly, and with a margin of 1.2 in features
+# that are not normalised nearly every anchor violates it. With ResNet-50, pretrained on ImageNet, 240 epochs and no
+# clipping, the classifiers have time to grow. A small network with few batches has not: while the others shout, it
+# learns to please them. That is *drowning*, and it is what a loss weight is for.
+#
+# Where the recipe clips the length of the whole gradient (`clip_norm`), a loud term also shortens the step of a quiet
+# one:
+
+# %%
+if recipe.clip_norm:
+    for state in norms:
+        for name, w in weights.items():
+            length = (norms[state] * w).pow(2).sum() ** 0.5  # as if the terms' gradients stood at right angles
+            kept = min(1.0, recipe.clip_norm / length)
+            print(f"{state:8s} {name:18s} length about {length:5.1f}, clipped to {recipe.clip_norm:g}: the softmax "
+                  f"gradient keeps {kept:.0%} of its length")  # fmt: skip
+else:
+    print("this recipe does not clip")
+
+# %% [markdown]
+# The paper's plain sum stays the `paper` preset. To see what it does here, train it beside the others (minutes):
+#
+# ```text
+# reidkit train cgpn --set loss.identity=sum --set loss.identity_weight=1 --set loss.triplet_weight=1 \
+#     --set loss.supervision_weight=1
+# ```
+#
+# ## How good are they?
+#
+# Sidewalk has three test sets: **mild** (mostly whole people), **strong** (half of the images occluded, boxes cut at
+# the head or the legs), and **shift** (the mild queries, cropped higher and higher). The features are averaged over
+# image and mirror image (Sec. 4.2), as they were when these results were written.
+#
+# **Predict.** Which of MGN, CGPN and CGPN-4 is best on whole people? Which loses least on occluded ones?
+
+# %%
+METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
+ours = {NAMES[n]: {(level, title): 100 * m[metric] for level, m in r["metrics"].items()
+                   for metric, title in METRICS.items()} for n, r in results.items()}  # fmt: skip
+table = pd.DataFrame(ours).T.rename_axis(f"ours: {ds.name}, {PRESET}, seed {SEED} (%)")
+table.round(1)
+
+# %%
+paper = pd.concat([report.paper_table(t) for t in ("cgpn-table1", "cgpn-table2", "cgpn-table3")])
+paper = paper[paper.variant.isin(NAMES) & paper.metric.isin(METRICS)].drop_duplicates(["variant", "dataset", "metric"])
+wide = paper.pivot(index="variant", columns=["dataset", "metric"], values="value").reindex(NAMES)
+wide = wide.rename(index=NAMES).rename_axis("PAPER's numbers (Tables 1 to 3, %)")
+wide.map(lambda v: "-" if np.isnan(v) else f"{v:.1f}")
+
+# %% [markdown]
+# The two tables stand on different data, different networks and different lengths of training; only the *order* of the
+# rows may be compared. And ours are one seed: a difference of a point or two between single runs is nothing to
+# build on. Notebook 09 has more seeds.
+
+# %%
+for better, worse in (("CGPN", "MGN"), ("CGPN", "CGPN-4")):
+    print(f"paper: {better} above {worse}.", end=" ")
+    for level in dict.fromkeys(level for level, _ in table):
+        d = table.loc[better, (level, "mAP")] - table.loc[worse, (level, "mAP")]
+        print(f"Here, {level}: {d:+.1f} mAP,", end=" ")
+    print("one seed")
+
+# %%
+runs = pd.concat([report.collect_results(folder) for folder in folders.values()])
+if runs["shift"].notna().any():
+    figure = plots.rank1_under_shift(runs, title="the same queries, cropped too high")
+else:
+    figure = "this data set has no controlled shift"
+figure
+
+# %% [markdown]
+# ## The mirror image at test time
+#
+# "We use the average of original image features and horizontally flipped image features as the final features"
+# (Sec. 4.2). By hand on a few images, and by the kit:
+
+# %%
+from reidkit.data.images import read_image
+from reidkit.data.transforms import normalize
+from reidkit.evaluation import evaluate_ranking, extract_features
+
+
+def load_images(table):
+    """The rows of a table as uint8 pictures [N, H, W, 3] and as the float images [N, 3, H, W] that a network reads."""
+    pixels = torch.from_numpy(np.stack([read_image(path, recipe.size) for path in table.path]))  # [N, 3, H, W]
+    return pixels.permute(0, 2, 3, 1).numpy(), normalize(pixels)
+
+
+few = ds.query.head(6)
+images = load_images(few)[1]
+network = networks["cgpn"].eval()
+with torch.no_grad():
+    by_hand = (network.embed(images) + network.embed(images.flip(3))) / 2
+by_kit = extract_features(network, few, size=recipe.size, flip="mean", progress=False)
+print("exact", torch.equal(by_hand, by_kit), "  max difference", f"{(by_hand - by_kit).abs().max():.1e}")
+
+# %% [markdown]
+# What does it bring? The features of all test images, once with the mirror image and once without. (They also serve the
+# ranked lists below.)
+
+# %%
+LEVELS = [ds.level, *(level for level in ("strong",) if level in ds.levels)]
+
+
+def features(name, flip):
+    """{level: (query features, gallery features)}"""
+    make = lambda table: extract_features(networks[name], table, size=recipe.size, flip=flip, progress=False)
+    return {level: (make(ds.at_level(level).query), make(ds.at_level(level).gallery)) for level in LEVELS}
+
+
+def rank(level, pair):
+    q, g = ds.at_level(level).query, ds.at_level(level).gallery
+    ids = (t.to_numpy() for t in (q.pid, g.pid, q.camid, g.camid))
+    return evaluate_ranking(*pair, *ids, junk_pids=ds.junk_pids)
+
+
+with_flip = {name: features(name, "mean") for name in ("mgn", "cgpn")}
+ranked = {(name, level): rank(level, pair) for name, f in with_flip.items() for level, pair in f.items()}
+without = {level: rank(level, pair) for level, pair in features("cgpn", "none").items()}
+rows = {level: {"image alone": without[level].mAP, "image and mirror image": ranked["cgpn", level].mAP}
+        for level in LEVELS}  # fmt: skip
+for level in LEVELS:
+    written = results["cgpn"]["metrics"][level]["mAP"]
+    print(f"{level}: mAP here {ranked['cgpn', level].mAP:.4f}, in the run's result {written:.4f}")
+(100 * pd.DataFrame(rows).T).round(1).rename_axis("CGPN, mAP (%)")
+
+# %% [markdown]
+# ## Who is hidden?
+#
+# The paper's case for CGPN is occlusion. A rendered set knows what was done to each query, so we can ask for it. On the
+# hardest level: the mean AP of queries with and without something in front of the person, and by what the detector's
+# box did (`ok`; `head`, `legs`: cut off; `loose`: too large).
+
+# %%
+hardest = ds.at_level(LEVELS[-1])
+ap = pd.DataFrame({NAMES[n]: 100 * ranked[n, LEVELS[-1]].per_query.ap.to_numpy() for n in ("mgn", "cgpn")})
+ap["CGPN - MGN"] = ap.CGPN - ap.MGN
+if "occluder" in hardest.query:
+    hidden = np.where(hardest.query.occluder == "none", "nothing in front", "something in front")
+    kinds = {"all": np.full(len(ap), "all queries"), "occlusion": hidden, "box": hardest.query.detector.to_numpy()}
+    groups = pd.concat({k: ap.groupby(v).mean().assign(queries=ap.groupby(v).size(),
+                        error=ap.groupby(v)["CGPN - MGN"].sem()) for k, v in kinds.items()})  # fmt: skip
+    summary = groups.rename(columns={"error": "standard error of the difference"}).round(1)
+else:
+    summary = ap.mean().round(1).to_frame("mean AP (%)")
+summary
+
+# %% [markdown]
+# The standard error is over queries of *one pair of trained networks*. It says nothing about other seeds.
+#
+# ## Figure 5: global maps with and without supervision
+#
+# "The unsupervised global features may receive interference from the background or occlusion" (Sec. 4.5). What do the
+# global parts respond to? Before pooling, each 1x1 conv of a branch gives a map of c channels; the mean over channels
+# of its positive answers is a picture.
+
+
+# %%
+@torch.no_grad()
+def responses(network, images):
+    """[B, branches, 2, c, h, w]: the answers of the global parts' convs, before pooling."""
+    maps = network.eval().feature_maps(images)
+    answers = [torch.einsum("poc,bchw->bpohw", conv.weight, m) + conv.bias[:, :, None, None]
+               for conv, m in zip(network.global_convs, maps)]  # fmt: skip
+    return torch.stack(answers, dim=1)
+
+
+def pictures(answers, size):
+    """[B, branches, 2, H, W] in [0, 1]: mean positive answer over channels, enlarged; each map scaled on its own."""
+    lift = lambda m: m - m.amin((-2, -1), keepdim=True)
+    scaled = lambda m: lift(m) / (lift(m).amax((-2, -1), keepdim=True) + 1e-7)
+    flat = scaled(answers.relu().mean(3)).flatten(0, 2)[:, None]
+    large = F.interpolate(flat, tuple(size), mode="bilinear", align_corners=False)
+    return scaled(large[:, 0]).unflatten(0, answers.shape[:3])
+
+
+from reidkit.attention import global_maps
+
+mine = pictures(responses(network, images), recipe.size)
+print("as reidkit.attention.global_maps, max difference", f"{(mine - global_maps(network, images)).abs().max():.1e}")
+
+# %% [markdown]
+# Three people, each once whole and once occluded; the images are chosen by a rule (the first three kinds of occluder in
+# the table), not by how the maps look.
+
+# %%
+everything = pd.concat([hardest.query, hardest.gallery], ignore_index=True)
+
+
+def choose_pairs(table, count=3):
+    """Rows (holistic, occluded) of the same person: a different kind of occluder each time."""
+    if "occluder" not in table:  # photographs: nobody wrote down what hides them
+        return table.head(2 * count), ["image"] * 2 * count
+    whole = table[(table.occluder == "none") & (table.detector == "ok")]
+    hidden = table[(table.occluder != "none") & table.pid.isin(whole.pid) & (table.detector == "ok")]
+    chosen = hidden.drop_duplicates("occluder").drop_duplicates("pid").head(count)
+    holistic = pd.concat([whole[whole.pid == pid].head(1) for pid in chosen.pid])
+    return pd.concat([holistic, chosen]), ["whole"] * len(holistic) + [f"behind:\n{o}" for o in chosen.occluder]
+
+
+few, captions = choose_pairs(everything)
+shown, images = load_images(few)
+maps = {name: pictures(responses(networks[name], images), recipe.size) for name in ("cgpn-4", "cgpn")}
+
+# %%
+HEADS = {"cgpn-4": "not supervised", "cgpn": "supervised"}
+
+
+def overlay(ax, picture, heat):
+    """A map over the grey image; bright is strong."""
+    ax.imshow(picture.mean(2), cmap="gray", vmin=0, vmax=400)
+    ax.imshow(heat, cmap="inferno", alpha=0.65, vmin=0, vmax=1)
+
+
+def map_figure(columns, title):
+    """Rows: images. columns: {heading: maps [B, H, W]}."""
+    rows, width = len(shown), len(columns) + 1
+    figure, axes = plt.subplots(rows, width, figsize=(0.95 * width, 2.35 * rows), layout="constrained")
+    for i, row in enumerate(axes):
+        row[0].imshow(shown[i])
+        row[0].set_ylabel(captions[i], fontsize=8)
+        for ax, (heading, heat) in zip(row[1:], columns.items()):
+            overlay(ax, shown[i].astype(float), heat[i])
+            if i == 0:
+                ax.set_title(heading, fontsize=8)
+        for ax in row:
+            ax.set(xticks=[], yticks=[])
+    figure.suptitle(title, fontsize=9)
+    plt.close(figure)
+    return figure
+
+
+columns = {f"{head}\nbranch {i + 1}": maps[name][:, i].mean(1) for name, head in HEADS.items() for i in range(3)}
+map_figure(columns, "CGPN-4 (not supervised) and CGPN: both convs of each branch together (Fig. 5)")
+
+# %% [markdown]
+# And the two convs of one branch apart. **Predict**: what should the difference between "conv 1" and "conv 2" be, in
+# CGPN and in CGPN-4?
+
+# %%
+columns = {f"{head}\nconv {p + 1}": maps[name][:, 0, p] for name, head in HEADS.items() for p in range(2)}
+map_figure(columns, "branch 1: conv 1 is taught the upper half, conv 2 the lower half")
+
+# %% [markdown]
+# ### Count instead of looking
+#
+# Pictures of single images persuade too easily. What the feature keeps of a map is its maximum: one *winning cell* a
+# channel. Over many images: how many of the winning cells lie in the upper half of the picture, and how many on the
+# person? The last column is what a blind choice of cells would give.
+
+
+# %%
+@torch.no_grad()
+def winners(network, table):
+    """[N, branches, 2, c] index of the winning cell of each channel, and the size (h, w) of the map."""
+    cells = []
+    for first in range(0, len(table), 64):
+        answers = responses(network, load_images(table.iloc[first : first + 64])[1])
+        cells.append(answers.flatten(-2).argmax(-1))
+    return torch.cat(cells), tuple(answers.shape[-2:])
+
+
+sample = everything.sample(min(240, len(everything)), random_state=SEED)
+won = {name: winners(networks[name], sample) for name in HEADS}
+upper = {}
+for name, (cells, (h, w)) in won.items():
+    top = (cells // w < h / 2).float().mean((0, 1, 3))  # [2], over images, branches, channels
+    upper[f"{NAMES[name]}, {HEADS[name]}"] = {"conv 1": top[0].item(), "conv 2": top[1].item()}
+upper = pd.DataFrame(upper).T.rename_axis("winning cells in the upper half")
+upper["conv 1 - conv 2"] = upper["conv 1"] - upper["conv 2"]
+upper.map("{:.0%}".format)
+
+# %%
+if "occluder" in sample:
+    from reidkit.data.sidewalk import load_truth
+
+    person = torch.from_numpy(load_truth(ds, sample).segmentation).float()[:, None]  # [N, 1, H, W], exact
+    rows = {}
+    for name, (cells, (h, w)) in won.items():
+        on_grid = F.interpolate(person, (h, w), mode="area")[:, 0].flatten(1) >= 0.5  # cells mostly person
+        hit = on_grid.gather(1, cells.flatten(1)).float().mean(1)  # [N]
+        for kind, inside in (("whole", sample.occluder == "none"), ("occluded", sample.occluder != "none")):
+            inside = torch.tensor(inside.to_numpy())
+            rows[kind, NAMES[name]] = {"on the person": hit[inside].mean().item(),
+                                       "blind": on_grid[inside].float().mean().item()}  # fmt: skip
+    found = pd.DataFrame(rows).T
+    found["gain over blind"] = found["on the person"] - found["blind"]
+    shown_table = found.map("{:.1%}".format).rename_axis(["images", "winning cells"])
+else:
+    shown_table = "this data set has no ground truth of where the person is"
+shown_table
+
+# %%
+split = upper["conv 1 - conv 2"]
+print(f"conv 1 wins that much more often in the upper half than conv 2: {split.iloc[1]:+.0%} with supervision, "
+      f"{split.iloc[0]:+.0%} without")  # fmt: skip
+if "occluder" in sample:
+    for kind in ("whole", "occluded"):
+        d = found.loc[(kind, "CGPN"), "on the person"] - found.loc[(kind, "CGPN-4"), "on the person"]
+        print(f"{kind} images: {d:+.1%} of the winning cells are on the person with supervision (the paper: more)")
+
+# %% [markdown]
+# ## Figure 6: top-4 lists
+#
+# The paper shows queries for which CGPN's list is better than MGN's. Chosen that way, a figure can only agree with its
+# author. Here: the queries of the hardest level with the largest gain, the largest *loss*, and two drawn by lot.
+#
+# Right is a solid blue frame with **+**, wrong a dashed vermilion frame with **x** (the paper: green and red). Images
+# of the query's own camera are left out, as in the paper.
+
+# %%
+from reidkit.evaluation import top_k
+
+gain = ap["CGPN - MGN"]
+drawn = gain.sample(2, random_state=SEED).index
+chosen = {"largest gain": gain.nlargest(2).index, "largest loss": gain.nsmallest(2).index, "by lot": drawn}
+
+
+def top_four(name, i):
+    """The four best gallery rows of query i of the hardest level."""
+    qf, gf = with_flip[name][LEVELS[-1]]
+    q, g = hardest.query.iloc[i], hardest.gallery
+    return top_k(qf[i], gf, 4, q_pid=q.pid, q_camid=q.camid, g_pids=g.pid.to_numpy(), g_camids=g.camid.to_numpy(),
+                 junk_pids=ds.junk_pids)  # fmt: skip
+
+
+def frame(ax, colour, sign, text):
+    for spine in ax.spines.values():
+        spine.set(color=colour, linewidth=3, linestyle=(0, (3, 1)) if sign == "x" else "-")
+    ax.set_title(f"{text}{sign}", color=colour, fontsize=9, fontweight="bold", pad=3)
+
+
+# %%
+queries = [(why, i) for why, group in chosen.items() for i in group]
+figure, axes = plt.subplots(len(queries), 11, figsize=(9.2, 2.55 * len(queries)), layout="constrained",
+                            gridspec_kw={"width_ratios": [1, 0.2, 1, 1, 1, 1, 0.2, 1, 1, 1, 1]})  # fmt: skip
+for row, (why, i) in zip(axes, queries):
+    row[0].imshow(plt.imread(hardest.query.path.iloc[i]))
+    frame(row[0], "black", "", "query")
+    row[0].set_ylabel(f"{why}\nAP {ap.CGPN[i]:.0f} | {ap.MGN[i]:.0f}", fontsize=8)
+    for name, columns in (("cgpn", row[2:6]), ("mgn", row[7:11])):
+        for r, (ax, found_row) in enumerate(zip(columns, top_four(name, i).itertuples()), start=1):
+            ax.imshow(plt.imread(hardest.gallery.path.iloc[found_row.gallery_index]))
+            frame(ax, *(plots.RIGHT if found_row.correct else plots.WRONG), f"{r} ")
+    for ax in row:
+        ax.set(xticks=[], yticks=[])
+    row[1].axis("off"), row[6].axis("off")
+figure.suptitle("query  |  CGPN's first four  |  MGN's first four   (AP: CGPN | MGN, %)", fontsize=10)
+plt.close(figure)
+figure
+
+# %%
+better, worse = (gain > 0).mean(), (gain < 0).mean()
+print(f"{LEVELS[-1]}: CGPN's list is better for {better:.0%} of the queries, worse for {worse:.0%}; "
+      f"mean difference {gain.mean():+.1f} points of AP (one seed)")  # fmt: skip
+
+# %% [markdown]
+# ## Your turn
+#
+# Replace `None`, run the cell.
+#
+# 1. All twelve features of CGPN are the same for every image. What is the value of the triplet term (Eq. 2, mean over
+#    anchors, margin 1.2)?
+# 2. Write `flip_average(network, images)`: the test feature of Sec. 4.2 for float images [B, 3, H, W].
+# 3. `share`: by how much would you multiply the triplet term, so that at the start its gradient on trunk and tails is
+#    as long as that of the MSE term (both with weight 1)? (`norms` holds the numbers.)
+
+# %%
+from exercises import check
+
+answer_1 = None
+flip_average = None
+share = None
+
+
+def same_as_by_hand(f):
+    with torch.no_grad():
+        expected = (network.embed(images) + network.embed(images.flip(3))) / 2
+        return torch.allclose(f(network, images), expected, atol=1e-5)
+
+
+wanted = norms.loc["MSE, Eq. 3", "start"] / norms.loc["triplet, Eq. 2", "start"]
+print("1:", check(answer_1, 12 * 1.2, hint="all distances are 0; what is left of [0 - 0 + margin]?"))
+print("2:", check(flip_average, same_as_by_hand, hint="images.flip(3) mirrors; embed both, take the mean"))
+print("3:", check(share, wanted, tolerance=1e-3, hint="a ratio of two entries of norms['start']"))
+
+# %% [markdown]
+# ## Questionnaire
+#
+# **1. Two loss terms have the values 60 and 15. Which of them moves the network more?**
+# <details><summary>answer</summary>The values do not say: the gradients do. A classifier with weights near zero has a
+# large loss and sends almost no gradient to the trunk.</details>
+#
+# **2. A triplet loss stays at its margin. What may have happened?**
+# <details><summary>answer</summary>The features of all images have become equal (or as far from friends as from
+# strangers): the hardest positive is as far as the hardest negative, and what is left is the margin.</details>
+#
+# **3. Why does Fig. 5 need CGPN-4 beside CGPN, and not MGN?**
+# <details><summary>answer</summary>CGPN-4 differs in one thing, the supervision. MGN differs in pooling, convs and
+# stripes as well, so a difference in the maps would have many possible reasons.</details>
+#
+# **4. What is wrong with a figure of hand-picked ranked lists?**
+# <details><summary>answer</summary>Any method has queries at which it beats another. Choose by a rule, show wins and
+# losses, and give the mean over all queries.</details>
+#
+# ## Summary
+#
+# CGPN is trained with three losses whose gradients differ in length by far more than their values; the quick recipe
+# weighs them, the paper's sum is the `paper` preset. At test time the features of image and mirror image are averaged.
+# What supervision does to the global maps and whether CGPN beats MGN is printed above for one seed;
+# [09 CGPN ablations](09_cgpn_ablations.ipynb) asks the same over several seeds and all rows of the paper's tables.

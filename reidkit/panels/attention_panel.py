@@ -1,0 +1,209 @@
+"""Panel 4: what each part classifier looks at, beside what a network with random weights "looks at"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from traitlets import Int, Unicode
+
+from reidkit.attention import attention_from_maps
+from reidkit.attention_checks import randomised, spearman
+from reidkit.attention_scores import background_energy, part_energy, stripe_regions
+from reidkit.data import ReIDDataset
+from reidkit.data.sidewalk import load_truth
+from reidkit.data.transforms import normalize
+from reidkit.errors import DatasetError
+from reidkit.models import ReIDModel
+from reidkit.panels.base import Choice, Panel, Slider
+from reidkit.panels.drawing import GREY, LINE, MUTED, ORANGE, canvas, colour_map, fit_text, heat_overlay, paste, text
+from reidkit.panels.drawing import thumbnail as shrink
+from reidkit.panels.layers import LAST, at_layer, layer_names
+from reidkit.panels.runs import Recent, image_name, open_runs
+from reidkit.priors import PriorTable
+
+METHODS = ("gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "eigencam")  # fast ones of `attention.METHODS`
+CONTROLS = {"none": "none", "random heads": "heads", "random network": "all"}
+TOP, TALLEST, WIDEST = 54, 330, 126  # pixels
+
+
+class AttentionPanel(Panel):
+    """One image, the map of one part, the same map of a randomised network, and all K maps small.
+
+    runs: finished run folders (or {name: folder}). dataset: its query images are offered. table: other images
+    instead. count: how many, spread over the table. priors: for networks that need them at test time.
+    Numbers against the true body need a Sidewalk set; photographs get the map's share in the part's own stripe of
+    the image. Needs the grad-cam package.
+    """
+
+    title = "Part attention"
+    prompt = ("Predict where part 1 looks when the crop cuts the head off. Then ask the control: how much of the map "
+              "is still there in a network that has learned nothing?")
+    size = (960, 460)
+
+    run = Unicode()
+    image = Int(0)
+    part = Int(1)
+    method = Unicode("gradcam")
+    layer = Unicode(LAST)
+    control = Unicode("none")
+
+    def __init__(self, runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: ReIDDataset, *,
+                 table: pd.DataFrame | None = None, count: int = 40, priors: PriorTable | None = None):
+        self.runs = open_runs(runs, dataset, priors)
+        table = dataset.query if table is None else table
+        rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).astype(int))
+        self.table = table.iloc[rows].reset_index(drop=True)
+        try:
+            self.truth = load_truth(dataset, self.table)
+        except DatasetError:  # photographs
+            self.truth = None
+        self._maps, self._models = Recent(200), Recent(24)
+        self.run = next(iter(self.runs))
+        super().__init__()
+
+    def controls(self):
+        run = self.runs.get(self.run) or next(iter(self.runs.values()))
+        return {
+            "run": Choice("run", list(self.runs)),
+            "image": Slider("image", 0, len(self.table) - 1),
+            "part": Slider("part", 1, max(r.num_parts for r in self.runs.values())),
+            "method": Choice("method", METHODS),
+            "layer": Choice("layer", layer_names(run.model)),
+            "control": Choice("control", list(CONTROLS)),
+        }
+
+    # ---- the maps ---------------------------------------------------------------------------------------------------
+
+    def part_index(self, state: SimpleNamespace) -> int:
+        """Which part is shown, from 0: the slider's, or the last one of a network with fewer parts."""
+        return min(state.part, self.runs[state.run].num_parts) - 1
+
+    def maps(self, state: SimpleNamespace, control: str = "none") -> Tensor:
+        """[K, H, W] in [0, 1]: the K maps of the chosen image, of the network or of a randomised copy."""
+        return self._maps((state.run, state.image, state.method, state.layer, control),
+                          lambda: self._explain(state, control))
+
+    def _explain(self, state: SimpleNamespace, control: str) -> Tensor:
+        run, path = self.runs[state.run], self.table.path[state.image]
+        model = self._models((state.run, state.layer, control), lambda: self._model(state, control))
+        images = normalize(run.image(path)[None])                                          # [1, 3, H, W]
+        if state.layer == LAST and control == "none":
+            maps = run.maps(path)
+        else:
+            with torch.no_grad():
+                maps = model.feature_maps(images)
+        return attention_from_maps(model, maps, images, state.method, run.prior(path))[0]
+
+    def _model(self, state: SimpleNamespace, control: str) -> ReIDModel:
+        run = self.runs[state.run]
+        model = run.model
+        if control != "none":
+            paths = self.table.path[:8]
+            prior = run.priors.lookup([*map(run.relative, paths)]) if model.needs_prior_at_test else None
+            images = normalize(torch.stack([run.image(path) for path in paths]))
+            model = randomised(model, images, layers=CONTROLS[control], prior=prior)
+        return at_layer(model, state.layer)
+
+    def numbers(self, state: SimpleNamespace, control: str = "none") -> dict[str, float]:
+        """Shares of the map's sum: in the part's own stripe, and on the person (Sidewalk only). NaN: blank map."""
+        run, k = self.runs[state.run], self.part_index(state)
+        maps = self.maps(state, control)[k].numpy()[None, None]                            # [1, 1, H, W]
+        extents = [run.model.part_extents[k]]
+        if self.truth is None:
+            H = maps.shape[2]
+            start, stop = (round(edge * H) for edge in extents[0])
+            return {"in its stripe of the image": float(maps[:, :, start:stop].sum() / max(maps.sum(), 1e-12))}
+        truth = type(self.truth)(**{name: value[[state.image]] for name, value in vars(self.truth).items()})
+        regions = stripe_regions(truth, extents, run.size)
+        person = np.asarray(shrink(truth.segmentation[0].astype(np.uint8) * 255, run.size[::-1]))[None, ..., 0] > 127
+        return {"in its stripe of the body": float(part_energy(maps, regions)[0, 0]),
+                "on the person": 1 - float(background_energy(maps, person)[0, 0])}
+
+    def agreement(self, state: SimpleNamespace) -> float:
+        """Rank correlation of the map and its control: 1 = the map did not need what was learned."""
+        k = self.part_index(state)
+        return float(spearman(self.maps(state)[k].numpy(), self.maps(state, state.control)[k].numpy()))
+
+    def status(self, state: SimpleNamespace) -> str:
+        run, k = self.runs[state.run], self.part_index(state)
+        words = [f"{state.run}, {run.model.part_names[k]} of {run.num_parts}", f"image {state.image}",
+                 f"{state.method} at {state.layer}", *(f"{v:.0%} {name}" for name, v in self.numbers(state).items())]
+        if state.control != "none":
+            words.append(f"rank correlation with {state.control} {self.agreement(state):.2f}")
+        return " | ".join(words)
+
+    # ---- the picture ------------------------------------------------------------------------------------------------
+
+    def render(self, state: SimpleNamespace) -> Image.Image:
+        run, k, picture = self.runs[state.run], self.part_index(state), canvas(self.size)
+        photo = run.image(self.table.path[state.image])
+        height = min(TALLEST, round(WIDEST * run.size[0] / run.size[1]))
+        size = (round(height * run.size[1] / run.size[0]), height)
+        maps = self.maps(state)
+        name = run.model.part_names[k]
+        columns = [("image", image_name(self.table.loc[state.image]), shrink(photo, size)),
+                   (name, f"{state.method}, {state.layer}", heat_overlay(photo, maps[k], size))]
+        if state.control != "none":
+            other = self.maps(state, state.control)[k]
+            columns.append((state.control, "the same part", heat_overlay(photo, other, size)))
+        for i, (title, note, part) in enumerate(columns):
+            x = 10 + i * (WIDEST + 12) + (WIDEST - part.width) // 2
+            text(picture, (10 + i * (WIDEST + 12) + WIDEST / 2, 12), fit_text(title, WIDEST, 14, True), 14, anchor="ma",
+                 bold=True)
+            text(picture, (10 + i * (WIDEST + 12) + WIDEST / 2, 32), fit_text(note, WIDEST + 8, 11), 11, MUTED, "ma")
+            paste(picture, part, (x, TOP))
+        if state.control == "none":
+            box = (10 + 2 * (WIDEST + 12), TOP, 10 + 2 * (WIDEST + 12) + WIDEST, TOP + height)
+            ImageDraw.Draw(picture).rectangle(box, outline=LINE)
+            middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+            text(picture, middle, "choose a control:\na network with\nrandom weights", 12, GREY, "mm")
+        self._all_parts(picture, state, photo, maps, height)
+        self._legend(picture, state, TOP + height + 12)
+        return picture
+
+    def _all_parts(self, picture: Image.Image, state: SimpleNamespace, photo: Tensor, maps: Tensor, height: int):
+        """The K maps in a grid, as large as fits; the chosen one in an orange frame."""
+        left, k = 10 + 3 * (WIDEST + 12) + 8, self.part_index(state)
+        width, names = self.size[0] - left, self.runs[state.run].model.part_names
+        per_row, (w, h) = _grid(len(maps), maps.shape[1:], width, height)
+        text(picture, (left, 12), f"all {len(maps)} parts of {state.run}", 14, bold=True)
+        step = min(width / per_row, 2 * w)
+        for i, attention in enumerate(maps):
+            x, y = round(left + i % per_row * step), TOP + i // per_row * (h + 22)
+            picture.paste(heat_overlay(photo, attention, (w, h)), (x, y))
+            if i == k:
+                ImageDraw.Draw(picture).rectangle([x - 4, y - 4, x + w + 3, y + h + 3], outline=ORANGE, width=3)
+            label = fit_text(names[i].removeprefix("part "), step - 4, 11, i == k)
+            text(picture, (x + w / 2, y + h + 6), label, 11, anchor="ma", bold=i == k)
+
+    def _legend(self, picture: Image.Image, state: SimpleNamespace, y: float) -> None:
+        ramp = Image.fromarray(np.broadcast_to(colour_map(), (10, 256, 3)).copy()).resize((140, 10))
+        picture.paste(ramp, (38, round(y) + 4))
+        text(picture, (10, y), "low", 12, MUTED)
+        text(picture, (182, y), "high", 12, MUTED)
+        words = "   ".join(f"{value:.0%} {name}" for name, value in self.numbers(state).items())
+        text(picture, (240, y), f"this map: {words}", 13, bold=True)
+        if state.control != "none":
+            words = "   ".join(f"{value:.0%} {name}" for name, value in self.numbers(state, state.control).items())
+            words += f"   rank correlation with this map {self.agreement(state):.2f}"
+            text(picture, (240, y + 22), f"{state.control}: {words}", 13)
+        K = self.runs[state.run].num_parts
+        if state.part > K:
+            text(picture, (10, y + 44), f"{state.run} has {K} part{'s' * (K > 1)}: part {K} is shown", 12, MUTED)
+
+
+def _grid(count: int, shape: Sequence[int], width: int, height: int) -> tuple[int, tuple[int, int]]:
+    """(maps a row, (width, height) of a map): the number of rows, 1 to 4, that makes `count` maps largest."""
+    (H, W), best = shape, (0.0, 1)
+    for rows in range(1, 5):
+        per_row = -(-count // rows)
+        best = max(best, (min((height / rows - 22) / H, (width / per_row - 8) / W), per_row))
+    scale, per_row = best
+    return per_row, (max(round(W * scale), 4), max(round(H * scale), 4))
