@@ -56,9 +56,9 @@ def named(table):
 named(ds.train).iloc[::700, :8]
 
 # %% [markdown]
-# The name of a file carries its labels. Market-1501 began it and most sets follow:
-# `0002_c1s1_000451_03.jpg` is identity 2, camera 1, sequence 1, frame 451, third box of that frame. A few lines read
-# it; the kit's own reader (`reidkit.data.market.parse_name`) also handles the odd names of real archives.
+# The name of a file carries its labels. Market-1501 began it and most sets follow: `0002_c1s1_000451_03.jpg` is
+# identity 2, camera 1, sequence 1, frame 451, third box of that frame. A few lines read it; the kit's own reader
+# (`reidkit.data.market.parse_name`) also handles the odd names of real archives.
 
 # %%
 import re

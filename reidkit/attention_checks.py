@@ -72,12 +72,14 @@ def ssim(a: np.ndarray | Tensor, b: np.ndarray | Tensor, window: int = 7) -> np.
 # ---- consistency ----------------------------------------------------------------------------------------------------
 
 def consistency(model: ReIDModel, images: Tensor, change: str = "shift", amount: float | None = None, *,
-                method: str = "gradcam", prior: PriorBatch | None = None, maps: Tensor | None = None) -> np.ndarray:
+                method: str = "hirescam", prior: PriorBatch | None = None, maps: Tensor | None = None) -> np.ndarray:
     """[B, K] correlation between the map of the changed image and the map, changed likewise, of the image.
 
-    1: attention goes with the person. About 0: it does not know where the person went. A network that looks at
-    fixed rows is inconsistent under "shift" and "scale" by construction. Only pixels that are in both pictures
-    (and not covered) count. The classes explained are those predicted for the unchanged images.
+    1: attention goes with the person. About 0: it stays, or jumps. Only pixels that are in both pictures (and not
+    covered) count. The classes explained are those predicted for the unchanged images.
+    HiResCAM shows the cells that a classifier reads, so a network that looks at fixed rows is found out. Grad-CAM
+    does not do that: it paints whole channels of F, which follow the person whatever is read of them (a trained
+    stripe baseline under a shift of 1/6: Grad-CAM 0.92, HiResCAM 0.10; MPN 0.95 and 0.79).
     change, amount: see `CHANGES`. maps: `part_attention` of the images, when it is known already.
     NaN where a map is constant. Raises UnknownNameError, ReIDKitError for an amount out of range.
     """

@@ -178,7 +178,8 @@ def score_model(model: ReIDModel, table: pd.DataFrame, truth: Truth, *, size: tu
     table: rows of a data set; truth: `load_truth` of the same rows. size: of the network's input, (height, width).
     classes: [N] identities to explain (the true training labels); default: what each classifier predicts.
     priors, root: for networks that need a prior at test time. checks: also `consistency` (columns shift, scale,
-        occlude) and `sanity_check` (random_heads, random_all: Spearman), which cost eight times as much.
+        occlude; always HiResCAM, see there) and `sanity_check` (random_heads, random_all: Spearman), which cost
+        eight times as much.
     Columns: own_energy, pointing (own stripe of the body); body_part_energy; own_argmax (NaN where parts overlap,
     as in CGPN); similarity (`diversity`); background; blank (share of maps without evidence); *_chance.
     """
@@ -222,10 +223,10 @@ def _scores(maps: np.ndarray, truth: Truth, about: np.ndarray, model: ReIDModel,
 def _checks(model: ReIDModel, images: Tensor, method: str, prior: PriorBatch | None,
             seed: int) -> dict[str, np.ndarray]:
     """Consistency and sanity, about the predicted classes; a single image has no randomised network beside it."""
-    maps = part_attention(model, images, method, prior)
-    found = {name: consistency(model, images, name, method=method, prior=prior, maps=maps) for name in CHANGES}
+    maps = part_attention(model, images, "hirescam", prior)
+    found = {name: consistency(model, images, name, prior=prior, maps=maps) for name in CHANGES}
     if len(images) > 1:
-        sanity = sanity_check(model, images, method, prior=prior, seed=seed, maps=maps)
+        sanity = sanity_check(model, images, method, prior=prior, seed=seed)
         found |= {f"random_{step}": np.full(len(images), sanity.spearman[step]) for step in LAYERS}
     return found
 

@@ -116,29 +116,33 @@ VERDICTS = {
 
 def explain(table: pd.DataFrame) -> str:
     """A table of `check_claims` (or `report.ordering`) in words, as Markdown: one list a verdict, nothing added."""
-    lines = [f"{len(table)} orderings of the paper, {', '.join(sorted(set(table.metric)))}, points of percent, "
-             "95 % paired t interval over seeds."]
+    count = f"{len(table)} orderings" if len(table) != 1 else "1 ordering"
+    lines = [f"{count} in {', '.join(sorted(set(table.metric)))}: difference in points, [95 % paired t interval over "
+             "seeds]."]
     for verdict, meaning in VERDICTS.items():
-        rows = table[table.verdict == verdict]
-        if len(rows):
-            lines += ["", f"**{verdict}** ({len(rows)}; {meaning}):", "", *map(_line, rows.to_dict("records"))]
+        rows = table[table.verdict == verdict].to_dict("records")
+        if not rows:
+            continue
+        lines += ["", f"**{verdict}** ({len(rows)}; {meaning}):"]
+        if verdict == "not run":
+            lines[-1] += " " + "; ".join(f"{r['better in the paper']} over {r['worse in the paper']}" for r in rows)
+        else:
+            lines += ["", *map(_line, rows)]
     return "\n".join(lines)
 
 
 def _line(row: dict) -> str:
-    """One claim in one line."""
+    """One claim that was run, in one line."""
     text = f"- {row['better in the paper']} over {row['worse in the paper']}"
-    if row["seeds"]:
-        text += f": {row['difference']:+.1f}"
+    text += f": {row['difference']:+.1f}"
     if row["seeds"] > 1:
         text += f" [{row['low']:+.1f}, {row['high']:+.1f}]"
-    if row["seeds"]:
-        text += f", above in {row['wins']} of {row['seeds']} seeds"
+    text += f", above in {row['wins']} of {row['seeds']} seeds"
     needed = row.get("seeds to decide", nan)
-    if not isnan(needed):
-        text += "; more than 1000 seeds" if needed == float("inf") else f"; about {needed:.0f} seeds"
-        text += " would decide"
-    return text
+    if isnan(needed):
+        return text
+    number = "more than 1000" if needed == float("inf") else f"about {needed:.0f}"
+    return f"{text}; at this mean and spread {number} seeds would decide"
 
 
 def missing_runs(suite: str, results: pd.DataFrame, seeds: int = 3, *, dataset: str = "sidewalk-small",

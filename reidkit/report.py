@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import isclose, nan, sqrt
 from pathlib import Path
 
@@ -165,6 +166,7 @@ def _series(results: pd.DataFrame, system: str, metric: str, **wanted: str | Non
     return t.set_index("seed")["value"]
 
 
+@cache
 def t_quantile(confidence: float, degrees: int) -> float:
     """t with P(|T| < t) = confidence for Student's T with `degrees` >= 1 degrees of freedom.
 

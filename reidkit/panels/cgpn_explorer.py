@@ -166,9 +166,9 @@ class CGPNExplorer(Panel):
             names = {2: ("upper part", "lower part")}.get(len(maps), [f"part {i + 1}" for i in range(len(maps))])
             title = names[i] if state.group == WHOLE and len(maps) > 1 else "where it looks"
             paste(picture, overlay, (wide + 16 + i * (small + 12), 44), title, size=12)
-        note = ("The convolutions of the global part,\nbefore pooling (CGPN Fig. 5)." if len(maps) > 1 or (
-            state.group == WHOLE and hasattr(self.run.model, "global_responses"))
-            else "LayerCAM of this feature's own classifier: evidence\ncell by cell, so nothing outside the stripe group.")
+        responses = state.group == WHOLE and hasattr(self.run.model, "global_responses")
+        note = ("The convolutions of the global part,\nbefore pooling (CGPN Fig. 5)." if responses else
+                "LayerCAM of this feature's own classifier:\nnothing outside the stripe group can count.")
         text(picture, (1, 478), note, 12, MUTED)
         rows = "" if state.group == WHOLE else f", rows {self._rows(state)} of the feature map"
         text(picture, (1, 516), f"Covers {100 * (stop - start):.0f} % of the height{rows}.", 12, MUTED)

@@ -37,10 +37,9 @@ from reidkit.panels.drawing import (
     text,
     thumbnail,
 )
-from reidkit.panels.interval import Seeds, draw_interval, run_row, seed_differences
+from reidkit.panels.interval import Seeds, draw_interval, read_results, run_row, seed_differences
 from reidkit.panels.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.priors import PriorTable
-from reidkit.report import collect_results
 
 METRICS = {"mAP": "ap", "rank1": "first", "mINP": "inp"}  # metric -> its value for one query
 VIEWS = {"where each part looks": "attention", "how each part matches rank 1": "match"}
@@ -260,12 +259,3 @@ class VariantComparator(Panel):
                     self.place = place
         elif phase != "up" and CHART[0] - 12 <= y <= CHART[1]:
             self.place = min(int(x / self.size[0] * len(change)) + 1, len(change)) if x > 0 else 1
-
-
-def read_results(results: pd.DataFrame | str | Path | None, folders: list[Path]) -> pd.DataFrame:
-    """The table of `collect_results`: as given, of a folder or CSV, or of these run folders alone (may be none)."""
-    if results is None and not folders:
-        return pd.DataFrame(columns=["run"])
-    if results is None:
-        return pd.concat([collect_results(folder) for folder in folders], ignore_index=True)
-    return results if isinstance(results, pd.DataFrame) else collect_results(results)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 from PIL import Image, ImageDraw
 
 from reidkit.errors import ReIDKitError
 from reidkit.panels.drawing import BLUE, GREY, INK, MUTED, ORANGE, fit_text, text
-from reidkit.report import PairedDifference, _series, paired_difference
+from reidkit.report import PairedDifference, _series, collect_results, paired_difference
+
+
+def read_results(results: pd.DataFrame | str | Path | None, folders: list[Path]) -> pd.DataFrame:
+    """The table of `collect_results`: as given, of a folder or CSV, or of these run folders alone (may be none)."""
+    if results is None and not folders:
+        return pd.DataFrame(columns=["run"])
+    if results is None:
+        return pd.concat([collect_results(folder) for folder in folders], ignore_index=True)
+    return results if isinstance(results, pd.DataFrame) else collect_results(results)
 
 
 @dataclass(frozen=True)

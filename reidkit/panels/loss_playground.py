@@ -121,6 +121,9 @@ class LossPlayground(Panel):
     def actions(self) -> Mapping[str, Callable[[], None]]:
         return {"step": self.step, "10 steps": lambda: self.step(10)}
 
+    def hidden(self) -> tuple[str, ...]:
+        return () if self.alignment else ("weight",)
+
     # ---- state: the points, and the sliders that follow the chosen one -----------------------------------------------
 
     def state(self, **changes) -> SimpleNamespace:

@@ -81,13 +81,15 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
         rank=accelerator.process_index, world_size=accelerator.num_processes)
     evaluate = partial(evaluate_model, model, dataset, recipe, device=accelerator.device, priors=priors, cache=cache,
                        progress=progress)
-    fit(model, loader, replace(variant(name).loss, **recipe.loss), recipe, accelerator, run, seed=seed,
-        progress=progress, evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level],
-        evaluate_every=evaluate_every)
+    done_before = (run.load_checkpoint() or {"epoch": 0})["epoch"]
+    rows = fit(model, loader, replace(variant(name).loss, **recipe.loss), recipe, accelerator, run, seed=seed,
+               progress=progress, evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level],
+               evaluate_every=evaluate_every)
     if accelerator.is_main_process:
         run.save_weights(model)
         write_json(run.result, {**settings, "metrics": evaluate(), "provenance": provenance(
-            accelerator.device, seed=seed, precision=recipe.precision,
+            accelerator.device, seed=seed, precision=recipe.precision, resumed_after_epoch=done_before,
+            training_s=round(sum(row["seconds"] for row in rows), 1),   # all epochs; below: this process
             wall_s=round(time.time() - start_wall, 1), cpu_s=round(time.process_time() - start_cpu, 1))})
     accelerator.wait_for_everyone()
     return run.read_result()

@@ -1,0 +1,101 @@
+"""Driving panels in real JupyterLab: a notebook from a list of cells, and hands for its controls."""
+
+import hashlib
+import json
+import time
+import urllib.parse
+import urllib.request
+
+from conftest import ERROR_OUTPUT, KERNEL_READY, TOKEN  # of this folder
+from playwright.sync_api import Locator, Page
+
+STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def write_notebook(lab: str, name: str, cells: list[str]) -> None:
+    """Put a notebook of code cells into the server's folder of notebooks."""
+    code = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": c}
+            for i, c in enumerate(cells)]
+    content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": KERNEL}, "cells": code}
+    body = json.dumps({"type": "notebook", "format": "json", "content": content}).encode()
+    request = urllib.request.Request(f"{lab}/api/contents/notebooks/{urllib.parse.quote(name)}?token={TOKEN}",
+                                     data=body, method="PUT", headers={"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=60).close()
+
+
+def open_page(lab: str, browser, name: str, run: bool = True) -> Page:
+    """Open a notebook of the server in a new window of its own; run all cells. `page.problems`: console errors."""
+    page = browser.new_context(viewport={"width": 1280, "height": 1400}).new_page()
+    page.set_default_timeout(300_000)
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
+    page.goto(f"{lab}/lab/tree/notebooks/{name}?token={TOKEN}&reset")
+    page.wait_for_function(KERNEL_READY)
+    if run:
+        ran = page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        errors = page.locator(ERROR_OUTPUT).all_inner_texts()
+        assert ran is True and not errors, f"{name}: a cell raised: {errors[:1]}"
+    return page
+
+
+class PanelHand:
+    """One panel on a page, found by its class name, and what a reader can do with it."""
+
+    def __init__(self, page: Page, kind: str):
+        self.page, self.box = page, page.locator(f".reidkit-panel.{kind}").last
+        self.box.scroll_into_view_if_needed()
+        self.picture = self.box.locator("img.reidkit-picture, .reidkit-picture img")
+        self.status, self.error = self.box.locator(".reidkit-status"), self.box.locator(".reidkit-error")
+
+    def _control(self, kind: str, label: str) -> Locator:
+        exact = self.page.get_by_text(label, exact=True)
+        return self.box.locator(f".{kind}", has=exact)
+
+    def handle(self, label: str) -> Locator:
+        return self._control("widget-slider", label).get_by_role("slider")
+
+    def press(self, label: str, key: str) -> None:
+        """A key on a slider's handle."""
+        self.handle(label).focus()
+        self.page.keyboard.press(key)
+
+    def type(self, label: str, number: str) -> None:
+        """A number typed beside a slider."""
+        readout = self._control("widget-slider", label).locator(".widget-readout")
+        readout.fill(number)
+        readout.press("Enter")
+
+    def choose(self, label: str, option: str) -> None:
+        self._control("widget-dropdown", label).locator("select").select_option(option)
+
+    def toggle(self, label: str) -> None:
+        """The space bar on a tick box."""
+        self._control("widget-checkbox", label).locator("input").focus()
+        self.page.keyboard.press("Space")
+
+    def click(self, button: str) -> None:
+        self.box.get_by_role("button", name=button, exact=True).click()
+
+    def pixels(self) -> str:
+        """A fingerprint of the picture as it is on the screen."""
+        return hashlib.sha256(self.picture.screenshot()).hexdigest()
+
+    def settled(self, before: str | None = None, target: str | None = None, seconds: float = 60) -> str:
+        """Wait until the picture is no longer `before` (or until it is `target`), and has stopped changing."""
+        end, last = time.monotonic() + seconds, self.pixels()
+        while time.monotonic() < end:
+            self.page.wait_for_timeout(150)
+            now = self.pixels()
+            if now == last and now != before and target in (None, now):
+                return now
+            last = now
+        raise AssertionError("the picture did not change" if target is None else "the old picture did not come back")
+
+
+def no_problems(page: Page) -> bool:
+    """No console error, no traceback, nothing on stderr."""
+    outputs = page.locator(f"{ERROR_OUTPUT}, {STDERR}").all_inner_texts()
+    assert page.problems == [] and outputs == [], (page.problems, outputs)
+    return True
