@@ -68,7 +68,8 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
     accelerator = make_accelerator(chosen, recipe.precision)
     torch.manual_seed(seed)
     model = build_model(settings, pretrained=not recipe.ide_init)
-    if recipe.ide_init or initialise_from:
+    done_before = (run.load_checkpoint() or {"epoch": 0})["epoch"]
+    if not done_before and (recipe.ide_init or initialise_from):
         source = initialise_from or start_from_ide(dataset, recipe, run, seed=seed, device=device, preset=preset,
                                                    workers=workers, cache=cache, progress=progress)
         copy_backbone(load_run(source), model)
@@ -81,7 +82,6 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
         rank=accelerator.process_index, world_size=accelerator.num_processes)
     evaluate = partial(evaluate_model, model, dataset, recipe, device=accelerator.device, priors=priors, cache=cache,
                        progress=progress)
-    done_before = (run.load_checkpoint() or {"epoch": 0})["epoch"]
     rows = fit(model, loader, replace(variant(name).loss, **recipe.loss), recipe, accelerator, run, seed=seed,
                progress=progress, evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level],
                evaluate_every=evaluate_every)
