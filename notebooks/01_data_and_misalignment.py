@@ -135,12 +135,13 @@ plots.image_grid([sheet], height=sheet.height / 100)
 people = sidewalk.train.drop_duplicates("pid")
 clear = sidewalk.train[(sidewalk.train.detector == "ok") & (sidewalk.train.occluder == "none")]
 twice = clear.groupby(["group", "camid", "pid"]).head(2)  # two images a person and camera
-full = twice.groupby(["group", "camid"]).filter(lambda t: t.pid.nunique() == 3 and len(t) == 6)
+members = 2 if DATASET.get("size") == "tiny" else 3
+full = twice.groupby(["group", "camid"]).filter(lambda t: t.pid.nunique() == members and len(t) == 2 * members)
 full = full[full.camid == full.groupby("group").camid.transform("min")]  # one camera, so that light is no difference
 full = full[full.group.isin(full.group.unique()[:4])]
 names = full.differs.str.replace("-", "first").str.replace("_", "\n")
 titles = [f"id {pid}\n{name}" for pid, name in zip(full.pid, names)]
-plots.image_grid([plt.imread(p) for p in full.path], titles, columns=12, height=1.9)
+plots.image_grid([plt.imread(p) for p in full.path], titles, columns=4 * members, height=1.9)
 
 # %% [markdown]
 # A model that looks at the whole picture and averages will not find a shoe. That is what *part* features are for.

@@ -16,7 +16,7 @@
 from pathlib import Path
 
 DATA, RUNS = Path("../data"), Path("../runs")
-DATASET = {"name": "sidewalk", "size": "small"}  # "tiny", "small" or "full"
+DATASET = {"name": "sidewalk", "size": "small"}  # the set and size that this notebook is made for
 PRESET = "quick"  # nothing is trained here; the paper's grid and K are used under both presets
 SEED = 0
 

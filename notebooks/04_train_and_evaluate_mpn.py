@@ -10,7 +10,7 @@
 # **Paper.** MPN, Sec. 4, Sec. 5.1 and 5.2.1, Table 1; AP after Zheng et al. 2015 (Market-1501), mINP after Ye et al.
 # 2021, re-ranking after Zhong et al. 2017.
 #
-# **Minutes.** 2 on a 2-core CPU with finished runs at hand; 5 more to train the two networks; 2 on a GPU.
+# **Minutes.** 1 on a 2-core CPU with finished runs at hand, 5 more to train the two networks; 1 on a GPU.
 
 # %%
 from pathlib import Path
@@ -235,19 +235,35 @@ for step, batch in enumerate(tqdm(loader, desc="one epoch by hand")):
 print(f"mean loss by hand {np.mean(history):.4f}   first row of metrics.csv {log['loss'].iloc[0]:.4f}   "
       f"difference {abs(np.mean(history) - log['loss'].iloc[0]):.1e}")  # fmt: skip
 
+# %% [markdown]
+# The mean hides how an epoch goes. **Predict.** Will the loss of the first batches fall steadily? Think of the sampler:
+# with `cover`, each identity is shown once before any is shown again.
+
 # %%
 curve = pd.Series(history)
-figure, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
+once_round = -(-ds.num_train_ids // recipe.num_ids)  # batches until every identity was shown
+figure, ax = plt.subplots(figsize=(8, 2.8), layout="constrained")
+if recipe.sampling == "cover" and once_round < len(curve):
+    ax.axvline(once_round + 0.5, color="#333333", lw=1, ls="--", label="every identity was shown once")
 ax.plot(curve.index + 1, curve, ".", color=plots.COLOURS[6], label="a batch")
 ax.plot(curve.index + 1, curve.rolling(10, min_periods=1).mean(), color=plots.COLOURS[0], label="mean of the last 10")
+ax.axhline(2 * K * np.log(ds.num_train_ids), color=plots.COLOURS[1], lw=1, label="identity loss of a pure guess")
 ax.set(xlabel="batch", ylabel="loss (Eq. 10)", title="one epoch by hand")
-ax.legend(frameon=False)
+figure.legend(frameon=False, fontsize=8, loc="outside right center")
 ax.grid(alpha=0.25)
 ax.spines[["top", "right"]].set_visible(False)
 plt.close(figure)
 figure
 
+# %%
+before, after = curve[:once_round].tail(3).mean(), curve[once_round:].head(3).mean()
+print(f"the last three batches of the first round {before:.1f}, the first three of the second {after:.1f}")
+
 # %% [markdown]
+# If the loss climbs until the dashed line and falls behind it: each step teaches the classifiers the identities of its
+# batch and pushes the scores of all *other* identities down. An identity that comes for the first time meets
+# classifiers that have only learned to say no to it, so it costs more than a pure guess. Once round, all were seen.
+#
 # ## A killed run goes on
 #
 # After each epoch the loop writes *all* state (weights, optimiser) to a temporary file and renames it: a kill leaves
@@ -298,8 +314,8 @@ with tempfile.TemporaryDirectory() as folder:
 #
 # ## Rank
 #
-# Test features of three networks: MPN, the baseline, and MPN with random weights. The last one matters: clothes have
-# colours, so even random features rank far better than chance, and a "good" number means nothing without it.
+# Test features of three networks: MPN, the baseline, and MPN with random weights. The last one is the floor: random
+# convolutions still carry colours and textures, so they need not rank like a blind guess.
 
 # %%
 from reidkit.evaluation import evaluate_ranking, extract_features
@@ -337,12 +353,12 @@ if any(run.checksum.is_file() for run in runs.values()):
     print("(weights that ship with the kit are stored in half precision)")
 
 # %%
-chance = []
 for level in test_levels:
     t = tables[level]
     pids = t.gallery.pid.value_counts()
-    chance.append((level, np.mean([pids.get(p, 0) for p in t.query.pid]) / len(t.gallery)))
-print("a blind guess is right at rank 1 in", ", ".join(f"{share:.1%} ({level})" for level, share in chance))
+    chance = np.mean([pids.get(p, 0) for p in t.query.pid]) / len(t.gallery)
+    reached = "  ".join(f"{name} {ranked[name, level][0].rank(1):.1%}" for name in networks)
+    print(f"Rank-1, {level}: a blind guess {chance:.1%}  {reached}")
 plots.cmc_curve({f"{n}, {v}": r.cmc for (n, v), (r, _, _) in ranked.items()}, max_rank=20, title="ours, one seed")
 
 # %% [markdown]
@@ -431,7 +447,7 @@ print(f"{hardest}: MPN has the higher AP in {(gain > 0).mean():.0%} of the queri
       f"{(gain < 0).mean():.0%}")  # fmt: skip
 
 
-def list_of(label, query, k=9):
+def list_of(label, query, k=8):
     """The first k matches of one query as a figure."""
     t, (r, qf, gf) = tables[hardest], ranked[label, hardest]
     q = t.query.iloc[query]
@@ -439,7 +455,9 @@ def list_of(label, query, k=9):
                  junk_pids=ds.junk_pids)  # fmt: skip
     pictures = [Image.open(t.gallery.path.iloc[i]) for i in best.gallery_index]
     title = f"{label}: AP {100 * r.per_query['ap'].iloc[query]:.0f}"
-    return plots.ranked_list(Image.open(q.path), pictures, best.correct.tolist(), title=title)
+    figure = plots.ranked_list(Image.open(q.path), pictures, best.correct.tolist(), title=title)
+    figure.set_dpi(64)
+    return figure
 
 
 win, loss = int(gain.idxmax()), int(gain.idxmin())
@@ -452,8 +470,8 @@ for label in ("baseline", "MPN"):
     display(list_of(label, loss))
 
 # %% [markdown]
-# "+" is the same person (blue, solid frame), "x" another one (vermilion, dashed). Look at *why* a list is wrong: is it
-# the same colour of clothes, a cut box, an occluder?
+# "+" is the same person (blue frame), "x" another one (vermilion frame). Look at *why* a list is wrong: is it the same
+# colour of clothes, a cut box, an occluder?
 #
 # ## Rank-1 under a controlled shift
 #
@@ -541,16 +559,16 @@ else:
 curves
 
 # %% [markdown]
-# What to look for: the mild level is where stripes fit, so do not expect much there; the strong level and the right end
-# of the curve are where the paper's claim lives. The size of an effect belongs to the data; what can be compared with
-# the paper is its *sign*.
+# What to look for: the strong level and the right end of the curve are where the paper's claim lives. On the mild level
+# boxes are nearly right and fixed stripes cost little. The size of an effect belongs to the data; what can be compared
+# with the paper is its *sign*.
 
 # %%
 claims = {"MPN above the untrained network everywhere": all(
     ranked["MPN", v][0].mAP > ranked["untrained", v][0].mAP for v in test_levels)}  # fmt: skip
-if "strong" in test_levels:
-    d = paired.loc["strong", "mAP"]
-    claims[f"MPN above the baseline in mAP, strong, in every seed ({d.wins:.0f} of {d.seeds:.0f})"] = d.wins == d.seeds
+for level in test_levels:
+    d = paired.loc[level, "mAP"]
+    claims[f"MPN above the baseline in mAP, {level}, in every seed ({d.wins:.0f} of {d.seeds:.0f})"] = d.wins == d.seeds
 if has_shift:
     end = stored[(stored["shift"] == stored["shift"].max()) & (stored.metric == "rank1")]
     end = end.pivot_table(index="seed", columns="system", values="value")
@@ -560,6 +578,11 @@ for claim, holds in claims.items():
     print("yes" if holds else "NO ", claim)
 
 # %% [markdown]
+# A "NO" is a result. On Market-1501 the paper has MPN above the baseline; where that does not appear here, ask what
+# differs: boxes that are nearly right, a network of half a million parameters, a few hundred batches for main tasks
+# that must *find* their part while a stripe is handed its own. Each of these can be tested: `--preset long`, another
+# backbone, a larger set. Notebook 05 looks at every row of the table.
+#
 # ## Re-ranking: an option, always labelled
 #
 # k-reciprocal re-ranking (Zhong et al. 2017) compares *neighbourhoods*: it uses the other test images, gallery and
@@ -652,9 +675,9 @@ print("3:", check(epochs_below, low, hint="0.01, 0.001, 0.0001, ...: which epoch
 # <details><summary>answer</summary>Batches, flips and erasing of an epoch are functions of (seed, epoch), so the state
 # of the generators can be made again.</details>
 #
-# **3. A random network ranks far above chance. Why?**
+# **3. Why can a network with random weights rank above chance?**
 # <details><summary>answer</summary>Random convolutions keep colour and texture, and clothes of one person have the same
-# colours in every camera.</details>
+# colours in every camera, up to the light.</details>
 #
 # **4. mAP rises by a point in a new paper, and its evaluator uses the step form. What do you ask?**
 # <details><summary>answer</summary>What the older numbers used: the trapezoid form reads lower by about that

@@ -703,7 +703,7 @@ print(f"naive MTL, which shares nothing, trains {naive['counted: training']:.1f}
 # %% [markdown]
 # ### The time of one image
 #
-# The paper's milliseconds are a Titan V's, with large batches; ours are this machine's, one image at a time, the
+# The paper's milliseconds are a Titan V's, averaged over batches; ours are this machine's, one image at a time, the
 # better of two passes. Only ratios to PCB can be compared, and a busy machine spoils even those.
 
 # %%

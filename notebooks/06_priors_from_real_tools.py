@@ -289,7 +289,7 @@ for f in hidden:
 # %%
 from reidkit.priors import PriorTable
 
-middle, out = work / "lip" / Path(paths[250]).with_suffix(".png"), work / "stopped.npz"
+middle, out = work / "lip" / Path(paths[5 * len(paths) // 8]).with_suffix(".png"), work / "stopped.npz"
 good = middle.read_bytes()
 middle.write_bytes(b"")
 told(lambda: priors_from("lip", "lip", out=out, batch_size=50))

@@ -390,10 +390,10 @@ for row, (values, spread, who) in zip(axes, ((paper_4, None, "PAPER, CUHK03"), (
         xs = [(n, s, n + 0.27 * (i - (len(systems) - 1) / 2))
               for n, systems in groups.items() for i, s in enumerate(systems) if s in values]  # fmt: skip
         for _, s, x in xs:
-            ax.errorbar(x, values[s], yerr=None if spread is None or np.isnan(spread[s]) else spread[s], fmt="o",
-                        color=plots.COLOURS[0] if spread is None else plots.COLOURS[1], ms=6)  # fmt: skip
-            ax.annotate(s.removeprefix("cgpn-"), (x, values[s]), xytext=(0, 6), textcoords="offset points", fontsize=7,
-                        ha="center")  # fmt: skip
+            up = 0.0 if spread is None or np.isnan(spread[s]) else spread[s]
+            ax.errorbar(x, values[s], yerr=up or None, fmt="o", ms=6, color=plots.COLOURS[0 if spread is None else 1])
+            ax.annotate(s.removeprefix("cgpn-"), (x, values[s] + up), xytext=(0, 6), textcoords="offset points",
+                        fontsize=7, ha="center")  # fmt: skip
         middle = {n: np.mean([values[s] for m, s, _ in xs if m == n]) for n in {n for n, _, _ in xs}}
         middle = dict(sorted(middle.items()))
         ax.plot(list(middle), list(middle.values()), ":", color="#7F7F7F", lw=1)

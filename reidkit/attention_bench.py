@@ -68,7 +68,8 @@ def run(name: str = "mpn", backbone: str = "resnet50", size: tuple[int, int] = (
         plain, ours = best_cpu_seconds(lambda: plain_passes(model, images, method),
                                        lambda: part_attention(model, images, method), repeats=repeats)
         alone, _ = best_cpu_seconds(backbone_alone, lambda: None, repeats=repeats)
+        where = provenance("cpu")
     return {"bench": "attention", "model": name, "backbone": backbone, "size": size, "batch": batch,
             "parts": model.num_parts, "method": method, "cpu_s_plain": round(plain, 3), "cpu_s_ours": round(ours, 3),
             "ratio": round(plain / ours, 2), "cpu_s_backbone": round(alone, 3),
-            "largest_difference": float(difference), "provenance": provenance("cpu")}
+            "largest_difference": float(difference), "provenance": where}

@@ -300,7 +300,8 @@ def test_planted_network_scores():
 def test_planted_network_is_consistent_and_stripes_are_not():
     images = planted_images(((1, 3), (4, 6), (7, 9)))
     for change, amount in (("shift", 2 / 12), ("scale", 1.2), ("occlude", 0.1)):
-        assert consistency(planted_model(), images, change, amount).min() > 0.85, change
+        assert consistency(planted_model(), images, change, amount, method="gradcam").min() > 0.85, change
+    assert consistency(planted_model(), images, "shift", 2 / 12).min() > 0.7  # of equal cells max pooling takes one
     red = planted_images(((0, 12), (0, 0), (0, 0)))
     red[:, 0] *= torch.linspace(1, 2, SIZE[0])[:, None]           # brighter downwards: each stripe peaks at its end
     shifted = consistency(planted_stripes(), red, "shift", 0.25)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from seeded_runs import train_runs
 
 from reidkit import losses, report
 from reidkit.errors import ReIDKitError
@@ -30,18 +31,7 @@ NAMES = ["comparator", "sweep", "explorer", "playground"]
 @pytest.fixture(scope="module")
 def runs(sidewalk_tiny, tmp_path_factory):
     """Folder of small runs: two variants with two seeds each, MPN with 1 and 3 parts, CGPN, and IDE."""
-    from reidkit.training import recipe_for, train
-
-    folder = tmp_path_factory.mktemp("runs")
-    small = {"ide_init": False, "epochs": 1}
-    plan = [(v, s, {"model.part_dim": 16}) for v in ("mpn", "baseline") for s in (0, 1)]
-    plan += [("mpn", 0, {"model.part_dim": 16, "model.num_parts": k}) for k in (1, 3)]
-    plan += [("cgpn", 0, {"model.reduced_dim": 16}), ("ide", 0, {"model.part_dim": 16})]
-    for name, seed, changes in plan:
-        path = folder / "-".join([name, *map(str, list(changes.values())[1:]), f"s{seed}"])
-        recipe = recipe_for(name, "smoke", {**small, **changes})
-        train(name, sidewalk_tiny, recipe, path, seed=seed, device="cpu", preset="smoke", progress=False)
-    return folder
+    return train_runs(sidewalk_tiny, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +49,10 @@ def panels(runs, results, sidewalk_tiny):
 
     priors = build_priors(sidewalk_tiny, grid=(12, 4), splits="all", progress=False)
     sweep = KSweep(runs / "ide-s0", sidewalk_tiny, results, priors=priors)
+    three = [runs / f"{name}-s0" for name in ("mpn", "baseline", "cgpn")]
     return {
-        "comparator": VariantComparator([runs / "mpn-s0", runs / "baseline-s0", runs / "cgpn-s0"], sidewalk_tiny, results),
-        "sweep": sweep, "explorer": CGPNExplorer(runs / "cgpn-s0", sidewalk_tiny), "playground": LossPlayground(),
+        "comparator": VariantComparator(three, sidewalk_tiny, results), "sweep": sweep,
+        "explorer": CGPNExplorer(runs / "cgpn-s0", sidewalk_tiny), "playground": LossPlayground(),
     }  # fmt: skip
 
 
@@ -80,7 +71,7 @@ MOVES = [
 ]
 
 
-@pytest.mark.parametrize("name, move", MOVES, ids=lambda v: v if isinstance(v, str) else "".join(f"{k}-{v[k]}" for k in v))
+@pytest.mark.parametrize("name, move", MOVES, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, *v.items())))
 def test_a_control_changes_the_picture_and_undo_restores_it(panels, name, move):
     panel = panels[name]
     panel.reset()
@@ -135,7 +126,7 @@ def test_static_picture_for_readers_without_a_kernel(panels, name):
 def test_an_invalid_state_is_said_on_the_panel(panels, name, changes, message):
     panel = panels[name]
     panel.reset()
-    panel.widget
+    assert panel.widget
     good = panel.picture.tobytes()
     panel.set(**changes)
     assert message in panel.error and panel._widget.error.layout.display != "none"
@@ -148,7 +139,7 @@ def test_an_invalid_state_is_said_on_the_panel(panels, name, changes, message):
 def test_an_injected_error_is_said_on_the_panel(panels, name, monkeypatch):
     panel = panels[name]
     panel.reset()
-    panel.widget
+    assert panel.widget
 
     def broken(state):
         raise KeyError("planted")
@@ -204,7 +195,10 @@ def test_comparator_interval_is_that_of_the_report(panels, results, sidewalk_tin
 def test_an_interval_that_means_nothing_says_why(results):
     row = {r.run: r for r in results.itertuples()}
     a, b = row["mpn-s0"], row["baseline-s0"]
-    say = lambda a, b, level="mild": seed_differences(results, a, b, "mAP", level).words
+
+    def say(a, b, level="mild"):
+        return seed_differences(results, a, b, "mAP", level).words
+
     assert "not in the results" in say(None, b)
     assert "two runs of one system, mpn" in say(a, row["mpn-s1"])
     assert "unknown level" in say(a, b, "foggy")
@@ -291,8 +285,11 @@ def test_explorer_ranks_with_the_features_that_are_on(panels, runs, sidewalk_tin
     panel.reset()
     model = load_run(runs / "cgpn-s0")
     q, g = (extract_features(model, t, size=(96, 32), flip="mean", progress=False) for t in (ds.query, ds.gallery))
-    rank = lambda columns: evaluate_ranking(
-        q[:, columns], g[:, columns], ds.query.pid, ds.gallery.pid, ds.query.camid, ds.gallery.camid)
+    ids = ds.query.pid, ds.gallery.pid, ds.query.camid, ds.gallery.camid
+
+    def rank(columns):
+        return evaluate_ranking(q[:, columns], g[:, columns], *ids)
+
     everything = list(range(q.shape[1]))
     assert panel.ranking(panel.used(panel.state())).mAP == pytest.approx(rank(everything).mAP, abs=1e-6)
     panel.set(use_0=False, use_5=False)
@@ -329,7 +326,7 @@ def test_explorer_looks_inside_the_stripe_group(panels):
     panel = panels["explorer"]
     panel.reset()
     low = panel.attention(panel.state(branch="b1", group="1/2-2"))[0]                   # [96, 32]
-    assert low[:40].max() == 0 and low[48:].max() == 1
+    assert low[:40].max() == 0 and low[48:].max() > 0.99
     assert panel.attention(panel.state(branch="b2", group="global")).shape == (2, 96, 32)
     assert panel._rows(panel.state(branch="b2", group="2/3-2")) == "5 – 12"
 
@@ -380,8 +377,11 @@ def test_playground_arrows_are_gradients(mining, alignment):
 def test_playground_losses_are_those_of_the_kit():
     points = some_points(1)
     main, aux, labels = points[0].flatten(0, 1), points[1].flatten(0, 1), torch.tensor([0, 0, 1, 1, 2, 2])
-    get = lambda **changes: evaluate(points, **{"margin": 0.5, "metric": "cosine", "mining": "hard", "alignment": "class",
-                                                "weight": 1.0, **changes})
+    usual = {"margin": 0.5, "metric": "cosine", "mining": "hard", "alignment": "class", "weight": 1.0}
+
+    def get(**changes):
+        return evaluate(points, **usual | changes)
+
     assert get().triplet == pytest.approx(float(losses.batch_hard_triplet(main, labels, 0.5, "cosine")))
     assert get().alignment == pytest.approx(float(losses.class_alignment(main, aux, labels)))
     assert get(alignment="sample").alignment == pytest.approx(float(losses.sample_alignment(main, aux)))
@@ -422,7 +422,10 @@ def test_playground_points_can_be_dragged(panels):
 
     panel = panels["playground"]
     panel.reset()
-    pixel = lambda x, y: ((x / REACH + 1) / 2 * PLANE, (1 - y / REACH) / 2 * PLANE + TOP)
+
+    def pixel(x, y):
+        return (x / REACH + 1) / 2 * PLANE, (1 - y / REACH) / 2 * PLANE + TOP
+
     start = panel.points[1][2][0]                                                        # hollow C1
     panel.on_pointer(*pixel(*start), "down")
     assert panel.point == 9 + 7 and (panel.x, panel.y) == start
@@ -448,6 +451,7 @@ def test_playground_tells_the_triplet_of_the_chosen_anchor(panels):
     far = max(np.linalg.norm(points[0] - points[i]) for i in (1, 2))
     near = min(np.linalg.norm(points[0] - points[i]) for i in range(3, 9))
     story = anchor_story(panel.state())
-    assert f"{far:.2f}\n" in story and f"{near:.2f}\n" in story and f"= {max(far - near + panel.margin, 0):.2f}" in story
+    assert f"{far:.2f}\n" in story and f"{near:.2f}\n" in story
+    assert f"= {max(far - near + panel.margin, 0):.2f}" in story
     assert violations(panel.state(margin=0.0))[0] <= violations(panel.state(margin=1.5))[0] == 9
     assert "in no\ntriplet" in anchor_story(panel.state(point=10))
