@@ -521,12 +521,12 @@ epochs.round(2)
 # %%
 from reidkit.data.published import PUBLISHED
 
-ids, images, _ = PUBLISHED["market1501"]["train"]
+market = PUBLISHED["market1501"]["train"]
 rows = []
 recipes = (("MPN", 6, 8, "independent", 1, 70), ("MPN, enlarged x5", 6, 8, "independent", 5, 70),
            ("CGPN", 8, 8, "cover", 1, 240))  # fmt: skip
 for name, p, a, mode, copies, n in recipes:
-    length = len(PKSampler(np.arange(images * copies) % ids, p, a, mode=mode))
+    length = len(PKSampler(np.arange(market.images * copies) % market.ids, p, a, mode=mode))
     rows.append((name, mode, f"{p} x {a}", length, n, n * length))
 pd.DataFrame(rows, columns=["recipe", "epoch", "P x K", "batches an epoch", "epochs (paper)", "batches in all"])
 
@@ -742,7 +742,7 @@ def protocol_agrees(function):
 
 
 print("1:", check(answer_1, 0.05 * 8, hint="a stripe is 1/8 high"))
-print("2:", check(answer_2, images * 5 // 48, hint="whole batches only"))
+print("2:", check(answer_2, market.images * 5 // 48, hint="whole batches only"))
 print("3:", check(answer_3, protocol_agrees, hint="junk (-1) for every query; the same pid under the same camid"))
 
 # %% [markdown]

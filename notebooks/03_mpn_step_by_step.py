@@ -725,6 +725,7 @@ def score(model, level, people=50):
     return 100 * evaluate_ranking(*features, q.pid, g.pid, q.camid, g.camid).mAP
 
 
+# %%
 if trained:
     levels = dict.fromkeys([ds.level, *(v for v in ds.levels if v == "strong")])
     networks = {"mixed, as in the paper": trained, "main tasks alone": reestimate(trained)}

@@ -447,7 +447,7 @@ print(f"{hardest}: MPN has the higher AP in {(gain > 0).mean():.0%} of the queri
       f"{(gain < 0).mean():.0%}")  # fmt: skip
 
 
-def list_of(label, query, k=8):
+def list_of(label, query, k=7):
     """The first k matches of one query as a figure."""
     t, (r, qf, gf) = tables[hardest], ranked[label, hardest]
     q = t.query.iloc[query]
@@ -456,7 +456,7 @@ def list_of(label, query, k=8):
     pictures = [Image.open(t.gallery.path.iloc[i]) for i in best.gallery_index]
     title = f"{label}: AP {100 * r.per_query['ap'].iloc[query]:.0f}"
     figure = plots.ranked_list(Image.open(q.path), pictures, best.correct.tolist(), title=title)
-    figure.set_dpi(64)
+    figure.set_dpi(56)
     return figure
 
 

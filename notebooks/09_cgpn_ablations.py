@@ -16,7 +16,7 @@
 # %%
 from pathlib import Path
 
-RESULTS, RUNS = Path("../results/sidewalk/runs.csv"), Path("../runs")  # the first that holds a finished run is used
+RESULTS, RUNS = Path("../results/sidewalk/runs.csv"), Path("../runs")  # the first that holds a CGPN run is used
 DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
 PRESET = "quick"  # or "long", or "paper" for a GPU
 SEEDS = 3  # seeds a row should have
@@ -42,8 +42,21 @@ from reidkit import claims, plots, report
 from reidkit.models.zoo import VARIANTS
 from reidkit.training.suites import SUITES
 
-found = [p for p in (RESULTS, RUNS) if p.is_file() or any(p.glob("*/result.json"))]
-everything = report.collect_results(found[0]) if found else report.no_results()
+
+def load_results():
+    """The table of all runs, and the place it was read from: RESULTS, or your own runs, or none."""
+    places = {
+        RESULTS: [RESULTS] if RESULTS.is_file() else [],
+        RUNS: sorted(f.parent for f in RUNS.glob("*/result.json")),
+    }
+    for place, files in places.items():
+        table = pd.concat([report.collect_results(f) for f in files]) if files else report.no_results()
+        if table.system.str.startswith("cgpn").any():
+            return table, place.as_posix()
+    return report.no_results(), "nowhere: no CGPN run is finished"
+
+
+everything, source = load_results()
 WHERE = "-".join(filter(None, (DATASET["name"], DATASET.get("size"))))
 CGPN_SUITES = [s for s in SUITES if s.startswith("cgpn")]
 NAMES = list(dict.fromkeys(entry.variant for suite in CGPN_SUITES for entry in SUITES[suite]))
@@ -55,7 +68,7 @@ LEVELS = list(dict.fromkeys(ours.level)) or ["mild", "strong"]
 EASY, HARD = LEVELS[0], LEVELS[-1]
 devices, commits = (", ".join(sorted(set(chosen[c]))) or "none" for c in ("device", "commit"))
 print(f"{WHERE}, preset {PRESET}: {chosen.run.nunique()} runs of {chosen.system.nunique()} of {len(NAMES)} systems")
-print(f"from {found[0].as_posix() if found else 'nowhere'}; device {devices}; commit {commits}")
+print(f"from {source}; device {devices}; commit {commits}")
 
 # %%
 missing = {s: claims.missing_runs(s, everything, SEEDS, dataset=WHERE, preset=PRESET) for s in CGPN_SUITES}
@@ -215,7 +228,7 @@ hard = checked[HARD, "mAP"]
 
 
 def cell(row):
-    """"+3.1 appears", or the verdict alone where there is no difference."""
+    """The difference and its verdict, "+3.1 appears", or the verdict alone where there is no difference."""
     return f"{row.difference:+.1f} {row.verdict}" if row.seeds else row.verdict
 
 
@@ -300,7 +313,7 @@ def gap(system, level):
 
 
 def interval(d):
-    """"+1.2 [-0.3, +2.7] (3)": mean, 95 % t interval, seeds."""
+    """Mean, 95 % t interval, seeds: "+1.2 [-0.3, +2.7] (3)"."""
     if len(d) == 0:
         return "not run"
     if len(d) == 1:

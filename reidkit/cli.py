@@ -82,7 +82,6 @@ def train(variant: str, dataset: DatasetName = "sidewalk", root: Root = Path("da
     else:
         recipe = recipe_for(variant, preset, changes)
     ds = open_dataset(dataset, root, size, validation)
-    prior_tool = prior_tool or ("sidewalk" if dataset == "sidewalk" else "files")
     folder = resume or run or Path("runs") / run_name(variant, ds, preset, seed, changes)
     result = train_run(variant, ds, recipe, folder, seed=seed, device=device, preset=preset, prior_tool=prior_tool,
                        workers=workers, cache=cache, evaluate_every=evaluate_every, progress=progress)

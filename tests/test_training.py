@@ -250,3 +250,8 @@ def test_obtain_run_prefers_own_then_shipped_then_trains(sidewalk_tiny, tmp_path
     assert obtain_run("ide", sidewalk_tiny, runs=tmp_path / "runs", shipped=tmp_path / "shipped", **options) == trained
     assert obtain_run("ide", sidewalk_tiny, runs=tmp_path / "none", shipped=tmp_path / "shipped",
                       **options) == tmp_path / "shipped" / name
+    recipe = json.loads(RunFolder(trained).settings.read_text())
+    recipe["recipe"]["lr"] = 9.0
+    RunFolder(trained).settings.write_text(json.dumps(recipe))
+    with pytest.raises(TrainingError, match="another recipe"):
+        obtain_run("ide", sidewalk_tiny, runs=tmp_path / "runs", **options)

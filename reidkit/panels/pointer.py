@@ -10,7 +10,8 @@ function render({ model, el }) {
   image.draggable = false;
   image.style.touchAction = "none";
   image.style.cursor = "grab";
-  image.style.maxWidth = "none";
+  image.style.maxWidth = "100%";
+  image.style.height = "auto";
   let url = null;
   const show = () => {
     const value = model.get("value");
@@ -19,7 +20,6 @@ function render({ model, el }) {
     image.src = url;
     image.alt = model.get("alt");
     image.width = model.get("width");
-    image.height = model.get("height");
   };
   const send = (event, phase) => {
     const box = image.getBoundingClientRect();

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reidkit.errors import ReIDKitError
 from reidkit.panels.base import png
+from reidkit.panels.controls import Toggle
 
 if TYPE_CHECKING:
     from reidkit.panels.base import Panel
@@ -39,9 +40,8 @@ class Shell:
             widget.add_class(f"reidkit-{name}")
         rows = w.Box([*self.controls.values(), *self.buttons, *panel.extra_widgets()],
                      layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"))
-        width = f"{panel.size[0] + 20}px"
         self.box = w.VBox([head, rows, self.error, self.picture, self.status],
-                          layout=w.Layout(width=width, max_width=width))
+                          layout=w.Layout(width="100%", max_width=f"{panel.size[0] + 20}px"))
         self.box.add_class("reidkit-panel")
         self.box.add_class(type(panel).__name__)
 
@@ -52,8 +52,8 @@ class Shell:
         record, value = self._records[name], getattr(self.panel, name)
         record.check(value)
         widget = record.widget(value)
-        widget.layout.width = "300px" if record.label else "auto"
-        widget.style.description_width = "110px"
+        widget.layout.width = "auto" if isinstance(record, Toggle) else "270px"
+        widget.style.description_width = "initial" if isinstance(record, Toggle) else "92px"
         widget.observe(lambda change: self._moved(name, change["new"]), names="value")
         return widget
 
@@ -64,7 +64,7 @@ class Shell:
 
     def _picture(self, w):
         width, height = self.panel.size
-        layout = w.Layout(width=f"{width}px", height=f"{height}px", min_height=f"{height}px", flex="0 0 auto")
+        layout = w.Layout(width=f"{width}px", max_width="100%", height="auto", flex="0 0 auto")  # shrinks, never grows
         if not hasattr(self.panel, "on_pointer"):
             return w.Image(format="png", width=width, height=height, layout=layout)
         from reidkit.panels.pointer import pointer_image

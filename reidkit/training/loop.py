@@ -39,19 +39,21 @@ from reidkit.training.runs import RunFolder, build_model, load_run, provenance, 
 
 
 def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, seed: int = 0, device: str = "auto",
-          preset: str = "custom", prior_tool: str = "sidewalk", workers: int = 0, cache: bool = True,
+          preset: str = "custom", prior_tool: str | None = None, workers: int = 0, cache: bool = True,
           evaluate_every: int = 0, initialise_from: str | Path | None = None,
           progress: bool = True) -> dict[str, Any]:
     """Train a variant, evaluate it on every test level of the data set, and return the content of `result.json`.
 
     name: a line of the variant table. run: the run folder; if it holds a finished run with the same settings
     that result is returned, if it holds an unfinished one it is resumed from its last finished epoch.
-    preset: the name the recipe came from, kept as a label. prior_tool: where priors come from (`build_priors`).
+    preset: the name the recipe came from, kept as a label. prior_tool: where priors come from (`build_priors`);
+    default: "sidewalk" for Sidewalk, else "files", maps beside the images or built with `reidkit priors build`.
     cache: keep decoded images in one memory-mapped file. evaluate_every: epochs between evaluations on the
     current level (0 = only at the end). initialise_from: a finished run whose backbone weights are copied;
     default: an IDE trained on the same set, when the recipe says `ide_init`.
     Raises TrainingError (other settings in the folder, batch shape, NaN loss), CheckpointError, DatasetError.
     """
+    prior_tool = prior_tool or default_prior_tool(dataset)
     chosen = choose_device(device)
     recipe = replace(recipe, precision=choose_precision(recipe.precision, chosen))
     run = RunFolder(Path(run))
@@ -216,6 +218,11 @@ def resume(model: ReIDModel, optimizer, accelerator: Accelerator, run: RunFolder
     if accelerator.scaler and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     return state["rows"], state["epoch"]
+
+
+def default_prior_tool(dataset: ReIDDataset) -> str:
+    """Sidewalk brings its maps; any other set has them in files."""
+    return "sidewalk" if dataset.name.startswith("sidewalk") else "files"
 
 
 def priors_for(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: str, progress: bool) -> PriorTable | None:

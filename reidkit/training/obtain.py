@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from reidkit.data import ReIDDataset
+from reidkit.errors import TrainingError
 from reidkit.training.ide import run_name
 from reidkit.training.loop import train
-from reidkit.training.recipes import recipe_for
+from reidkit.training.recipes import Recipe, recipe_for
 from reidkit.training.runs import RunFolder
 
 
@@ -18,11 +20,20 @@ def obtain_run(name: str, dataset: ReIDDataset, *, runs: str | Path, shipped: st
     First choice is a finished run under `runs`, second the shipped one under `shipped` (None: never use it),
     last it is trained here, with the preset's recipe. An unfinished run under `runs` is resumed.
     """
+    recipe = recipe_for(name, preset)
     folder = run_name(name, dataset, preset, seed)
-    own = RunFolder(Path(runs) / folder)
+    own, given = RunFolder(Path(runs) / folder), RunFolder(Path(shipped or runs) / folder)
+    if own.finished and not trained_with(own, recipe):
+        raise TrainingError(f"{own.path} was trained with another recipe than the preset {preset!r} is now; delete or "
+                            "rename it, and it is trained again")
     if own.finished:
         return own.path
-    if shipped is not None and RunFolder(Path(shipped) / folder).finished and not own.path.exists():
-        return Path(shipped) / folder
-    train(name, dataset, recipe_for(name, preset), own.path, seed=seed, device=device, preset=preset, progress=progress)
+    if shipped is not None and given.finished and trained_with(given, recipe) and not own.path.exists():
+        return given.path
+    train(name, dataset, recipe, own.path, seed=seed, device=device, preset=preset, progress=progress)
     return own.path
+
+
+def trained_with(run: RunFolder, recipe: Recipe) -> bool:
+    """Whether a run has this recipe; precision aside, which "auto" chooses by the hardware."""
+    return replace(run.recipe(), precision="auto") == replace(recipe, precision="auto")

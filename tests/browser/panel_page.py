@@ -26,7 +26,7 @@ def write_notebook(lab: str, name: str, cells: list[str]) -> None:
 
 def open_page(lab: str, browser, name: str, run: bool = True) -> Page:
     """Open a notebook of the server in a new window of its own; run all cells. `page.problems`: console errors."""
-    page = browser.new_context(viewport={"width": 1280, "height": 1400}).new_page()
+    page = browser.new_context(viewport={"width": 1500, "height": 1400}).new_page()
     page.set_default_timeout(300_000)
     page.problems = []
     page.on("pageerror", lambda error: page.problems.append(str(error)))

@@ -1,304 +1,235 @@
-"""Comparator, K sweep, CGPN explorer and loss playground in real JupyterLab: mouse, keyboard, errors, same pixels."""
-
-import hashlib
-import json
-import time
-import urllib.request
+"""Comparator, K sweep, CGPN explorer, loss playground in real JupyterLab: controls, undo, keyboard, mouse, errors."""
 
 import numpy as np
 import pytest
-from conftest import CHROMIUM_ARGUMENTS, ERROR_OUTPUT, KERNEL_READY, REPO, TOKEN  # noqa: F401
+from PIL import Image
+
+pytest.importorskip("playwright.sync_api")
+from panel_page import PanelHand, no_problems, open_page, write_notebook
+from playwright.sync_api import expect
 from seeded_runs import train_runs
 
-PANELS = ("VariantComparator", "KSweep", "CGPNExplorer", "LossPlayground")
-CELLS = """
-from pathlib import Path
+from reidkit.panels.loss_playground import TOP, first_points
+from reidkit.panels.plane import PLANE, REACH
+
+SETUP = """
 import torch
 torch.set_num_threads(1)
+from pathlib import Path
 from reidkit.data import load_dataset
-from reidkit.panels.subset import subset
-ds, runs = subset(load_dataset("sidewalk", root={data!r}, size="tiny"), 6), Path({runs!r})
----
-from reidkit.panels.comparator import VariantComparator
-comparator = VariantComparator([runs / "mpn-s0", runs / "baseline-s0"], ds, runs)
-comparator
----
-from reidkit.panels.k_sweep import KSweep
-sweep = KSweep(runs / "ide-s0", ds)
-sweep
----
 from reidkit.panels.cgpn_explorer import CGPNExplorer
-explorer = CGPNExplorer(runs / "cgpn-s0", ds)
-explorer
----
+from reidkit.panels.comparator import VariantComparator
+from reidkit.panels.k_sweep import KSweep
 from reidkit.panels.loss_playground import LossPlayground
-playground = LossPlayground()
-playground
+from reidkit.panels.subset import subset
+
+runs = Path({runs!r})
+ds = subset(load_dataset("sidewalk", root={root!r}, size="tiny", progress=False), 6)
+
+def fragile(kind, trait, value):
+    "The same panel with a planted error."
+    def render(self, state):
+        if getattr(state, trait) == value:
+            raise KeyError("planted")
+        return kind.render(self, state)
+    return type(kind.__name__, (kind,), dict(render=render))
 """
+CELLS = {
+    "VariantComparator": "fragile(VariantComparator, 'length', 3)([runs / 'mpn-s0', runs / 'baseline-s0'], ds, runs)",
+    "KSweep": "fragile(KSweep, 'parts', 12)(runs / 'ide-s0', ds)",
+    "CGPNExplorer": "fragile(CGPNExplorer, 'image', len(ds.query))(runs / 'cgpn-s0', ds)",
+    "LossPlayground": "fragile(LossPlayground, 'margin', 1.5)()",
+}
 
 
 @pytest.fixture(scope="module")
 def page(lab, browser, sidewalk_tiny, data_root, tmp_path_factory):
-    """A generated notebook with the four panels, all cells run, on one page."""
+    """One notebook with the four panels, all cells run."""
     runs = train_runs(sidewalk_tiny, tmp_path_factory.mktemp("runs"), ("mpn-s0", "baseline-s0", "cgpn-s0", "ide-s0"))
-    cells = CELLS.format(data=str(data_root), runs=str(runs)).strip().split("\n---\n")
-    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {
-        "name": "python3", "display_name": "Python 3", "language": "python"}}, "cells": [
-        {"cell_type": "code", "id": f"c{i}", "source": c, "metadata": {}, "outputs": [], "execution_count": None}
-        for i, c in enumerate(cells)]}  # fmt: skip
-    body = json.dumps({"type": "notebook", "format": "json", "content": notebook}).encode()
-    headers = {"Content-Type": "application/json", "Authorization": f"token {TOKEN}"}
-    urllib.request.urlopen(urllib.request.Request(f"{lab}/api/contents/panels_b.ipynb", body, headers, method="PUT"))
-    context = browser.new_context(viewport={"width": 1280, "height": 1400})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
-    page.goto(f"{lab}/lab/tree/panels_b.ipynb?token={TOKEN}&reset")
-    page.wait_for_function(KERNEL_READY, timeout=120_000)
-    ran = page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    assert ran is True, page.locator(ERROR_OUTPUT).all_inner_texts()[:1]
+    write_notebook(lab, "panels_b.ipynb", [SETUP.format(root=str(data_root), runs=str(runs)), *CELLS.values()])
+    page = open_page(lab, browser, "panels_b.ipynb")
     yield page
-    context.close()
+    page.context.close()
 
 
-class OnPage:
-    """One panel on the page, driven as a reader does."""
-
-    def __init__(self, page, name):
-        self.page, self.box = page, page.locator(f".reidkit-panel.{name}")
-        self.picture, self.status = self.box.locator(".reidkit-picture"), self.box.locator(".reidkit-status")
-        self.error = self.box.locator(".reidkit-error")
-        self.picture.scroll_into_view_if_needed()
-        self.box.get_by_role("button", name="reset").click()
-        self.page.wait_for_timeout(300)
-
-    def pixels(self):
-        """A digest of what is on the screen."""
-        self.settle()
-        return hashlib.sha256(self.picture.screenshot()).hexdigest()
-
-    def settle(self):
-        image = self.picture if self.picture.evaluate("e => e.tagName") == "IMG" else self.picture.locator("img")
-        handle = image.element_handle()
-        self.page.wait_for_function("i => i.complete && i.naturalWidth > 0", arg=handle)
-
-    def changed(self, before, seconds=20):
-        """Wait for other pixels than `before`, then until they stay the same; returns them."""
-        end, last = time.monotonic() + seconds, before
-        while time.monotonic() < end:
-            now = self.pixels()
-            if now != before and now == last:
-                return now
-            last = now
-            self.page.wait_for_timeout(120)
-        raise AssertionError("the picture did not change")
-
-    def becomes(self, wanted, seconds=20):
-        """Wait until the pixels are `wanted` again."""
-        end = time.monotonic() + seconds
-        while self.pixels() != wanted:
-            assert time.monotonic() < end, "going back gives other pixels"
-            self.page.wait_for_timeout(120)
-
-    def slider(self, label):
-        """The handle that the keyboard moves."""
-        return self.box.locator(".widget-slider", has=self.page.get_by_text(label, exact=True)).get_by_role("slider")
-
-    def choice(self, label):
-        return self.box.locator(".widget-dropdown", has=self.page.get_by_text(label, exact=True)).locator("select")
-
-    def tick(self, label):
-        return self.box.locator(".widget-checkbox", has_text=label).locator("input")
-
-    def button(self, label):
-        return self.box.get_by_role("button", name=label, exact=True)
+def undo(hand: PanelHand, do, back) -> None:
+    """`do` changes the picture, `back` restores the same pixels."""
+    before = hand.settled()
+    do()
+    after = hand.settled(before=before)
+    back()
+    assert hand.settled(before=after, target=before) == before
 
 
-@pytest.fixture
-def on_page(page):
-    """A function: the panel of a class name, reset. Afterwards the page must not have complained."""
-    yield lambda name: OnPage(page, name)
-    assert page.problems == []
+SLIDERS = {
+    "VariantComparator": ["query", "list length"], "KSweep": ["guess: best K", "show K", "query image"],
+    "CGPNExplorer": ["query image"],
+    "LossPlayground": ["identities P", "images each K", "margin", "lambda", "step size", "point"],
+}  # fmt: skip
+CHOICES = {
+    "VariantComparator": [("metric", "rank1", "mAP"),
+                          ("show", "how each part matches rank 1", "where each part looks")],
+    "KSweep": [("metric", "rank1", "mAP")],
+    "CGPNExplorer": [("stripe group", "global", "1/2-2")],
+    "LossPlayground": [("triplets", "all", "hardest (Eq. 3)"), ("distance", "cosine", "euclidean"),
+                       ("alignment", "sample-wise (Eq. 9)", "class-wise (Eq. 8)"),
+                       ("alignment", "none", "class-wise (Eq. 8)")],
+}
+TOGGLES = {"KSweep": ["reveal the numbers"], "CGPNExplorer": ["use b1-global", "use b3-3/4-2"]}
 
 
-SLIDERS = [("VariantComparator", "query"), ("VariantComparator", "list length"), ("KSweep", "guess: best K"),
-           ("KSweep", "show K"), ("KSweep", "query image"), ("CGPNExplorer", "query image"),
-           ("LossPlayground", "identities P"), ("LossPlayground", "images each K"), ("LossPlayground", "margin"),
-           ("LossPlayground", "lambda"), ("LossPlayground", "step size"), ("LossPlayground", "point"),
-           ("LossPlayground", "its x"), ("LossPlayground", "its y")]  # fmt: skip
-CHOICES = [("VariantComparator", "metric"), ("VariantComparator", "show"), ("KSweep", "metric"),
-           ("CGPNExplorer", "stripe group"), ("LossPlayground", "triplets"), ("LossPlayground", "distance"),
-           ("LossPlayground", "alignment")]  # fmt: skip
+@pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in SLIDERS.items() for label in labels])
+def test_sliders_by_keyboard(page, kind, label):
+    hand = PanelHand(page, kind)
+    key, back = ("ArrowLeft", "ArrowRight") if label == "list length" else ("ArrowRight", "ArrowLeft")
+    undo(hand, lambda: hand.press(label, key), lambda: hand.press(label, back))
+    assert no_problems(page)
 
 
-@pytest.mark.parametrize("name, label", SLIDERS)
-def test_a_slider_moves_by_keyboard_and_back(on_page, name, label):
-    panel = on_page(name)
-    before = panel.pixels()
-    low = panel.slider(label).get_attribute("aria-valuemin") == panel.slider(label).get_attribute("aria-valuenow")
-    at_end = panel.slider(label).get_attribute("aria-valuemax") == panel.slider(label).get_attribute("aria-valuenow")
-    there, back = ("ArrowLeft", "ArrowRight") if at_end and not low else ("ArrowRight", "ArrowLeft")
-    panel.slider(label).focus()
-    panel.page.keyboard.press(there)
-    after = panel.changed(before)
-    panel.slider(label).focus()
-    panel.page.keyboard.press(back)
-    if label in ("its x", "its y"):  # the first place lies between two steps of the slider: reset instead
-        panel.changed(after)
-        panel.button("reset").click()
-    panel.becomes(before)
+@pytest.mark.parametrize("kind, choice", [(kind, choice) for kind, found in CHOICES.items() for choice in found])
+def test_choices(page, kind, choice):
+    hand, (label, other, first) = PanelHand(page, kind), choice
+    undo(hand, lambda: hand.choose(label, other), lambda: hand.choose(label, first))
+    assert no_problems(page)
 
 
-@pytest.mark.parametrize("name, label", CHOICES)
-def test_a_choice_changes_the_picture_and_back(on_page, name, label):
-    panel = on_page(name)
-    before, select = panel.pixels(), panel.choice(label)
-    options = select.locator("option").all_inner_texts()
-    first = select.evaluate("e => e.selectedIndex")
-    select.select_option(index=(first + 1) % len(options))
-    panel.changed(before)
-    select.focus()
-    select.select_option(index=first)
-    panel.becomes(before)
+@pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in TOGGLES.items() for label in labels])
+def test_toggles_by_keyboard(page, kind, label):
+    hand = PanelHand(page, kind)
+    undo(hand, lambda: hand.toggle(label), lambda: hand.toggle(label))
+    assert no_problems(page)
 
 
-def test_two_runs_change_places(on_page, screenshot):
-    panel = on_page("VariantComparator")
-    before = panel.pixels()
-    screenshot(panel.box, "comparator")
-    panel.choice("B").select_option("mpn s0")  # the same run twice
-    panel.error.get_by_text("A and B are both 'mpn s0'").wait_for()
-    assert panel.pixels() == before, "the last good picture stays"
-    panel.choice("A").select_option("baseline s0")
-    panel.error.wait_for(state="hidden")
-    panel.changed(before)
-    panel.button("reset").click()
-    panel.becomes(before)
-
-
-def test_a_click_chooses_a_query(on_page):
-    panel = on_page("VariantComparator")
-    before, value = panel.pixels(), panel.slider("query").get_attribute("aria-valuenow")
-    assert float(value) == 1
-    panel.picture.click(position={"x": 180, "y": 220})  # the third thumbnail
-    panel.changed(before)
-    assert float(panel.slider("query").get_attribute("aria-valuenow")) == 3
-    panel.button("reset").click()
-    panel.becomes(before)
-
-
-def test_guess_then_reveal(on_page, screenshot):
-    panel = on_page("KSweep")
-    before = panel.pixels()
-    assert "mAP" not in panel.status.inner_text()
-    panel.tick("reveal the numbers").focus()
-    panel.page.keyboard.press("Space")
-    panel.changed(before)
-    assert "cut only: mAP" in panel.status.inner_text()
-    screenshot(panel.box, "k_sweep")
-    panel.page.keyboard.press("Space")
-    panel.becomes(before)
-
-
-def test_branches_and_features(on_page, screenshot):
-    panel = on_page("CGPNExplorer")
-    before = panel.pixels()
-    screenshot(panel.box, "cgpn_explorer")
-    panel.choice("branch").select_option("b3")
-    panel.changed(before)
-    assert panel.choice("stripe group").locator("option").count() == 6  # global and five groups
-    panel.button("reset").click()
-    panel.becomes(before)
-    for k, name in ((0, "b1-global"), (11, "b3-3/4-2")):
-        panel.tick(f"use {name}").uncheck()
-        panel.changed(before)
-        assert "11 of 12 features on" in panel.status.inner_text(), k
-        panel.tick(f"use {name}").check()
-        panel.becomes(before)
-    panel.button("only global").click()
-    panel.changed(before)
-    assert "3 of 12 features on" in panel.status.inner_text()
-    panel.picture.click(position={"x": 460, "y": 284 + 5})  # the name of the first feature
-    panel.status.get_by_text("2 of 12 features on").wait_for()
-    panel.button("all features").click()
-    panel.becomes(before)
-    panel.button("this branch on/off").click()
-    panel.status.get_by_text("9 of 12 features on").wait_for()
-    panel.button("only global").click()
-    for name in ("b1-global", "b2-global"):
-        panel.tick(f"use {name}").uncheck()
-    panel.status.get_by_text("1 of 12 features on").wait_for()
-    panel.tick("use b3-global").uncheck()
-    panel.error.get_by_text("every feature is switched off").wait_for()
-    screenshot(panel.box, "cgpn_explorer_error")
-    panel.button("reset").click()
-    panel.becomes(before)
-    assert not panel.error.is_visible()
-
-
-def test_points_are_dragged(on_page, screenshot):
-    from reidkit.panels.loss_playground import TOP, first_points
-    from reidkit.panels.plane import PLANE, REACH
-
-    panel = on_page("LossPlayground")
-    before = panel.pixels()
-    screenshot(panel.box, "loss_playground")
-    x, y = np.array(first_points()[0][1][0])                                           # filled B1
-    box = panel.picture.bounding_box()
-    start = box["x"] + (x / REACH + 1) / 2 * PLANE, box["y"] + (1 - y / REACH) / 2 * PLANE + TOP
-    panel.page.mouse.move(*start)
-    panel.page.mouse.down()
-    panel.page.mouse.move(start[0] + 90, start[1] + 60, steps=6)
-    panel.page.mouse.up()
-    panel.changed(before)
-    assert float(panel.slider("point").get_attribute("aria-valuenow")) == 4
-    wanted = x + 90 / PLANE * 2 * REACH
-    panel.page.wait_for_timeout(300)
-    assert float(panel.slider("its x").get_attribute("aria-valuenow")) == pytest.approx(wanted, abs=0.06)
-    panel.button("reset").click()
-    panel.becomes(before)
-
-
-def test_steps_follow_the_arrows(on_page):
-    panel = on_page("LossPlayground")
-    before, total = panel.pixels(), lambda: float(panel.status.inner_text().split("total ")[1].split()[0])
-    first = total()
-    panel.button("step").click()
-    one = panel.changed(before)
-    panel.button("10 steps").focus()
-    panel.page.keyboard.press("Enter")
-    panel.changed(one)
-    assert total() < first
-    panel.button("reset").click()
-    panel.becomes(before)
-
-
-@pytest.mark.parametrize("name, variable, control", [
-    ("VariantComparator", "comparator", "list length"), ("KSweep", "sweep", "show K"),
-    ("CGPNExplorer", "explorer", "query image"), ("LossPlayground", "playground", "images each K"),
+@pytest.mark.parametrize("kind, label, key", [
+    ("VariantComparator", "list length", "Home"), ("KSweep", "show K", "End"), ("CGPNExplorer", "query image", "End"),
+    ("LossPlayground", "margin", "End"),
 ])  # fmt: skip
-def test_an_injected_error_appears_on_the_panel(on_page, name, variable, control):
-    panel = on_page(name)
-    before = panel.pixels()
-    run = ("code => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-           ".requestExecute({code}).done.then(reply => reply.content.status)")
-    assert panel.page.evaluate(run, f"{variable}.render = lambda state: 1 / 0") == "ok"
-    panel.slider(control).focus()
-    key = "ArrowLeft" if name == "VariantComparator" else "ArrowRight"
-    panel.page.keyboard.press(key)
-    panel.error.get_by_text("ZeroDivisionError: division by zero").wait_for()
-    assert panel.error.locator('[role="alert"]').count() == 1 and panel.pixels() == before
-    assert panel.page.evaluate(run, f"del {variable}.render; {variable}.reset()") == "ok"
-    panel.error.wait_for(state="hidden")
-    panel.becomes(before)
+def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
+    hand = PanelHand(page, kind)
+    before = hand.settled()
+    hand.press(label, key)
+    expect(hand.error).to_contain_text("KeyError: 'planted'")
+    expect(hand.error.locator('[role="alert"]')).to_be_visible()
+    assert hand.settled() == before, "the last good picture stays"
+    hand.click("reset")
+    expect(hand.error).to_be_hidden()
+    assert hand.settled(target=before) == before
+    assert no_problems(page)
 
 
-def test_every_control_is_reached_by_tab(page):
-    for name in PANELS:
-        inside = page.locator(f".reidkit-panel.{name}")
-        wanted = inside.locator('[role="slider"], select, input[type="checkbox"], button:not([disabled])')
-        hidden = wanted.evaluate_all("es => es.filter(e => e.offsetParent !== null && e.tabIndex < 0).length")
-        assert wanted.count() > 3 and hidden == 0
-    assert page.problems == []
+def test_two_runs_change_places(page):
+    hand = PanelHand(page, "VariantComparator")
+    before = hand.settled()
+    expect(hand.status).to_contain_text("on one seed")
+    hand.choose("B", "mpn s0")
+    expect(hand.error).to_contain_text("A and B are both 'mpn s0'")
+    hand.choose("A", "baseline s0")
+    expect(hand.error).to_be_hidden()
+    hand.settled(before=before)
+    hand.click("reset")
+    assert hand.settled(target=before) == before
+    assert no_problems(page)
+
+
+def test_a_click_chooses_a_query(page):
+    hand = PanelHand(page, "VariantComparator")
+    hand.picture.scroll_into_view_if_needed()
+    third = {"x": 180, "y": 220}  # thumbnail
+    undo(hand, lambda: hand.picture.click(position=third), lambda: hand.click("reset"))
+    hand.picture.click(position=third)
+    expect(hand.handle("query")).to_have_attribute("aria-valuenow", "3.0")
+    hand.click("reset")
+    expect(hand.handle("query")).to_have_attribute("aria-valuenow", "1.0")
+    assert no_problems(page)
+
+
+def test_guess_then_reveal(page, screenshot):
+    hand = PanelHand(page, "KSweep")
+    before = hand.settled()
+    expect(hand.status).to_contain_text("your guess: K = 3")
+    hand.toggle("reveal the numbers")
+    expect(hand.status).to_contain_text("cut only: mAP")
+    hand.settled(before=before)
+    screenshot(hand.box, "panel_KSweep_revealed")
+    hand.click("reset")
+    assert hand.settled(target=before) == before
+
+
+def test_branches_and_features(page, screenshot):
+    hand = PanelHand(page, "CGPNExplorer")
+    before = hand.settled()
+    undo(hand, lambda: hand.choose("branch", "b3"), lambda: hand.click("reset"))
+    hand.choose("branch", "b3")
+    expect(hand._control("widget-dropdown", "stripe group").locator("option")).to_have_count(6)  # global and five
+    hand.click("reset")
+    hand.click("only global")
+    expect(hand.status).to_contain_text("3 of 12 features on")
+    hand.settled(before=before)
+    hand.picture.click(position={"x": 460, "y": 289})  # the name of the first feature
+    expect(hand.status).to_contain_text("2 of 12 features on")
+    hand.click("only local")
+    expect(hand.status).to_contain_text("9 of 12 features on")
+    hand.click("this branch on/off")
+    expect(hand.status).to_contain_text("7 of 12 features on")
+    hand.click("only global")
+    for name in ("b1-global", "b2-global", "b3-global"):
+        hand.toggle(f"use {name}")
+    expect(hand.error).to_contain_text("every feature is switched off")
+    screenshot(hand.box, "panel_CGPNExplorer_error")
+    hand.click("all features")
+    expect(hand.error).to_be_hidden()
+    assert hand.settled(target=before) == before
+    assert no_problems(page)
+
+
+def test_points_are_dragged_and_step(page):
+    hand = PanelHand(page, "LossPlayground")
+    hand.picture.scroll_into_view_if_needed()
+    before, box, (x, y) = hand.settled(), hand.picture.bounding_box(), np.array(first_points()[0][1][0])  # filled B1
+    start = box["x"] + (x / REACH + 1) / 2 * PLANE, box["y"] + (1 - y / REACH) / 2 * PLANE + TOP
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(start[0] + 90, start[1] + 60, steps=6)
+    page.mouse.up()
+    dragged = hand.settled(before=before)
+    expect(hand.handle("point")).to_have_attribute("aria-valuenow", "4.0")
+    assert float(hand.handle("its x").get_attribute("aria-valuenow")) == pytest.approx(x + 90 / PLANE * 3, abs=0.06)
+    hand.press("its y", "ArrowUp")  # the same by keyboard
+    higher = hand.settled(before=dragged)
+    hand.press("its x", "ArrowLeft")
+    hand.settled(before=higher)
+    hand.click("reset")
+    assert hand.settled(target=before) == before
+
+    def total() -> float:
+        return float(hand.status.inner_text().split("total ")[1].split()[0])
+
+    first = total()
+    hand.click("step")
+    one = hand.settled(before=before)
+    hand.click("10 steps")
+    hand.settled(before=one)
+    assert total() < first
+    hand.click("reset")
+    assert hand.settled(target=before) == before
+    assert no_problems(page)
+
+
+@pytest.mark.parametrize("kind", list(CELLS))
+def test_pictures_are_shown_at_their_size(page, kind, screenshot):
+    hand = PanelHand(page, kind)
+    size = hand.picture.evaluate("i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]")
+    assert size[:2] == size[2:], "a stretched picture is blurred"
+    page.evaluate("document.activeElement.blur()")
+    path = screenshot(hand.box, f"panel_{kind}")
+    with Image.open(path) as image:
+        assert image.width >= size[0] and len(image.convert("L").getcolors(256)) > 50
+
+
+@pytest.mark.parametrize("kind", list(CELLS))
+def test_every_control_is_reached_by_tab_and_has_a_name(page, kind):
+    hand = PanelHand(page, kind)
+    wanted = hand.box.locator('[role="slider"], select, input[type="checkbox"], button:not([disabled])')
+    unreachable = "es => es.filter(e => e.offsetParent !== null && e.tabIndex < 0).length"
+    assert wanted.count() > 3 and wanted.evaluate_all(unreachable) == 0
+    assert all(hand.box.locator("button").all_inner_texts())

@@ -179,3 +179,21 @@ def test_pictures_are_shown_at_their_size(page, kind, screenshot):
     path = screenshot(hand.box, f"panel_{kind}")
     with Image.open(path) as image:
         assert image.width >= size[0] and len(image.convert("L").getcolors(256)) > 50
+
+
+@pytest.mark.parametrize("kind", list(CELLS))
+def test_a_narrow_page_shrinks_the_picture(page, kind):
+    page.set_viewport_size({"width": 1100, "height": 1400})
+    try:
+        hand = PanelHand(page, kind)
+        box, output = (part.bounding_box() for part in (hand.picture, page.locator(".jp-Notebook").first))
+        assert box["x"] + box["width"] <= output["x"] + output["width"], "part of the picture is cut off"
+        natural = hand.picture.evaluate("i => i.naturalWidth / i.naturalHeight")
+        assert box["width"] < 900 and box["width"] / box["height"] == pytest.approx(natural, rel=0.02)
+        if kind == "MisalignmentSandbox":  # the mouse is in the picture's own pixels
+            shrunk = box["width"] / 960
+            drag(page, box["x"] + 60 * shrunk, box["y"] + 150 * shrunk, 12 * shrunk, 72 * shrunk)
+            expect(hand.status).to_contain_text("right +0.10, down +0.20")
+            hand.click("reset")
+    finally:
+        page.set_viewport_size({"width": 1500, "height": 1400})
