@@ -714,6 +714,14 @@ temporary.cleanup()
 #
 # Move the crop and watch the stripes: which body part does each stripe hold?
 
+# %%
+from reidkit.panels.misalignment import MisalignmentSandbox
+from reidkit.training import obtain_run
+
+SHIPPED = Path("../results/sidewalk/checkpoints")
+pair = {name: obtain_run(name, sidewalk, runs=RUNS, shipped=SHIPPED) for name in ("baseline", "mpn-no-ca")}
+MisalignmentSandbox(pair, sidewalk)
+
 # %% [markdown]
 # ## Your turn
 #

@@ -545,6 +545,11 @@ plots.image_grid(pictures, ["image", "uniform", "roi-mask"] * 4, columns=12, hei
 # Walk through the steps with other images, thresholds and K: when does "drop the legs" flip the prior to "not
 # reliable"?
 
+# %%
+from reidkit.panels.prior_stepper import PriorStepper
+
+PriorStepper.from_dataset(ds)
+
 # %% [markdown]
 # ## Your turn
 #

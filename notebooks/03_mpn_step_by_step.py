@@ -860,6 +860,11 @@ print(f"comparisons that agree: {sum(AGREED)} of {len(AGREED)}")
 #
 # The loss playground: move points, change margin, S x A, mining and lambda, and see which pairs the losses pick.
 
+# %%
+from reidkit.panels.loss_playground import LossPlayground
+
+LossPlayground()
+
 # %% [markdown]
 # ## Your turn
 #

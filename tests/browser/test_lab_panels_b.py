@@ -1,5 +1,7 @@
 """Comparator, K sweep, CGPN explorer, loss playground in real JupyterLab: controls, undo, keyboard, mouse, errors."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +44,21 @@ CELLS = {
 }
 
 
+PIXELS = """async image => {
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return canvas.toDataURL();
+}"""
+
+
+class Hand(PanelHand):
+    def pixels(self) -> str:
+        """The picture as the browser decoded it: a page that scrolled by half a pixel shows it with other edges."""
+        return hashlib.sha256(self.picture.evaluate(PIXELS).encode()).hexdigest()
+
+
 @pytest.fixture(scope="module")
 def page(lab, browser, sidewalk_tiny, data_root, tmp_path_factory):
     """One notebook with the four panels, all cells run."""
@@ -52,7 +69,7 @@ def page(lab, browser, sidewalk_tiny, data_root, tmp_path_factory):
     page.context.close()
 
 
-def undo(hand: PanelHand, do, back) -> None:
+def undo(hand: Hand, do, back) -> None:
     """`do` changes the picture, `back` restores the same pixels."""
     before = hand.settled()
     do()
@@ -80,7 +97,7 @@ TOGGLES = {"KSweep": ["reveal the numbers"], "CGPNExplorer": ["use b1-global", "
 
 @pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in SLIDERS.items() for label in labels])
 def test_sliders_by_keyboard(page, kind, label):
-    hand = PanelHand(page, kind)
+    hand = Hand(page, kind)
     key, back = ("ArrowLeft", "ArrowRight") if label == "list length" else ("ArrowRight", "ArrowLeft")
     undo(hand, lambda: hand.press(label, key), lambda: hand.press(label, back))
     assert no_problems(page)
@@ -88,14 +105,14 @@ def test_sliders_by_keyboard(page, kind, label):
 
 @pytest.mark.parametrize("kind, choice", [(kind, choice) for kind, found in CHOICES.items() for choice in found])
 def test_choices(page, kind, choice):
-    hand, (label, other, first) = PanelHand(page, kind), choice
+    hand, (label, other, first) = Hand(page, kind), choice
     undo(hand, lambda: hand.choose(label, other), lambda: hand.choose(label, first))
     assert no_problems(page)
 
 
 @pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in TOGGLES.items() for label in labels])
 def test_toggles_by_keyboard(page, kind, label):
-    hand = PanelHand(page, kind)
+    hand = Hand(page, kind)
     undo(hand, lambda: hand.toggle(label), lambda: hand.toggle(label))
     assert no_problems(page)
 
@@ -105,7 +122,7 @@ def test_toggles_by_keyboard(page, kind, label):
     ("LossPlayground", "margin", "End"),
 ])  # fmt: skip
 def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
-    hand = PanelHand(page, kind)
+    hand = Hand(page, kind)
     before = hand.settled()
     hand.press(label, key)
     expect(hand.error).to_contain_text("KeyError: 'planted'")
@@ -118,7 +135,7 @@ def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label,
 
 
 def test_two_runs_change_places(page):
-    hand = PanelHand(page, "VariantComparator")
+    hand = Hand(page, "VariantComparator")
     before = hand.settled()
     expect(hand.status).to_contain_text("on one seed")
     hand.choose("B", "mpn s0")
@@ -132,7 +149,7 @@ def test_two_runs_change_places(page):
 
 
 def test_a_click_chooses_a_query(page):
-    hand = PanelHand(page, "VariantComparator")
+    hand = Hand(page, "VariantComparator")
     hand.picture.scroll_into_view_if_needed()
     third = {"x": 180, "y": 220}  # thumbnail
     undo(hand, lambda: hand.picture.click(position=third), lambda: hand.click("reset"))
@@ -144,7 +161,7 @@ def test_a_click_chooses_a_query(page):
 
 
 def test_guess_then_reveal(page, screenshot):
-    hand = PanelHand(page, "KSweep")
+    hand = Hand(page, "KSweep")
     before = hand.settled()
     expect(hand.status).to_contain_text("your guess: K = 3")
     hand.toggle("reveal the numbers")
@@ -156,7 +173,7 @@ def test_guess_then_reveal(page, screenshot):
 
 
 def test_branches_and_features(page, screenshot):
-    hand = PanelHand(page, "CGPNExplorer")
+    hand = Hand(page, "CGPNExplorer")
     before = hand.settled()
     undo(hand, lambda: hand.choose("branch", "b3"), lambda: hand.click("reset"))
     hand.choose("branch", "b3")
@@ -183,7 +200,7 @@ def test_branches_and_features(page, screenshot):
 
 
 def test_points_are_dragged_and_step(page):
-    hand = PanelHand(page, "LossPlayground")
+    hand = Hand(page, "LossPlayground")
     hand.picture.scroll_into_view_if_needed()
     before, box, (x, y) = hand.settled(), hand.picture.bounding_box(), np.array(first_points()[0][1][0])  # filled B1
     start = box["x"] + (x / REACH + 1) / 2 * PLANE, box["y"] + (1 - y / REACH) / 2 * PLANE + TOP
@@ -217,7 +234,7 @@ def test_points_are_dragged_and_step(page):
 
 @pytest.mark.parametrize("kind", list(CELLS))
 def test_pictures_are_shown_at_their_size(page, kind, screenshot):
-    hand = PanelHand(page, kind)
+    hand = Hand(page, kind)
     size = hand.picture.evaluate("i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]")
     assert size[:2] == size[2:], "a stretched picture is blurred"
     page.evaluate("document.activeElement.blur()")
@@ -228,7 +245,7 @@ def test_pictures_are_shown_at_their_size(page, kind, screenshot):
 
 @pytest.mark.parametrize("kind", list(CELLS))
 def test_every_control_is_reached_by_tab_and_has_a_name(page, kind):
-    hand = PanelHand(page, kind)
+    hand = Hand(page, kind)
     wanted = hand.box.locator('[role="slider"], select, input[type="checkbox"], button:not([disabled])')
     unreachable = "es => es.filter(e => e.offsetParent !== null && e.tabIndex < 0).length"
     assert wanted.count() > 3 and wanted.evaluate_all(unreachable) == 0
