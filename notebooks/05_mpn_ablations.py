@@ -775,7 +775,21 @@ pd.DataFrame(columns, index=[f"{c.better} over {c.worse}" for c in about_1])
 # Two panels belong to this notebook: the *variant comparator* (choose two rows, see which queries one wins and the
 # other loses, and the spread over seeds) and the *K sweep* (guess first, then see the curve). They stand in [12 the
 # dashboard](12_dashboard.ipynb) as well.
-#
+
+# %%
+from reidkit.panels.comparator import VariantComparator
+from reidkit.panels.k_sweep import KSweep
+from reidkit.training import obtain_run
+
+SHIPPED = Path("../results/sidewalk/checkpoints")
+networks = {n: obtain_run(n, ds, runs=RUNS, shipped=SHIPPED) for n in ("mpn-no-ca", "baseline", "ide")}
+table = RESULTS if RESULTS.is_file() else RUNS
+VariantComparator([networks["mpn-no-ca"], networks["baseline"]], ds, table)
+
+# %%
+KSweep(networks["ide"], ds, table)
+
+# %% [markdown]
 # ## Your turn
 #
 # Replace `None`, run the cell. It says "not attempted yet" until you try.

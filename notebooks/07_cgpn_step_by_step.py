@@ -699,6 +699,13 @@ print(f"{sum(AGREED)} of {len(AGREED)} comparisons of a derived piece with the k
 # The CGPN explorer: choose a branch and a stripe group and see its rows; switch branches off and see what becomes of
 # the test feature and of the ranking. **Predict** first: which branch could be left out at the lowest price?
 
+# %%
+from reidkit.panels.cgpn_explorer import CGPNExplorer
+from reidkit.training import obtain_run
+
+SHIPPED = Path("../results/sidewalk/checkpoints")
+CGPNExplorer(obtain_run("cgpn", ds, runs=Path("../runs"), shipped=SHIPPED), ds)
+
 # %% [markdown]
 # ## Your turn
 #

@@ -105,7 +105,7 @@ def sheet(rows, titles, fontsize=8):
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0, hspace=0)
     plt.close(figure)
     file = io.BytesIO()
-    figure.savefig(file, format="jpeg", dpi=80, pil_kwargs={"quality": 80})  # a notebook of PNG photos would be large
+    figure.savefig(file, format="jpeg", dpi=76, pil_kwargs={"quality": 80})  # a notebook of PNG photos would be large
     return Image(file.getvalue(), format="jpeg")
 
 

@@ -416,6 +416,20 @@ def test_playground_steps_down_and_resets(panels):
     assert panel.picture.tobytes() == picture
 
 
+def test_playground_sliders_that_round_move_nothing(panels):
+    """A slider in the browser reports the nearest of its steps when a point lies between two of them."""
+    panel = panels["playground"]
+    panel.reset()
+    points, picture = panel.points, panel.picture.tobytes()
+    for name in ("x", "y"):
+        setattr(panel, name, round(getattr(panel, name) * 20) / 20)
+    assert panel.points == points and panel.picture.tobytes() == picture
+    panel.x = round(panel.x * 20) / 20 + 0.05
+    assert panel.points[0][0][0][0] == round(panel.x, 4) and panel.points[0][0][0][1] == points[0][0][0][1]
+    panel.reset()
+    assert panel.points == points
+
+
 def test_playground_points_can_be_dragged(panels):
     from reidkit.panels.loss_playground import TOP
     from reidkit.panels.plane import PLANE, REACH

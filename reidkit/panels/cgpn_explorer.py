@@ -240,9 +240,9 @@ class CGPNExplorer(Panel):
 
     def status(self, state) -> str:
         now, full = self.ranking(self.used(state)), self.ranking(tuple(range(self.run.num_parts)))
-        alone = self.ranking((self.chosen(state),))
+        alone, gain = self.ranking((self.chosen(state),)), 100 * (now.mAP - full.mAP)
         return (f"{len(self.used(state))} of {self.run.num_parts} features on: Rank-1 {100 * now.rank(1):.1f}, mAP "
-                f"{100 * now.mAP:.1f} ({100 * (now.mAP - full.mAP):+.1f} to all); {state.branch} {state.group} alone: "
+                f"{100 * now.mAP:.1f} ({gain:+.1f} against all); {state.branch} {state.group} alone: "
                 f"Rank-1 {100 * alone.rank(1):.1f}, mAP {100 * alone.mAP:.1f}")
 
     def on_pointer(self, x: float, y: float, phase: str) -> None:

@@ -6,7 +6,7 @@ The total is triplet(h) + lambda * alignment(h, g), Eq. 10 without its classifie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ from reidkit.panels.plane import PLANE, REACH, anchor_story, draw_plane, place_o
 
 MAX_IDS = MAX_IMAGES = 4
 TOP = 10  # pixels above the plane
+STEP = 0.05  # of the sliders x and y
 ALIGNMENTS = {"none": "", "class-wise (Eq. 8)": "class", "sample-wise (Eq. 9)": "sample", "batch-wise": "batch"}
 Points = tuple  # [2 tasks][MAX_IDS][MAX_IMAGES] of (x, y)
 
@@ -87,6 +88,13 @@ def as_points(array: np.ndarray) -> Points:
     return tuple(tuple(tuple(tuple(xy) for xy in images) for images in ids) for ids in rounded)
 
 
+def moved(points: Points, task: int, identity: int, image: int, xy: Sequence[float]) -> Points:
+    """The same points with one of them elsewhere."""
+    array = np.array(points)
+    array[task, identity, image] = xy
+    return as_points(array)
+
+
 class LossPlayground(Panel):
     """LossPlayground(): drag a point, or choose it and move it with the sliders x and y; `step` follows the arrows."""
 
@@ -110,12 +118,12 @@ class LossPlayground(Panel):
 
     def controls(self) -> Mapping[str, Slider | Choice]:
         return {
-            "ids": Slider("identities P", 2, MAX_IDS), "images": Slider("images each K", 2, MAX_IMAGES),
+            "ids": Slider("identities P", 2, MAX_IDS), "images": Slider("images K", 2, MAX_IMAGES),
             "mining": Choice("triplets", {"hardest (Eq. 3)": "hard", "all": "all"}),
             "metric": Choice("distance", ("euclidean", "cosine")), "margin": Slider("margin", 0.0, 1.5, 0.05),
             "alignment": Choice("alignment", ALIGNMENTS), "weight": Slider("lambda", 0.0, 4.0, 0.1),
             "rate": Slider("step size", 0.1, 3.0, 0.1), "point": Slider("point", 1, self._count()),
-            "x": Slider("its x", -REACH, REACH, 0.05), "y": Slider("its y", -REACH, REACH, 0.05),
+            "x": Slider("its x", -REACH, REACH, STEP), "y": Slider("its y", -REACH, REACH, STEP),
         }  # fmt: skip
 
     def actions(self) -> Mapping[str, Callable[[], None]]:
@@ -133,7 +141,7 @@ class LossPlayground(Panel):
         return state
 
     def set(self, **changes) -> None:
-        super().set(**changes, **self._follow(changes))
+        super().set(**changes | self._follow(changes))
 
     def _on_change(self, change) -> None:
         if not self._quiet:
@@ -146,13 +154,11 @@ class LossPlayground(Panel):
         if not 1 <= new.point <= self._count(new):
             return {}
         task, i, k = place_of(new, new.point)
-        if changes.keys() & {"x", "y"} and "points" not in changes and max(abs(new.x), abs(new.y)) <= REACH:
-            array = np.array(new.points)
-            array[task, i, k] = new.x, new.y
-            return {"points": as_points(array)}
-        if changes.keys() & {"x", "y"}:
-            return {}
         x, y = new.points[task][i][k]
+        if "points" not in changes and changes.keys() & {"x", "y"}:
+            # A slider shows a place between its steps at the nearest step, and reports that back: no move.
+            x, y = (b if abs(a - b) > 0.51 * STEP and abs(b) <= REACH else a for a, b in ((x, new.x), (y, new.y)))
+            return {"points": moved(new.points, task, i, k, (x, y))}
         return {"x": x, "y": y} | ({} if "point" in changes else {"point": new.point})
 
     def _count(self, state=None) -> int:
@@ -178,8 +184,7 @@ class LossPlayground(Panel):
             if self._held:
                 self.set(point=self._held)
         elif self._held:
-            x, y = np.clip(place, -REACH, REACH).round(2).tolist()
-            self.set(x=x, y=y)
+            self.set(points=moved(self.points, *place_of(self, self._held), place))
         if phase == "up":
             self._held = None
 

@@ -1,12 +1,14 @@
 """Driving panels in real JupyterLab: a notebook from a list of cells, and hands for its controls."""
 
 import hashlib
+import io
 import json
 import time
 import urllib.parse
 import urllib.request
 
 from conftest import ERROR_OUTPUT, KERNEL_READY, TOKEN  # of this folder
+from PIL import Image
 from playwright.sync_api import Locator, Page
 
 STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
@@ -79,8 +81,10 @@ class PanelHand:
         self.box.get_by_role("button", name=button, exact=True).click()
 
     def pixels(self) -> str:
-        """A fingerprint of the picture as it is on the screen."""
-        return hashlib.sha256(self.picture.screenshot()).hexdigest()
+        """A fingerprint of the picture as it is on the screen, without the rim that it shares with its neighbours."""
+        with Image.open(io.BytesIO(self.picture.screenshot())) as shot:
+            inside = shot.convert("RGB").crop((2, 2, shot.width - 2, shot.height - 2))
+        return hashlib.sha256(inside.tobytes()).hexdigest()
 
     def settled(self, before: str | None = None, target: str | None = None, seconds: float = 60) -> str:
         """Wait until the picture is no longer `before` (or until it is `target`), and has stopped changing."""

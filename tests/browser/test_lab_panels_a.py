@@ -154,17 +154,22 @@ def test_the_crop_is_dragged_with_the_mouse(page):
     assert no_problems(page)
 
 
+def upload(hand: PanelHand, path) -> None:
+    with hand.page.expect_file_chooser() as chosen:
+        hand.box.get_by_role("button", name="upload a crop").click()
+    chosen.value.set_files(path)
+
+
 def test_a_crop_is_uploaded(page, tmp_path):
     hand = PanelHand(page, "MisalignmentSandbox")
     before = hand.settled()
     Image.effect_mandelbrot((64, 128), (-2, -1.5, 1, 1.5), 60).save(tmp_path / "mine.png")
-    chooser = hand.box.locator("input[type=file]")
-    chooser.set_input_files(tmp_path / "mine.png")
+    upload(hand, tmp_path / "mine.png")
     expect(hand.status).to_contain_text("similarity 1.000, no rank")
     hand.press("down", "ArrowRight")
     expect(hand.status).not_to_contain_text("similarity 1.000, no rank")
     (tmp_path / "bad.png").write_text("no image")
-    chooser.set_input_files(tmp_path / "bad.png")
+    upload(hand, tmp_path / "bad.png")
     expect(hand.error).to_contain_text("'bad.png' is not an image that can be read")
     hand.click("reset")
     assert hand.settled(target=before) == before

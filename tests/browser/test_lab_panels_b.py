@@ -81,7 +81,7 @@ def undo(hand: Hand, do, back) -> None:
 SLIDERS = {
     "VariantComparator": ["query", "list length"], "KSweep": ["guess: best K", "show K", "query image"],
     "CGPNExplorer": ["query image"],
-    "LossPlayground": ["identities P", "images each K", "margin", "lambda", "step size", "point"],
+    "LossPlayground": ["identities P", "images K", "margin", "lambda", "step size", "point"],
 }  # fmt: skip
 CHOICES = {
     "VariantComparator": [("metric", "rank1", "mAP"),
@@ -189,6 +189,7 @@ def test_branches_and_features(page, screenshot):
     hand.click("this branch on/off")
     expect(hand.status).to_contain_text("7 of 12 features on")
     hand.click("only global")
+    expect(hand.status).to_contain_text("3 of 12 features on")  # the tick boxes have followed
     for name in ("b1-global", "b2-global", "b3-global"):
         hand.toggle(f"use {name}")
     expect(hand.error).to_contain_text("every feature is switched off")
