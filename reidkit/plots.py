@@ -162,7 +162,7 @@ def ranked_list(query, gallery: Sequence, right: Sequence[bool | None], captions
         ax.imshow(np.asarray(image))
         ax.set(xticks=[], yticks=[])
         for spine in ax.spines.values():
-            spine.set(color=colour, linewidth=3, linestyle="-" if sign != "x" else (0, (3, 1)))
+            spine.set(color=colour, linewidth=3, linestyle="-" if sign != "x" else (0, (2, 1)), capstyle="butt")
         ax.set_title(sign if i == 0 else f"{i} {sign}", color=colour, fontsize=9, fontweight="bold")
         if captions and i:
             ax.set_xlabel(captions[i - 1], fontsize=7)

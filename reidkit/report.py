@@ -28,7 +28,7 @@ COUNTS = ("queries",)  # entries of a level's metrics that are no metric
 
 
 def collect_results(path: str | Path) -> pd.DataFrame:
-    """All finished runs under a folder (every `result.json`, at any depth), or a CSV that this table was saved to.
+    """All finished runs under a folder (itself and its sub-folders), or a CSV that this table was saved to.
 
     Returns a DataFrame with the columns of `COLUMNS`; `shift` is NaN except for the controlled-shift queries,
     `value` a fraction. Raises ReIDKitError where there is no finished run, a file cannot be read, or two runs
@@ -38,7 +38,7 @@ def collect_results(path: str | Path) -> pd.DataFrame:
     if path.suffix == ".csv" and path.is_file():
         table = pd.read_csv(path, dtype=dict.fromkeys(PROVENANCE, str))
         return _checked(table.fillna(dict.fromkeys(PROVENANCE, "")), path)
-    files = sorted(path.rglob("result.json"))
+    files = sorted([*path.glob("result.json"), *path.glob("*/result.json")])   # not what is nested deeper
     if not files:
         raise ReIDKitError(f"{path} holds no finished run (no result.json); train one with `reidkit train`")
     rows = [row for file in files for row in _rows(file)]

@@ -42,7 +42,7 @@ class RankedList(Panel):
 
     run = Unicode()
     query = Int(0)
-    top_k = Int(10)
+    top_k = Int(2 * PER_ROW)
     junk_rule = Bool(True)
 
     def __init__(self, runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: ReIDDataset, *,
