@@ -182,14 +182,27 @@ class Panel(HasTraits):
     def error_html(self) -> str:
         return f'<div role="alert"><b>Error.</b> {html.escape(self.error)}</div>' if self.error else ""
 
+    def _static(self) -> dict[str, str]:
+        """The picture of now, for readers without a kernel."""
+        words = f"{self.title}. {self.prompt} {self.status_text} {self.error}".strip()
+        return {"image/png": base64.b64encode(png(self.picture)).decode(), "text/plain": words}
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
-        """The live widget, and a picture for readers without a kernel (a hosting site, a reopened notebook)."""
-        bundle = {
-            "image/png": base64.b64encode(png(self.picture)).decode(),
-            "text/plain": f"{self.title}. {self.prompt} {self.status_text} {self.error}".strip(),
-        }
-        live = self.widget._repr_mimebundle_()
-        return bundle | {key: value for key, value in live.items() if key not in bundle}
+        """The live widget and the static picture."""
+        return self.widget._repr_mimebundle_() | self._static()
+
+    def _ipython_display_(self) -> None:
+        """Two outputs: the live widget, then the static picture, which a live panel hides (see `shell.STYLE`).
+
+        In one output JupyterLab would prefer the widget, and a notebook that is opened again after its kernel has
+        gone would show "model not found" instead of the picture.
+        """
+        from IPython.display import display
+
+        bundle = self._repr_mimebundle_()
+        static = {key: bundle.pop(key) if key == "image/png" else bundle[key] for key in ("image/png", "text/plain")}
+        display(bundle, raw=True)
+        display(static, raw=True)
 
 
 def png(picture: Image.Image) -> bytes:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from reidkit.panels.base import Panel
 
 ERROR_STYLE = "border-left:4px solid #D55E00; padding:4px 8px; background:#FFF3EA; color:#5A2400; line-height:1.4"
+# The static picture follows the live panel as an output of its own, and is hidden while the panel lives.
+STYLE = """<style>.jp-OutputArea-child:has(.reidkit-panel) + .jp-OutputArea-child:has(.jp-RenderedImage) {display: none}
+.reidkit-prompt, .reidkit-status {line-height: 1.4}</style>"""
 
 
 class Shell:
@@ -34,7 +37,7 @@ class Shell:
         self.buttons = [self._button(w, label, action) for label, action in self._actions().items()]
         self.picture = self._picture(w)
         self.status, self.error = w.HTML(), w.HTML()
-        head = w.HTML(f"<b>{html.escape(panel.title)}</b><br>{html.escape(panel.prompt)}")
+        head = w.HTML(f"{STYLE}<b>{html.escape(panel.title)}</b><br>{html.escape(panel.prompt)}")
         named = {"prompt": head, "picture": self.picture, "status": self.status, "error": self.error}
         for name, widget in named.items():
             widget.add_class(f"reidkit-{name}")

@@ -42,6 +42,15 @@ def open_page(lab: str, browser, name: str, run: bool = True) -> Page:
     return page
 
 
+def end_kernels(lab: str) -> None:
+    """Shut every kernel of the server down."""
+    with urllib.request.urlopen(f"{lab}/api/sessions?token={TOKEN}", timeout=60) as answer:
+        sessions = json.load(answer)
+    for session in sessions:
+        url = f"{lab}/api/sessions/{session['id']}?token={TOKEN}"
+        urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=60).close()
+
+
 class PanelHand:
     """One panel on a page, found by its class name, and what a reader can do with it."""
 
