@@ -45,7 +45,9 @@ CELLS = {
 
 
 PIXELS = """async image => {
-  await image.decode();
+  for (let tries = 0; tries < 50; tries++) {  // a picture may be replaced while it is decoded
+    try { await image.decode(); break; } catch { await new Promise(done => setTimeout(done, 100)); }
+  }
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
   canvas.getContext("2d").drawImage(image, 0, 0);
