@@ -233,23 +233,29 @@ else:
 # $$\cos(q, g) = \sum_k \frac{|q_k|\,|g_k|}{|q|\,|g|} \cos(q_k, g_k)$$
 
 # %%
+units = {label: [nn_f.normalize(f, dim=2) for f in pair] for label, pair in features.items()}
+
+
+def parts(label, i):
+    """[G, K] similarity of each part of query i with that part of every gallery image."""
+    fq, fg = units[label]
+    return torch.einsum("kd,gkd->gk", fq[i], fg).numpy()
+
+
 fq, fg = features["MPNo"]
 length_q, length_g = fq.norm(dim=2), fg.norm(dim=2)  # [Q, K], [G, K]
-# similarities of the parts, [Q, G, K]
-parts = {label: torch.einsum("qkd,gkd->qgk", *(nn_f.normalize(f, dim=2) for f in pair)).numpy()
-         for label, pair in features.items()}  # fmt: skip
-total = length_q.norm(dim=1)[:, None] * length_g.norm(dim=1)[None]
-weights = (length_q[:, None] * length_g[None] / total[..., None]).numpy()  # [Q, G, K]
-recomposed = (weights * parts["MPNo"]).sum(2)
-print(f"sum of the parts - cosine, largest difference: {np.abs(recomposed - S['MPNo']).max():.1e}")
-mean_weight = weights.mean((0, 1))
-print("mean weight of each part:", np.round(mean_weight, 3), " (they sum to nearly 1:", f"{mean_weight.sum():.3f})")
+weights = length_q[:50, None] * length_g[None]  # [50, G, K]: the first 50 queries
+weights = (weights / (length_q[:50].norm(dim=1)[:, None, None] * length_g.norm(dim=1)[None, :, None])).numpy()
+recomposed = np.stack([(weights[i] * parts("MPNo", i)).sum(1) for i in range(len(weights))])  # [50, G]
+print(f"sum of the parts - cosine, largest difference: {np.abs(recomposed - S['MPNo'][:50]).max():.1e}")
+print("mean weight of each part:", np.round(weights.mean((0, 1)), 3), " (1 / K =", f"{1 / len(weights[0, 0]):.3f})")
 
 # %% [markdown]
 # **Predict.** Below, a query, its best right image and its best wrong one. In which parts is the wrong one as good?
 
 # %%
-K = parts["MPNo"].shape[2]
+K = runs["MPNo"].num_parts
+of_parts = lambda j: parts("MPNo", i)[j]  # [K], query i with gallery image j
 wrong_first = [j for j in answerable if not right[j, ranking(S["MPNo"], j)[0]]]
 if "group" in q:  # a sibling in front: a person who differs in one part only
     siblings_first = [j for j in wrong_first if g.group[ranking(S["MPNo"], j)[0]] == q.group[j]]
@@ -266,7 +272,7 @@ for ax, (name, path, colour) in zip(axes, named):
     ax.set_title(name, color=colour, fontsize=9, fontweight="bold")
     ax.axis("off")
 for j, (colour, sign), label in ((good, plots.RIGHT, "right"), (bad, plots.WRONG, "wrong")):
-    axes[3].plot(parts["MPNo"][i, j], np.arange(1, K + 1), color=colour, marker=sign, ms=9, mew=2.5,
+    axes[3].plot(of_parts(j), np.arange(1, K + 1), color=colour, marker=sign, ms=9, mew=2.5,
                  label=f"{label}, whole: {S['MPNo'][i, j]:.3f}")  # fmt: skip
 axes[3].set(ylim=(K + 0.5, 0.5), yticks=range(1, K + 1), ylabel="part", xlabel="similarity of the part")
 axes[3].legend(frameon=False, fontsize=8)
@@ -279,7 +285,7 @@ if "group" in q:
     kind = g.differs[bad] if q.differs[i] == "-" else q.differs[i] if g.differs[bad] == "-" else "two parts"
     related = g.group[bad] == q.group[i]
     print(f"the wrong one is {'a sibling, who differs in: ' + kind if related else 'a stranger'}")
-gap = parts["MPNo"][i, good] - parts["MPNo"][i, bad]
+gap = of_parts(good) - of_parts(bad)
 print("right - wrong, part by part:", "  ".join(f"{d:+.2f}" for d in gap))
 
 # %% [markdown]
@@ -333,10 +339,9 @@ def wilson(hits, n, z=1.96):
 
 confused = []
 if "group" in q:
-    for i in answerable:
+    for i in answerable[sibling[answerable].any(1)]:
         ours = np.flatnonzero(sibling[i])
-        by_kind = pd.Series(ours).groupby([kind_of(i, j) for j in ours]) if len(ours) else ()
-        for kind, rows in by_kind:
+        for kind, rows in pd.Series(ours).groupby([kind_of(i, j) for j in ours]):
             for label, scores in S.items():
                 wins = scores[i, rows].max() > scores[i, right[i]].max()
                 confused.append((kind, label, bool(wins), len(rows) / (len(rows) + right[i].sum())))
@@ -398,12 +403,12 @@ if len(confused):
 # %%
 if "group" in q:
     heat, standout = {}, {}
-    for label, p in parts.items():
+    for label in runs:
         drops = {}
-        for i in answerable:
-            ours = np.flatnonzero(sibling[i])
-            for kind, rows in pd.Series(ours).groupby([kind_of(i, j) for j in ours]) if len(ours) else ():
-                drops.setdefault(kind, []).append(p[i, right[i]].mean(0) - p[i, rows].mean(0))  # [K]
+        for i in answerable[sibling[answerable].any(1)]:
+            ours, p = np.flatnonzero(sibling[i]), parts(label, i)
+            for kind, rows in pd.Series(ours).groupby([kind_of(i, j) for j in ours]):
+                drops.setdefault(kind, []).append(p[right[i]].mean(0) - p[rows].mean(0))  # [K]
         heat[label] = t = pd.DataFrame({k: np.mean(v, axis=0) for k, v in drops.items()}).T.sort_index()
         clear = (t.max(axis=1) > 1.5 * t.mean(axis=1)) & (t.max(axis=1) > 0.02)
         standout[label] = t.idxmax(axis=1)[clear]  # {kind: part from 0} where one part notices more than the rest

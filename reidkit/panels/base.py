@@ -183,9 +183,9 @@ class Panel(HasTraits):
         return f'<div role="alert"><b>Error.</b> {html.escape(self.error)}</div>' if self.error else ""
 
     def _static(self) -> dict[str, str]:
-        """The picture of now, for readers without a kernel."""
+        """The picture of now in 256 colours, for readers without a kernel: it is stored in the notebook's file."""
         words = f"{self.title}. {self.prompt} {self.status_text} {self.error}".strip()
-        return {"image/png": base64.b64encode(png(self.picture)).decode(), "text/plain": words}
+        return {"image/png": base64.b64encode(png(self.picture.quantize(256))).decode(), "text/plain": words}
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
         """The live widget and the static picture."""
