@@ -86,8 +86,10 @@ else:  # photographs: six, evenly spread
     chosen = {f"query {i}": i for i in np.linspace(0, len(query) - 1, 6).astype(int)}
 pictures = torch.stack([torch.from_numpy(read_image(query.path[i], size)) for i in chosen.values()])  # [6, 3, H, W]
 images = normalize(pictures).to(device)
+print(", ".join(f"{kind}: query {i}" for kind, i in chosen.items()))
 
 
+# %%
 def sheet(rows, titles, fontsize=8):
     """Rows of pictures as one JPEG. rows: {label: [picture, ...]}, arrays or PIL images; titles: of the columns."""
     across = max(map(len, rows.values()))

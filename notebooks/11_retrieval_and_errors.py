@@ -693,4 +693,4 @@ print("3:", check(near_misses, int(first_hit.between(2, 5).sum()), hint="first_h
 #
 # A list is read after the protocol has removed the ignored images. AP is a sum you can do by hand. Similarities split
 # into parts, errors into kinds, and a share means something once its count, its interval and its chance level stand
-# beside it. Next: 12, all panels on one page.
+# beside it. Next: [12 Dashboard](12_dashboard.ipynb), all panels on one page.

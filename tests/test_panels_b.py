@@ -228,7 +228,11 @@ def test_comparator_opens_what_a_reader_has(runs, sidewalk_tiny, tmp_path):
     panel = VariantComparator({"mine": runs / "mpn-s0", "theirs": runs / "baseline-s0"}, few, tmp_path / "all.csv")
     assert panel.error == "" and panel.seeds(panel.state()).difference.n == 2
     ready = VariantComparator(open_runs([runs / "mpn-s0", runs / "baseline-s0"], few), few)
-    assert ready.error == "" and "not in the results" in ready.status_text
+    assert ready.error == "" and "on one seed" in ready.status_text
+    for run in ready.runs.values():
+        run.weights = None  # networks that come from no folder
+    loose = VariantComparator(ready.runs, few)
+    assert loose.error == "" and "not in the results" in loose.status_text
     assert len(few.query) < len(sidewalk_tiny.query) and set(few.query.pid) == set(few.gallery.pid)
     with pytest.raises(ReIDKitError, match="at least 2"):
         subset(sidewalk_tiny, 1)
@@ -276,6 +280,8 @@ def test_sweep_without_results_and_with_a_folder(runs, sidewalk_tiny):
     assert folder.part_maps(3, few.query.path.iloc[0]).shape == (3, 96, 32)
     folder.parts = 3
     assert folder.error == ""
+    one_k = folder.results[folder.results.run == "mpn-3-s0"]
+    assert KSweep(runs / "ide-s0", few, one_k).trained("mAP") == {}, "one K is no curve"
 
 
 # ---- CGPN explorer --------------------------------------------------------------------------------------------------

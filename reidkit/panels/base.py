@@ -182,27 +182,28 @@ class Panel(HasTraits):
     def error_html(self) -> str:
         return f'<div role="alert"><b>Error.</b> {html.escape(self.error)}</div>' if self.error else ""
 
-    def _static(self) -> dict[str, str]:
-        """The picture of now in 256 colours, for readers without a kernel: it is stored in the notebook's file."""
-        words = f"{self.title}. {self.prompt} {self.status_text} {self.error}".strip()
-        return {"image/png": base64.b64encode(png(self.picture.quantize(256))).decode(), "text/plain": words}
-
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
-        """The live widget and the static picture."""
-        return self.widget._repr_mimebundle_() | self._static()
+        """The live widget, and the picture of now for readers without a kernel."""
+        words = f"{self.title}. {self.prompt} {self.status_text} {self.error}".strip()
+        return self.widget._repr_mimebundle_() | {"image/png": _base64(self.picture), "text/plain": words}
 
     def _ipython_display_(self) -> None:
         """Two outputs: the live widget, then the static picture, which a live panel hides (see `shell.STYLE`).
 
         In one output JupyterLab would prefer the widget, and a notebook that is opened again after its kernel has
-        gone would show "model not found" instead of the picture.
+        gone would show "model not found" instead of the picture. 256 colours keep the notebook's file small.
         """
         from IPython.display import display
 
-        bundle = self._repr_mimebundle_()
-        static = {key: bundle.pop(key) if key == "image/png" else bundle[key] for key in ("image/png", "text/plain")}
-        display(bundle, raw=True)
+        live = self._repr_mimebundle_()
+        static = {"image/png": _base64(self.picture.quantize(256)), "text/plain": live["text/plain"]}
+        del live["image/png"]
+        display(live, raw=True)
         display(static, raw=True)
+
+
+def _base64(picture: Image.Image) -> str:
+    return base64.b64encode(png(picture)).decode()
 
 
 def png(picture: Image.Image) -> bytes:

@@ -69,8 +69,7 @@ class VariantComparator(Panel):
         self.runs, self.dataset = open_runs(runs, dataset, priors), dataset
         if len(self.runs) < 2:
             raise ReIDKitError(f"a comparison needs two runs, got {list(self.runs)}: train another variant")
-        given = list(runs.values()) if isinstance(runs, Mapping) else list(runs)
-        folders = {name: Path(path) for name, path in zip(self.runs, given) if not isinstance(path, PanelRun)}
+        folders = {name: run.weights.parent for name, run in self.runs.items() if run.weights is not None}
         self.results = read_results(results, list(folders.values()))
         self.rows = {name: run_row(self.results, folder.name) for name, folder in folders.items()}
         self._recent, self._maps = Recent(256), Recent(48)

@@ -238,7 +238,7 @@ def systems_of(parts: int) -> list[str]:
 
 
 def trained_curve(results: pd.DataFrame, metric: str, dataset: ReIDDataset) -> dict[int, pd.Series]:
-    """{K: one value a seed}, fractions."""
+    """{K: one value a seed}, fractions; empty with fewer than two K, which are no curve."""
     have, curve = set(results[results.dataset == dataset.name].system), {}
     for parts in range(1, MAX_K + 1):
         for system in systems_of(parts):
@@ -247,4 +247,4 @@ def trained_curve(results: pd.DataFrame, metric: str, dataset: ReIDDataset) -> d
                     curve[parts] = _series(results, system, metric, level=dataset.level, dataset=dataset.name)
                 except ReIDKitError as error:
                     raise ReIDKitError(f"the curve over K cannot be drawn: {error}") from error
-    return curve
+    return curve if len(curve) > 1 else {}

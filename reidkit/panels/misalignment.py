@@ -82,6 +82,9 @@ class MisalignmentSandbox(Panel):
             "source": Choice("crop", ["query", *self.uploads]),
         }
 
+    def hidden(self):
+        return [*([] if self.cover else ["cover_top"]), *([] if self.uploads else ["source"])]
+
     def actions(self):
         return {"straighten": self.straighten}
 

@@ -23,7 +23,8 @@ from reidkit.panels.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.priors import PriorTable
 
 PER_ROW, CELL, LEFT = 10, (72, 190), 112  # cells a row, pixels of a cell, width of the query's column
-JUNK_OFF = "same-camera images stay in the list and count as right"
+JUNK_ON = "this person under the query's own camera is left out"
+JUNK_OFF = "this person under the query's own camera counts as right"
 
 
 class RankedList(Panel):
@@ -148,9 +149,9 @@ class RankedList(Panel):
         text(picture, (10, 8), "query", 14, bold=True)
         paste(picture, self._thumbnail(row.path), (10, 32))
         text(picture, (10, 32 + CELL[1] + 6), f"id {row.pid}\ncamera {row.camid}", 12, MUTED)
-        rule = ("junk rule on: images of the query's own camera are removed" if state.junk_rule
-                else f"junk rule off: {JUNK_OFF}")
-        text(picture, (LEFT, 8), f"{state.run}: the first {state.top_k} of {len(ranking)}. {rule}", 13, bold=True)
+        rule = f"junk rule on: {JUNK_ON}" if state.junk_rule else f"junk rule off: {JUNK_OFF}"
+        title = f"{state.run}: the first {state.top_k} of {len(ranking)}. {rule}"
+        text(picture, (LEFT, 8), fit_text(title, self.size[0] - LEFT - 6, 13, True), 13, bold=True)
         marks = {"right": RIGHT, "wrong": WRONG, "junk": IGNORED}
         for i, found in enumerate(ranking.head(state.top_k).itertuples()):
             x, y = LEFT + i % PER_ROW * (CELL[0] + 12), 32 + i // PER_ROW * (CELL[1] + 40)

@@ -63,7 +63,7 @@ SLIDERS = {
     "PriorStepper": ["image", "threshold", "K", "head needs", "legs need"],
     "AttentionPanel": ["image", "part"],
     "RankedList": ["query", "top k", "weight 1", "weight 6"],
-    "MisalignmentSandbox": ["image", "to the right", "down", "scale"],
+    "MisalignmentSandbox": ["image", "to the right", "down", "scale", "cover"],
 }
 CHOICES = {
     "AttentionPanel": [("run", "cgpn", "mpn-no-ca"), ("method", "layercam", "gradcam"), ("layer", "layer2", "last map"),
@@ -154,6 +154,17 @@ def test_the_crop_is_dragged_with_the_mouse(page):
     hand.click("straighten")
     assert hand.settled(before=after, target=before) == before
     assert no_problems(page)
+
+
+def test_the_cover_moves(page):
+    hand = PanelHand(page, "MisalignmentSandbox")
+    expect(hand._control("widget-slider", "cover from")).to_be_hidden()  # nothing is covered
+    before = hand.settled()
+    hand.type("cover", "0.3")
+    hand.settled(before=before)
+    undo(hand, lambda: hand.press("cover from", "ArrowLeft"), lambda: hand.press("cover from", "ArrowRight"))
+    hand.click("reset")
+    assert hand.settled(target=before) == before
 
 
 def upload(hand: PanelHand, path) -> None:

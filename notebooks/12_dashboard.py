@@ -1,0 +1,195 @@
+# %% [markdown]
+# # 12 The dashboard: all panels on one pair of networks
+#
+# **What you will learn.** To ask your own questions: of the prior, of two variants, of K, of what parts look at, of a
+# ranked list, of a crop that moves, of CGPN's features, and of the losses. Eight panels, the same networks in all.
+#
+# **Prerequisites.** None to play; each panel names the notebook that explains what it shows.
+#
+# **Paper.** MPN, Sec. 3.2 to 3.5 and 5.2 to 5.4; CGPN, Sec. 3 and 4.4.
+#
+# **Minutes.** 2 on a 2-core CPU with finished or shipped runs, 20 more to train them; 1 on a GPU. As a web page of its
+# own, without code: `make dashboard`.
+
+# %%
+from pathlib import Path
+
+DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
+RESULTS = Path("../results/sidewalk/runs.csv")  # measured seeds, for the intervals
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
+PRESET = "quick"  # or "paper", for a GPU
+SEED = 0
+PAIR = ("mpn-no-ca", "baseline")  # any two rows of the table of variants
+IDENTITIES = 30  # of the test set; more make the panels slower and the numbers harder
+PRIOR_TOOL = "sidewalk"  # where maps of body parts come from; None for photographs without such maps
+
+# %% [markdown]
+# ## Networks and images
+#
+# Your own finished runs are taken first, then the shipped ones; what is missing is trained now. To look at other runs,
+# put their folders into `networks`.
+#
+# The panels rank a part of the test set, so that each move is answered at once. A smaller gallery is an easier one:
+# compare numbers within a panel, not with a table.
+
+# %%
+import pandas as pd
+from IPython.display import display
+
+from reidkit.data import load_dataset
+from reidkit.panels.runs import open_runs
+from reidkit.panels.subset import subset
+from reidkit.training import obtain_run
+
+ds = load_dataset(root=DATA, **DATASET)
+folders = {n: obtain_run(n, ds, runs=RUNS, shipped=SHIPPED, preset=PRESET, seed=SEED) for n in (*PAIR, "cgpn", "ide")}
+few = subset(ds, IDENTITIES)
+networks = open_runs(folders, few)
+pair = {name: networks[name] for name in PAIR}
+table = RESULTS if RESULTS.is_file() else None
+rows = {n: [len(r.model.part_names), sum(p.numel() for p in r.model.parameters()) / 1e6] for n, r in networks.items()}
+display(pd.DataFrame(rows, index=["parts", "million weights"]).T.round(2))
+print(f"{len(few.query)} of {len(ds.query)} queries, {len(few.gallery)} of {len(ds.gallery)} gallery images")
+
+# %% [markdown]
+# ## 1 From two maps to a prior
+#
+# Notebook 02, MPN Sec. 3.2 and Fig. 5a. **Predict** what becomes of the K stripes when the legs are lost.
+
+# %%
+from reidkit.panels.prior_stepper import PriorStepper
+from reidkit.priors import build_priors
+
+run = networks[PAIR[0]]
+grid = tuple(side // run.model.stride for side in run.size)
+stepper = PriorStepper.from_dataset(ds, tool=PRIOR_TOOL, grid=grid) if PRIOR_TOOL else "no maps of body parts"
+priors = build_priors(few, PRIOR_TOOL, grid=grid, splits=("query",), progress=False) if PRIOR_TOOL else None
+stepper
+
+# %% [markdown]
+# ## 2 Two variants
+#
+# Notebook 05, MPN Table 1. **Predict** whether one variant is better on every query or on a few. The number line shows
+# all seeds on the whole test set; below it stand the two runs at hand.
+
+# %%
+from reidkit.panels.comparator import VariantComparator
+
+comparator = VariantComparator(pair, few, table)
+comparator
+
+# %% [markdown]
+# ## 3 How many parts?
+#
+# Notebook 05, MPN Fig. 7. **Predict** the best K before you reveal. The curve needs no training: it cuts the map of a
+# network that never heard of parts. Runs of `reidkit ablate mpn-fig7` add the trained curve.
+
+# %%
+from reidkit.panels.k_sweep import KSweep
+
+sweep = KSweep(networks["ide"], few, table, priors=priors)
+sweep
+
+# %% [markdown]
+# ## 4 Where parts look
+#
+# Notebook 10, MPN Sec. 5.2.5 and Fig. 8. **Predict** how much of a map survives when the weights are random.
+
+# %%
+from reidkit.panels.attention_panel import AttentionPanel
+
+attention = AttentionPanel(pair, few)
+attention
+
+# %% [markdown]
+# ## 5 The ranked list
+#
+# Notebook 11, CGPN Fig. 6. **Predict** the AP from the marks, then read the sum. Which part carries this query?
+
+# %%
+from reidkit.panels.ranked_list import RankedList
+
+ranked = RankedList(pair, few)
+ranked
+
+# %% [markdown]
+# ## 6 A crop that moves
+#
+# Notebooks 01 and 10. **Predict** which network loses its match first when the crop slides down. Drag the crop, or use
+# the sliders; bring a picture of your own.
+
+# %%
+from reidkit.panels.misalignment import MisalignmentSandbox
+
+sandbox = MisalignmentSandbox(pair, few)
+sandbox
+
+# %% [markdown]
+# ## 7 The features of CGPN
+#
+# Notebook 07, CGPN Sec. 3.1, Fig. 3 and Table 4. **Predict** what is lost without the global features.
+
+# %%
+from reidkit.panels.cgpn_explorer import CGPNExplorer
+
+explorer = CGPNExplorer(networks["cgpn"], few)
+explorer
+
+# %% [markdown]
+# ## 8 The losses
+#
+# Notebook 03, MPN Eq. 3 and Eq. 8 to 10. **Predict** which points move when one hollow point is dragged away.
+
+# %%
+from reidkit.panels.loss_playground import LossPlayground
+
+playground = LossPlayground()
+playground
+
+# %% [markdown]
+# ## Your turn
+#
+# Replace `None`, run the cell. It says "not attempted yet" until you try.
+#
+# 1. Comparator: on how many queries is A better than B in mAP?
+# 2. CGPN explorer: the mAP (in percent) of the global features alone?
+# 3. Loss playground, after a reset: the smallest margin on the slider at which all nine anchors violate it?
+
+# %%
+from exercises import check
+
+answer_1 = None
+answer_2 = None
+answer_3 = None
+
+state = comparator.state(a=PAIR[0], b=PAIR[1], metric="mAP")
+whole = tuple(k for k, (_, group) in enumerate(networks["cgpn"].model.places) if group is None)
+fresh = LossPlayground()
+said = {m / 20: fresh.status(fresh.state(margin=m / 20)) for m in range(31)}
+margins = [margin for margin, words in said.items() if " 9 of 9 anchors violate" in words]
+print("1:", check(answer_1, int((comparator.differences(state) > 0).sum()), hint="blue, above the curve"))
+print("2:", check(answer_2, 100 * explorer.ranking(whole).mAP, tolerance=0.06, hint="the button 'only global'"))
+print("3:", check(answer_3, margins[0], tolerance=0.001, hint="read the line under the picture"))
+
+# %% [markdown]
+# ## Questionnaire
+#
+# **1. The comparator's interval holds zero, and yet some queries change by half a point of AP. A contradiction?**
+# <details><summary>answer</summary>No. The interval is about the mean over queries from seed to seed; single queries
+# gain and lose in both directions, and do so between two seeds of one variant too: choose those as A and B.</details>
+#
+# **2. Why may a CAM reach outside the stripe that a part pools, and a LayerCAM not?**
+# <details><summary>answer</summary>Grad-CAM weights whole channels and shows them wherever they respond. LayerCAM
+# multiplies the gradient of every cell with its response, and cells outside the stripe have no gradient.</details>
+#
+# **3. In the playground, why does a hollow point never appear in a triplet?**
+# <details><summary>answer</summary>Eq. 3 is written for h, the features of the main tasks, which are used at test time.
+# g of the auxiliary tasks meets h only in the alignment of Eq. 8.</details>
+#
+# **4. The ranking here is better than in notebook 04, with the same weights. Why?**
+# <details><summary>answer</summary>The gallery is smaller: fewer strangers can be mistaken for the person.</details>
+#
+# ## Summary
+#
+# A panel is a pure function from a state to a picture, and a thin widget around it: `panel.render(panel.state(...))`
+# gives the same picture in a script. All of them open a run folder of your own, on a data set of your own.

@@ -1,0 +1,93 @@
+"""Notebook 12 as the web page that `make dashboard` opens: Voila, no code, eight panels that answer."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("playwright.sync_api")
+from conftest import REPO, free_port, stop, wait_for_server  # of this folder
+from panel_page import PanelHand
+from playwright.sync_api import expect
+
+NOTEBOOK = "12_dashboard.ipynb"
+KINDS = ["PriorStepper", "VariantComparator", "KSweep", "AttentionPanel", "RankedList", "MisalignmentSandbox",
+         "CGPNExplorer", "LossPlayground"]  # fmt: skip
+
+
+def make_dashboard() -> list[str]:
+    """The command of the Makefile's target, without its interpreter."""
+    recipe = re.search(r"^dashboard:.*\n\t\$\(PY\) (.+)$", (REPO / "Makefile").read_text(), flags=re.M)
+    return recipe[1].split()
+
+
+def test_the_makefile_opens_this_notebook():
+    command = make_dashboard()
+    assert command[:2] == ["-m", "voila"] and command[-1] == f"notebooks/{NOTEBOOK}"
+
+
+@pytest.fixture(scope="module")
+def dashboard(browser, tmp_path_factory):
+    """The page, all its cells run. Needs the notebook and finished (or shipped) runs of its networks."""
+    if not (REPO / "notebooks" / NOTEBOOK).is_file():
+        pytest.fail(f"notebooks/{NOTEBOOK} is missing: run `make notebooks`")
+    home = tmp_path_factory.mktemp("voila")
+    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "share", "JUPYTER_RUNTIME_DIR": "runtime",
+               "IPYTHONDIR": "ipython"}  # fmt: skip
+    environment = os.environ | {key: str(home / value) for key, value in folders.items()}
+    port, log = free_port(), home / "voila.log"
+    command = [sys.executable, *make_dashboard(), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    with open(log, "w") as output:
+        process = subprocess.Popen(command, cwd=REPO, env=environment, stdout=output, stderr=output)
+    try:
+        wait_for_server(f"http://127.0.0.1:{port}/voila/static/voila.js", process, log)
+        page = browser.new_context(viewport={"width": 1280, "height": 1400}).new_page()
+        page.set_default_timeout(900_000)
+        page.problems = []
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.locator(".reidkit-panel.LossPlayground").wait_for()
+        yield page
+        page.context.close()
+    finally:
+        stop(process)
+
+
+def test_eight_panels_and_no_code(dashboard, screenshot):
+    for kind in KINDS:
+        hand = PanelHand(dashboard, kind)
+        expect(hand.box).to_have_count(1)
+        expect(hand.error).to_be_hidden()
+        expect(hand.status).not_to_be_empty()
+        assert hand.picture.evaluate("i => i.decode().then(() => i.naturalWidth)") >= 900
+    assert dashboard.get_by_text("import VariantComparator").count() == 0, "Voila hides the code"
+    assert dashboard.get_by_text("Traceback").count() == 0
+    dashboard.evaluate("window.scrollTo(0, 0)")
+    screenshot(dashboard, "12_dashboard")
+    assert dashboard.problems == [], dashboard.problems
+
+
+def test_panels_answer_on_the_page(dashboard, screenshot):
+    sweep = PanelHand(dashboard, "KSweep")
+    before = sweep.settled()
+    sweep.toggle("reveal the numbers")
+    expect(sweep.status).to_contain_text("cut only: mAP")
+    sweep.settled(before=before)
+    explorer = PanelHand(dashboard, "CGPNExplorer")
+    explorer.click("only global")
+    expect(explorer.status).to_contain_text("3 of 12 features on")
+    playground = PanelHand(dashboard, "LossPlayground")
+    before = playground.settled()
+    playground.press("margin", "ArrowRight")
+    playground.settled(before=before)
+    comparator = PanelHand(dashboard, "VariantComparator")
+    comparator.choose("B", "mpn-no-ca")
+    expect(comparator.error).to_contain_text("A and B are both 'mpn-no-ca'")
+    screenshot(comparator.box, "12_dashboard_error")
+    comparator.click("reset")
+    expect(comparator.error).to_be_hidden()
+    screenshot(comparator.box, "12_dashboard_comparator")
+    assert dashboard.problems == [], dashboard.problems
