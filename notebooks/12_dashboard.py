@@ -27,7 +27,7 @@ PRIOR_TOOL = "sidewalk"  # where maps of body parts come from; None for photogra
 # ## Networks and images
 #
 # Your own finished runs are taken first, then the shipped ones; what is missing is trained now. To look at other runs,
-# put their folders into `networks`.
+# put their paths into `folders`.
 #
 # The panels rank a part of the test set, so that each move is answered at once. A smaller gallery is an easier one:
 # compare numbers within a panel, not with a table.
@@ -47,8 +47,8 @@ few = subset(ds, IDENTITIES)
 networks = open_runs(folders, few)
 pair = {name: networks[name] for name in PAIR}
 table = RESULTS if RESULTS.is_file() else None
-rows = {n: [len(r.model.part_names), sum(p.numel() for p in r.model.parameters()) / 1e6] for n, r in networks.items()}
-display(pd.DataFrame(rows, index=["parts", "million weights"]).T.round(2))
+weights = {n: round(sum(p.numel() for p in r.model.parameters()) / 1e6, 2) for n, r in networks.items()}
+display(pd.DataFrame({"parts": {n: r.num_parts for n, r in networks.items()}, "million weights": weights}))
 print(f"{len(few.query)} of {len(ds.query)} queries, {len(few.gallery)} of {len(ds.gallery)} gallery images")
 
 # %% [markdown]

@@ -55,7 +55,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def wait_for_server(url: str, process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+def wait_for_server(url: str, process: subprocess.Popen, log: Path, seconds: float = 180) -> None:
     """Return once the URL answers; fail with the server's log when it exits or stays silent."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
