@@ -88,7 +88,8 @@ QUICK = Recipe(
     warmup_batches=40, schedule="cosine", clip_norm=20.0)
 MPN_QUICK = replace(QUICK, model={"part_dim": 64}, ide_init=True)
 CGPN_QUICK = replace(QUICK, model={"reduced_dim": 48}, ide_init=True, test_flip="mean",
-                     loss={"identity": "mean", "identity_weight": 6.0, "triplet_weight": 0.1, "supervision_weight": 0.1})
+                     loss={"identity": "mean", "identity_weight": 6.0, "triplet_weight": 0.1,
+                           "supervision_weight": 0.1})
 IDE_QUICK = replace(QUICK, epochs=16, lr=0.06, head_lr_factor=1.0, model={"part_dim": 128, "dropout": 0.0},
                     loss={"triplet": "embedding"})
 SMOKE = {"size": (96, 32), "num_ids": 4, "num_instances": 2, "epochs": 2, "batches_per_epoch": 3, "warmup_batches": 2}
