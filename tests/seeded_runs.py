@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from reidkit import report
 from reidkit.training import recipe_for, train
 
 PLAN = {
@@ -20,3 +21,9 @@ def train_runs(dataset, folder, names=tuple(PLAN)):
         recipe = recipe_for(variant, "smoke", {"ide_init": False, "epochs": 1, **width, **changes})
         train(variant, dataset, recipe, folder / name, seed=seed, device="cpu", preset="smoke", progress=False)
     return folder
+
+
+def suite_names(folder):
+    """What `collect_results` says of these runs, with the systems called as the suite mpn-fig7 calls them."""
+    table, kept = report.collect_results(folder), {*(v for v, _, _ in PLAN.values()), "model.num_parts"}
+    return table.assign(system=[" ".join(w for w in s.split() if w.split("=")[0] in kept) for s in table.system])
