@@ -9,7 +9,7 @@ from reidkit.cli import app, parse_settings
 from reidkit.errors import ReIDKitError
 from reidkit.models.zoo import VARIANTS
 from reidkit.training import SUITES, RunFolder, recipe_for, run_name, run_suite, suite
-from reidkit.training.suites import Entry
+from reidkit.training.suites import Entry, log_file
 
 SMOKE = {"ide_init": False, "epochs": 1, "batches_per_epoch": 1, "precision": "no"}
 
@@ -40,6 +40,12 @@ def test_suite_trains_skips_what_is_done_and_reports_failures(sidewalk_tiny, dat
     stamp = done.result.stat().st_mtime_ns
     again = run_suite(rows[:1], sidewalk_tiny, arguments, tmp_path, **kwargs)
     assert not again.failed and done.result.stat().st_mtime_ns == stamp
+
+
+def test_every_run_of_a_suite_has_a_log_of_its_own(sidewalk_tiny, tmp_path):
+    for rows in SUITES.values():      # names such as soft-c1-0.01-... and soft-c1-0.1-... hold dots
+        paths = [tmp_path / run_name(r.variant, sidewalk_tiny, "quick", s, r.settings) for r in rows for s in range(3)]
+        assert len({log_file(p) for p in paths}) == len(paths)
 
 
 def test_suite_trains_the_shared_ide_first(sidewalk_tiny, data_root, tmp_path):

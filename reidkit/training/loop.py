@@ -70,8 +70,8 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
     accelerator = make_accelerator(chosen, recipe.precision)
     torch.manual_seed(seed)
     model = build_model(settings, pretrained=not recipe.ide_init)
-    done_before = (run.load_checkpoint() or {"epoch": 0})["epoch"]
-    if not done_before and (recipe.ide_init or initialise_from):
+    checkpoint = run.load_checkpoint()
+    if checkpoint is None and (recipe.ide_init or initialise_from):
         source = initialise_from or start_from_ide(dataset, recipe, run, seed=seed, device=device, preset=preset,
                                                    workers=workers, cache=cache, progress=progress)
         copy_backbone(load_run(source), model)
@@ -85,12 +85,13 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
     evaluate = partial(evaluate_model, model, dataset, recipe, device=accelerator.device, priors=priors, cache=cache,
                        progress=progress)
     rows = fit(model, loader, replace(variant(name).loss, **recipe.loss), recipe, accelerator, run, seed=seed,
-               progress=progress, evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level],
-               evaluate_every=evaluate_every)
+               checkpoint=checkpoint, progress=progress, evaluate_every=evaluate_every,
+               evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level])
     if accelerator.is_main_process:
         run.save_weights(model)
         write_json(run.result, {**settings, "metrics": evaluate(), "provenance": provenance(
-            accelerator.device, seed=seed, precision=recipe.precision, resumed_after_epoch=done_before,
+            accelerator.device, seed=seed, precision=recipe.precision,
+            resumed_after_epoch=checkpoint["epoch"] if checkpoint else 0,
             training_s=round(sum(row["seconds"] for row in rows), 1),   # all epochs; below: this process
             wall_s=round(time.time() - start_wall, 1), cpu_s=round(time.process_time() - start_cpu, 1))})
     accelerator.wait_for_everyone()
@@ -107,14 +108,15 @@ def start_from_ide(dataset: ReIDDataset, recipe: Recipe, run: RunFolder, *, seed
 
 
 def fit(model: ReIDModel, loader, loss_config: LossConfig, recipe: Recipe, accelerator: Accelerator,
-        run: RunFolder, *, seed: int, evaluate: Callable[[], dict] | None = None, evaluate_every: int = 0,
+        run: RunFolder, *, seed: int, checkpoint: dict[str, Any] | None = None,
+        evaluate: Callable[[], dict] | None = None, evaluate_every: int = 0,
         progress: bool = True) -> list[dict[str, float]]:
-    """Run the remaining epochs; returns the rows of metrics.csv. One checkpoint is written after each epoch."""
+    """Run the epochs after `checkpoint`; returns the rows of metrics.csv. One checkpoint is written an epoch."""
     augment = TrainAugment(AugmentConfig(size=recipe.size, flip=recipe.flip, erasing=recipe.erasing,
                                          erasing_area=recipe.erasing_area))
     optimizer = make_optimizer(model, recipe)
     net, optimizer = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer)
-    rows, first_epoch = resume(model, optimizer, accelerator, run)
+    rows, first_epoch = resume(model, optimizer, accelerator, checkpoint)
     steps = len(loader)
     bar = tqdm(total=recipe.epochs * steps, initial=first_epoch * steps, unit="batch", desc=run.path.name,
                disable=not (progress and accelerator.is_main_process))
@@ -208,9 +210,9 @@ def state_of(model: ReIDModel, optimizer, accelerator: Accelerator, rows: list[d
             "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None}
 
 
-def resume(model: ReIDModel, optimizer, accelerator: Accelerator, run: RunFolder) -> tuple[list[dict], int]:
-    """Load the last checkpoint if there is one; returns (rows so far, finished epochs)."""
-    state = run.load_checkpoint()
+def resume(model: ReIDModel, optimizer, accelerator: Accelerator,
+           state: dict[str, Any] | None) -> tuple[list[dict], int]:
+    """Load the state of a checkpoint if there is one; returns (rows so far, finished epochs)."""
     if state is None:
         return [], 0
     model.load_state_dict(state["model"])

@@ -113,11 +113,16 @@ def _set(changes: Mapping[str, Any]) -> list[str]:
     return [a for k, v in changes.items() for a in ("--set", f"{k}={json.dumps(v)}")]
 
 
+def log_file(path: Path) -> Path:
+    """`<run>.log` beside the run. Run names hold dots (soft-c1-0.01-...), so it is the whole name that counts."""
+    return path.with_name(path.name + ".log")
+
+
 def _train_process(path: Path, arguments: list[str]) -> str:
     """Run one training process with its output in `<run>.log`; returns "" or the end of the log."""
     if RunFolder(path).finished:
         return ""
-    log = path.with_suffix(".log")
+    log = log_file(path)
     with open(log, "w") as out:
         code = subprocess.run([sys.executable, "-m", "reidkit.cli", "train", *arguments, "--no-progress"],
                               stdout=out, stderr=subprocess.STDOUT).returncode
