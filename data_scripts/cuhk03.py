@@ -10,18 +10,15 @@ two files as well, and its images are written out once (minutes, with a bar):
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from reidkit.data.prepare import run_script
+from reidkit.data.prepare import run_script, script_parser
 from reidkit.errors import ReIDKitError
 
 
 def main() -> int:
     """Read the arguments, unpack, compare the counts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", help="the downloaded file (zip, tar or 7z); without it the official page is named")
-    parser.add_argument("--root", default="data", help="where data sets live (default: data)")
+    parser = script_parser(__doc__)
     parser.add_argument("--protocol", nargs="*", default=[], help="cuhk03_new_protocol_config_<boxes>.mat files")
     parser.add_argument("--boxes", choices=("detected", "labeled"), help="read only one kind of boxes (default: both)")
     args = parser.parse_args()

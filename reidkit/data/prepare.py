@@ -6,7 +6,9 @@ with conditions that the reader accepts there.
 
 from __future__ import annotations
 
+import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +16,7 @@ from pathlib import Path
 from reidkit.data.archives import Limits, extract_archive
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.published import OFFICIAL_PAGES, compare_counts
-from reidkit.errors import unknown_name
+from reidkit.errors import ReIDKitError, unknown_name
 
 # data set -> (folder below the root, data set names to load afterwards)
 TARGETS = {
@@ -85,3 +87,21 @@ def run_script(name: str, archive: str | Path | None, root: str | Path, **option
     results = [describe(ds) for ds in prepare_dataset(name, archive, root, **options)]
     print("\n\n".join(text for text, _ in results))
     return 0 if all(ok for _, ok in results) else 1
+
+
+def script_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments that every script of `data_scripts/` takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", help="the downloaded file (zip, tar or 7z); without it the official page is named")
+    parser.add_argument("--root", default="data", help="where data sets live (default: data)")
+    return parser
+
+
+def script_main(name: str, description: str) -> int:
+    """A whole script for a set that comes as one archive: read the arguments, unpack, compare the counts."""
+    args = script_parser(description).parse_args()
+    try:
+        return run_script(name, args.archive, args.root)
+    except ReIDKitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
