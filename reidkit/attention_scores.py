@@ -243,7 +243,8 @@ def _nanmean(values: np.ndarray) -> float:
 def score_runs(run_dirs: Sequence[str | Path], ds: ReIDDataset, *, level: str = "strong", images: int = 200,
                method: str = "gradcam", checks: bool = True, seed: int = 0, device: str = "cpu",
                out: str | Path | None = None, progress: bool = True) -> pd.DataFrame:
-    """`score_model` of finished runs, one row a run: run, variant, seed, level, method, images, every score.
+    """`score_model` of finished runs, one row a run: run, variant, seed, level, method, images, every score,
+    `trained` (the commit that trained it) and the commit, device and command of the scores.
 
     ds: a Sidewalk data set (others have no ground truth). The images are `images` queries of the test level,
     drawn with `seed`, the same for every run; maps explain the predicted classes, as in MPN Fig. 8.
@@ -251,13 +252,14 @@ def score_runs(run_dirs: Sequence[str | Path], ds: ReIDDataset, *, level: str = 
     computed again. Raises CheckpointError for a folder that is not a finished run.
     """
     from reidkit.training.loop import priors_for
-    from reidkit.training.runs import RunFolder, load_run, replacing
+    from reidkit.training.runs import RunFolder, load_run, provenance, replacing
 
     query = ds.at_level(level).query
     table = query.sample(min(images, len(query)), random_state=seed).sort_index().reset_index(drop=True)
     truth, out = load_truth(ds, table), out and Path(out)
     done = pd.read_csv(out) if out and out.is_file() else pd.DataFrame()
     rows = done.to_dict("records")
+    source = {k: v for k, v in provenance(device).items() if k in ("commit", "device", "command")}
     same = {"level": level, "method": method, "images": len(table), "checks": checks, "data": ds.root.name}
     for run in tqdm([RunFolder(Path(d)) for d in run_dirs], desc="runs", unit="run", disable=not progress):
         if any(row["run"] == run.path.name and all(row[k] == v for k, v in same.items()) for row in rows):
@@ -268,7 +270,8 @@ def score_runs(run_dirs: Sequence[str | Path], ds: ReIDDataset, *, level: str = 
             priors = priors_for(model, ds.at_level(level), recipe, settings["prior_tool"], progress)
         scores = score_model(model, table, truth, size=tuple(recipe.size), method=method, priors=priors, root=ds.root,
                              checks=checks, seed=seed, progress=progress)
-        rows.append({"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **same, **scores})
+        rows.append({"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **same, **scores,
+                     "trained": run.read_result().get("provenance", {}).get("commit"), **source})
         if out:
             with replacing(out) as temporary:
                 pd.DataFrame(rows).to_csv(temporary, index=False)

@@ -192,6 +192,31 @@ def ship(runs: Path, names: Annotated[list[str], typer.Argument(help="Run folder
         typer.echo(folder)
 
 
+@app.command("attention-scores")
+def attention_scores(runs: Annotated[list[Path], typer.Argument(help="Finished run folders.")],
+                     root: Root = Path("data"), size: Size = "small",
+                     level: Annotated[str, typer.Option(help="Test level whose queries are explained.")] = "strong",
+                     images: int = 200,
+                     method: Annotated[str, typer.Option(help="gradcam, hirescam, ...")] = "gradcam",
+                     checks: Annotated[bool, typer.Option(help="Consistency and random weights: 8 x the time.")] = True,
+                     device: Device = "cpu", threads: int | None = None,
+                     out: Annotated[Path, typer.Option(help="Rows are added to this CSV.")] = Path(
+                         "results/sidewalk/attention.csv"),
+                     progress: Progress = True) -> None:
+    """Score the part attention of runs against Sidewalk's ground truth, one row a run; what is there is skipped."""
+    from reidkit.attention_scores import score_runs
+    from reidkit.training.device import choose_device
+
+    if threads:
+        torch.set_num_threads(threads)
+    table = score_runs(runs, open_dataset("sidewalk", root, size), level=level, images=images, method=method,
+                       checks=checks, device=choose_device(device), out=out, progress=progress)
+    table = table[(table.method == method) & (table.level == level)]
+    columns = ["own_energy", "pointing", "body_part_energy", "similarity", "background"]
+    typer.echo(table.groupby("variant", sort=False)[columns].mean().round(3).to_string())
+    typer.echo(f"{out}: {len(table)} runs, {method}, level {level}")
+
+
 @app.command()
 def bench(what: Annotated[str, typer.Argument(help="train, evaluate, rerank, attention, priors, cache, ...")],
           save: Annotated[Path | None, typer.Option(help="Write the JSON here too.")] = None) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from test_attention import SIZE, Planted, make_images, make_model, make_prior, planted_images, planted_model
+from typer.testing import CliRunner
 
 from reidkit.attention import part_attention
 from reidkit.attention_checks import change_images, change_maps, change_prior, pearson, spearman, ssim
@@ -27,6 +28,7 @@ from reidkit.attention_scores import (
     score_runs,
     stripe_regions,
 )
+from reidkit.cli import app
 from reidkit.data.sidewalk import PART_NAMES, Truth, load_truth
 from reidkit.errors import CheckpointError, PriorError, ReIDKitError, UnknownNameError
 from reidkit.models import create_model
@@ -422,5 +424,17 @@ def test_score_runs_is_a_table_and_resumes(sidewalk_tiny, tmp_path):
     assert table.variant.tolist() == ["mpn-no-ca", "baseline-ub"] and table.seed.tolist() == [0, 1]
     assert table.own_energy[0] == pytest.approx(first.own_energy[0])
     pd.testing.assert_frame_equal(pd.read_csv(out), table, check_dtype=False)
+    assert table.commit.notna().all() and (table.device.str.startswith("cpu")).all()
     with pytest.raises(CheckpointError):                         # other settings: it must be opened
         score_runs(runs, sidewalk_tiny, **settings | {"method": "layercam"})
+
+
+def test_the_command_adds_rows_to_a_table(sidewalk_tiny, data_root, tmp_path):
+    runs = [str(write_run(tmp_path, name, 0)) for name in ("mpn-no-ca", "mt-only")]
+    fixed = ["--root", str(data_root), "--size", "tiny", "--images", "4", "--no-checks", "--no-progress",
+             "--out", str(tmp_path / "scores.csv")]
+    for some in (runs[:1], runs):
+        answer = CliRunner().invoke(app, ["attention-scores", *some, *fixed])
+        assert answer.exit_code == 0, answer.output
+    assert pd.read_csv(tmp_path / "scores.csv").variant.tolist() == ["mpn-no-ca", "mt-only"]
+    assert "mt-only" in answer.output and "2 runs" in answer.output

@@ -236,3 +236,14 @@ def test_rga_on_resnet50_has_the_sizes_of_its_paper():
     backbone = create_backbone("resnet50", spatial_attention="rga")
     assert [getattr(backbone, f"rga{i}").size for i in range(1, 5)] == [(96, 32), (48, 16), (24, 8), (24, 8)]
     assert backbone.rga4.theta[0].out_channels == 256 and backbone.rga4.embed_relation[0].in_channels == 384
+
+
+def test_small_backbone_with_another_last_width():
+    """CGPN's quick recipe: three copies of the last stage, so that stage is narrower."""
+    narrow, usual = create_backbone("small-96"), create_backbone("small")
+    assert narrow(torch.zeros(1, 3, 144, 48)).shape == (1, 96, 18, 6) and narrow.name == "small-96"
+    same = {k for k, v in usual.state_dict().items() if narrow.state_dict()[k].shape == v.shape}
+    assert {k for k in usual.state_dict() if not k.startswith("layer4")} <= same
+    for wrong in ("small-", "small-0", "small-x", "96"):
+        with pytest.raises(ReIDKitError, match="unknown backbone"):
+            create_backbone(wrong)

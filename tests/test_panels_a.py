@@ -4,6 +4,7 @@ ranked list, sandbox, and the base they stand on)."""
 import base64
 import io
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -362,6 +363,19 @@ def test_a_notebook_stores_the_picture_apart_from_the_widget(panels, monkeypatch
     with Image.open(io.BytesIO(base64.b64decode(static["image/png"]))) as image:
         difference = np.abs(np.asarray(image.convert("RGB"), float) - np.asarray(panel.picture))
     assert image.size == panel.size and difference.mean() < 4
+
+
+def test_attention_says_why_a_share_has_no_answer(runs, sidewalk_tiny, monkeypatch):
+    """A stripe that the crop has cut off, and a map without evidence: words, not "nan%"."""
+    panel = AttentionPanel({"mine": runs["mpn-no-ca"]}, sidewalk_tiny, count=3)
+    state = panel.state()
+    assert "% in its stripe of the body" in panel.status(state)
+    below = np.ones_like(panel.truth.top)
+    panel.truth = replace(panel.truth, top=1.2 * below, bottom=2.2 * below)      # the body is below the crop
+    assert "its stripe is not in the picture" in panel.status(state) and "nan" not in panel.status(state)
+    monkeypatch.setattr(panel, "maps", lambda *_: torch.zeros(panel.runs["mine"].num_parts, *panel.runs["mine"].size))
+    assert "blank: no evidence" in panel.status(state) and "nan" not in panel.status(state)
+    assert panel.render(state).size == panel.size
 
 
 def test_photographs_have_no_ground_truth_and_need_none(runs, sidewalk_tiny, tmp_path):

@@ -10,6 +10,7 @@ down-sampling removed (MPN Sec. 3.3, CGPN Sec. 4.1, both after PCB). 384x128 ima
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,7 @@ def create_backbone(name: str, *, pretrained: bool | str = False,
                     spatial_attention: str | None = None) -> Backbone:
     """Build a backbone.
 
-    name: "resnet18", "resnet34", "resnet50", "small", or "timm:NAME".
+    name: "resnet18", "resnet34", "resnet50", "small", "small-C" (with C channels at the end), or "timm:NAME".
     pretrained: False; True (the published default weights); a torchvision weights name such as
         "IMAGENET1K_V2"; or the path of a state dict (see `load_backbone_weights`), e.g. a trained IDE run.
     spatial_attention: None, "rga" (for 384x128 images) or "rga:HxW": see `reidkit.models.rga`.
@@ -72,12 +73,12 @@ def create_backbone(name: str, *, pretrained: bool | str = False,
     weights = False if path else pretrained
     if name in RESNETS:
         backbone = _torchvision_resnet(name, weights)
-    elif name == "small":
-        backbone = _small(weights)
+    elif re.fullmatch(r"small(-[1-9]\d*)?", name):
+        backbone = _small(name, weights)
     elif name.startswith("timm:"):
         backbone = _timm(name, weights)
     else:
-        raise unknown_name("backbone", name, (*RESNETS, "small", "timm:<name of a timm model>"))
+        raise unknown_name("backbone", name, (*RESNETS, "small", "small-<last width>", "timm:<name of a timm model>"))
     if path:
         load_backbone_weights(backbone, path)
     if spatial_attention:
@@ -114,12 +115,14 @@ def _published_weights(name: str, weights_name: str) -> Mapping[str, Tensor]:
                               f"{weights.url.rsplit('/', 1)[-1]}', or use pretrained=False") from error
 
 
-def _small(weights: bool | str) -> Backbone:
+def _small(name: str, weights: bool | str) -> Backbone:
     """A ResNet-10 with a 3x3 stem: strides 2 | 1 2 2 1, so the map has stride 8. 0.5 M parameters."""
     if weights:
-        raise CheckpointError(f"the 'small' backbone has no published weights (pretrained={weights!r}): pass "
+        raise CheckpointError(f"the {name!r} backbone has no published weights (pretrained={weights!r}): pass "
                               "pretrained=False, or the path of a run trained with it")
     stem, *widths = SMALL_WIDTHS
+    if name != "small":
+        widths[-1] = int(name.removeprefix("small-"))
     stages = OrderedDict(conv1=nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False),
                          bn1=nn.BatchNorm2d(stem), relu=nn.ReLU(inplace=True))
     before = stem
@@ -127,7 +130,7 @@ def _small(weights: bool | str) -> Backbone:
         shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
         stages[f"layer{i}"] = nn.Sequential(BasicBlock(before, width, stride, shortcut))
         before = width
-    backbone = Backbone(stages, name="small", channels=before, stride=8)
+    backbone = Backbone(stages, name=name, channels=before, stride=8)
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -112,7 +112,8 @@ class AttentionPanel(Panel):
         return at_layer(model, state.layer)
 
     def numbers(self, state: SimpleNamespace, control: str = "none") -> dict[str, float]:
-        """Shares of the map's sum: in the part's own stripe, and on the person (Sidewalk only). NaN: blank map."""
+        """Shares of the map's sum: in the part's own stripe, and on the person (Sidewalk only). NaN: blank map,
+        or a stripe that the crop has cut off."""
         run, k = self.runs[state.run], self.part_index(state)
         maps = self.maps(state, control)[k].numpy()[None, None]                            # [1, 1, H, W]
         extents = [run.model.part_extents[k]]
@@ -134,10 +135,17 @@ class AttentionPanel(Panel):
     def status(self, state: SimpleNamespace) -> str:
         run, k = self.runs[state.run], self.part_index(state)
         words = [f"{state.run}, {run.model.part_names[k]} of {run.num_parts}", f"image {state.image}",
-                 f"{state.method} at {state.layer}", *(f"{v:.0%} {name}" for name, v in self.numbers(state).items())]
+                 f"{state.method} at {state.layer}", *self.shares(state)]
         if state.control != "none":
             words.append(f"rank correlation with {state.control} {self.agreement(state):.2f}")
         return " | ".join(words)
+
+    def shares(self, state: SimpleNamespace, control: str = "none") -> list[str]:
+        """The numbers as words; a share that has no answer says why."""
+        if not self.maps(state, control)[self.part_index(state)].any():
+            return ["blank: no evidence for this class"]
+        return ["its stripe is not in the picture" if np.isnan(share) else f"{share:.0%} {name}"
+                for name, share in self.numbers(state, control).items()]
 
     # ---- the picture ------------------------------------------------------------------------------------------------
 
@@ -188,10 +196,10 @@ class AttentionPanel(Panel):
         picture.paste(ramp, (38, round(y) + 4))
         text(picture, (10, y), "low", 12, MUTED)
         text(picture, (182, y), "high", 12, MUTED)
-        words = "   ".join(f"{value:.0%} {name}" for name, value in self.numbers(state).items())
+        words = "   ".join(self.shares(state))
         text(picture, (240, y), f"this map: {words}", 13, bold=True)
         if state.control != "none":
-            words = "   ".join(f"{value:.0%} {name}" for name, value in self.numbers(state, state.control).items())
+            words = "   ".join(self.shares(state, state.control))
             words += f"   rank correlation with this map {self.agreement(state):.2f}"
             text(picture, (240, y + 22), f"{state.control}: {words}", 13)
         K = self.runs[state.run].num_parts

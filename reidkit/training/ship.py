@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from reidkit.errors import CheckpointError
 from reidkit.training.runs import RunFolder, load_run, replacing
 
-MAX_BYTES = 3 * 2**20        # a network
+MAX_BYTES = 2 * 2**20        # a network
 MAX_TOTAL = 16 * 2**20       # all of them
 
 
 def ship(runs: Sequence[str | Path], out: str | Path) -> list[Path]:
     """Copy finished runs to `out`: settings, metrics, result, weights in float16 and their SHA-256.
 
-    Raises CheckpointError for an unfinished run, for weights above 3 MB, and when all are above 16 MB.
+    Raises CheckpointError for an unfinished run, for weights above 2 MB, and when all are above 16 MB.
     """
     shipped = [ship_one(RunFolder(Path(run)), Path(out) / Path(run).name) for run in runs]
     total = sum(f.stat().st_size for f in Path(out).rglob("*.safetensors"))
