@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import ReIDKitError
 
 if TYPE_CHECKING:
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 MARKERS = "osD^vPX*"
 RIGHT, WRONG, IGNORED = ("#0072B2", "+"), ("#D55E00", "x"), ("#7F7F7F", "o")  # colour, sign
-
-# LIP labels 0..19 (MPN Sec. 3.2): one colour each, related labels in related colours.
-LIP_COLOURS = np.array([
-    [25, 25, 30], [230, 159, 0], [150, 90, 30], [240, 228, 66], [120, 120, 0], [0, 114, 178], [90, 60, 160],
-    [0, 70, 120], [160, 160, 160], [0, 158, 115], [0, 110, 90], [200, 60, 60], [100, 200, 160], [245, 205, 170],
-    [86, 180, 233], [140, 210, 245], [204, 121, 167], [230, 170, 200], [110, 60, 90], [150, 90, 120],
-], dtype=np.uint8)  # fmt: skip
 
 
 def _axes(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:

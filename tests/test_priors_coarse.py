@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.priors import coarse_prior, coarse_priors, prior_steps
 from reidkit.priors.bench import run, synthetic_maps
@@ -19,7 +20,6 @@ from reidkit.priors.labels import (
     LIP_LABELS,
     PASCAL_LABELS,
     label_table,
-    lip_colours,
     to_lip_table,
 )
 
@@ -161,7 +161,7 @@ def test_label_sets():
     heads = [n for n, lip in zip(PASCAL_LABELS, pascal) if lip in HEAD_LABELS]
     legs = [n for n, lip in zip(PASCAL_LABELS, pascal) if lip in LEG_LABELS]
     assert (heads, legs) == (["head"], ["upper-legs", "lower-legs"])
-    assert len(np.unique(lip_colours(), axis=0)) == 20
+    assert len(np.unique(LIP_COLOURS, axis=0)) == 20
     with pytest.raises(ReIDKitError, match="lip"):
         label_table("lipp")
     with pytest.raises(PriorError, match="'Wing'"):

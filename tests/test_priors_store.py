@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.priors import PriorTable, build_priors, coarse_prior, contact_sheet, open_source, prior_quality
 from reidkit.priors import build as build_module
 from reidkit.priors.bench import synthetic_maps
 from reidkit.priors.files import read_parsing, read_segmentation
-from reidkit.priors.labels import label_table, lip_colours
+from reidkit.priors.labels import label_table
 
 
 @pytest.fixture
@@ -29,9 +30,9 @@ def ds(tmp_path) -> ReIDDataset:
         files = [tmp_path / name] + [tmp_path / f / Path(name).with_suffix(".png") for f in ("parsing", "segmentation")]
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(lip_colours()[parsing]).save(files[0])
+        Image.fromarray(LIP_COLOURS[parsing]).save(files[0])
         palette = Image.fromarray(parsing).convert("L")
-        palette.putpalette(lip_colours().ravel().tolist())
+        palette.putpalette(LIP_COLOURS.ravel().tolist())
         palette.save(files[1])
         Image.fromarray(segmentation.astype(np.uint8) * 255).save(files[2])
 
@@ -224,7 +225,7 @@ def test_maps_of_another_size_or_label_set(ds, tmp_path):
     Image.fromarray(np.where(labels > 0, labels, 255).astype(np.uint8)).save(parsing)
     with pytest.raises(PriorError, match="label 255"):
         build(ds, **keys)
-    Image.fromarray(lip_colours()[labels]).save(parsing)
+    Image.fromarray(LIP_COLOURS[labels]).save(parsing)
     with pytest.raises(PriorError, match=r"mode RGB.*indices, not colours"):
         build(ds, **keys)
     (segmentation.parents[1]).rename(tmp_path / "elsewhere")

@@ -9,7 +9,7 @@ from reidkit.data.sidewalk.detector import LEVELS, get_level
 from reidkit.data.sidewalk.identity import SIBLING_FIELDS, color_table, make_identities
 from reidkit.data.sidewalk.labels import (
     FRAGMENTS,
-    LIP_NAMES,
+    LIP_LABELS,
     PART_NAMES,
     PART_OF_CODE,
     code_of,
@@ -40,7 +40,7 @@ def test_a_fragment_says_three_things():
     assert parsing_map(codes).tolist() == [[0, 18, 0, 7, 0]]  # LIP: left-shoe, -, coat, -
     assert part_map(codes).tolist() == [[0, 5, 6, 3, 1]]  # feet, accessory, arms, head
     assert segmentation_map(codes).tolist() == [[False, True, True, True, True]]
-    assert {f.lip for f in FRAGMENTS} - {None} <= set(LIP_NAMES) and {f.part for f in FRAGMENTS} == set(PART_NAMES)
+    assert {f.lip for f in FRAGMENTS} - {None} <= set(LIP_LABELS) and {f.part for f in FRAGMENTS} == set(PART_NAMES)
 
 
 def test_labels_are_exact_where_a_perfect_camera_sees_the_colours(crowd):

@@ -11,12 +11,13 @@ from traitlets import Bool, Float, Int
 
 from reidkit.data import ReIDDataset
 from reidkit.data.images import decode
+from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError
 from reidkit.panels.base import Panel, Slider, Toggle
 from reidkit.panels.drawing import BLUE, MUTED, ORANGE, canvas, cells, paste, text, thumbnail
 from reidkit.priors import PriorSteps, open_source, prior_overlay, prior_steps, relative_path
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
-from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS, lip_colours
+from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS
 
 TOP, WIDEST, TALLEST, GAP = 46, 98, 294, 8  # pixels
 
@@ -110,7 +111,7 @@ class PriorStepper(Panel):
         grey = lambda a: nearest((np.asarray(a, np.float32) * 255).astype(np.uint8)).convert("RGB")  # noqa: E731
         columns = [
             ("image", "", thumbnail(image, size)),
-            ("parsing", "1  head? leg?", nearest(lip_colours()[parsing])),
+            ("parsing", "1  head? leg?", nearest(LIP_COLOURS[parsing])),
             ("segmentation", "", grey(segmentation)),
             ("union", "2  max of both", grey(s.union)),
             ("resized", f"3  {self.grid[0]} x {self.grid[1]} means", cells(s.resized, size)),

@@ -14,13 +14,9 @@ from functools import cache
 
 import numpy as np
 
+from reidkit.data.lip import LIP_LABELS
 from reidkit.errors import PriorError, unknown_name
 
-LIP_LABELS = (
-    "background", "hat", "hair", "glove", "sunglasses", "upper-clothes", "dress", "coat", "socks", "pants",
-    "jumpsuits", "scarf", "skirt", "face", "left-arm", "right-arm", "left-leg", "right-leg", "left-shoe",
-    "right-shoe",
-)  # fmt: skip
 ATR_LABELS = (
     "background", "hat", "hair", "sunglasses", "upper-clothes", "skirt", "pants", "dress", "belt", "left-shoe",
     "right-shoe", "face", "left-leg", "right-leg", "left-arm", "right-arm", "bag", "scarf",
@@ -75,16 +71,3 @@ def label_table(label_set: str) -> np.ndarray:
     table = to_lip_table(LABEL_SETS[label_set], label_set)
     table.flags.writeable = False  # shared between calls
     return table
-
-
-def lip_colours() -> np.ndarray:
-    """[20, 3] uint8: one colour a LIP label for pictures; background black, head warm, arms violet, legs blue."""
-    colours = np.zeros((20, 3), np.uint8)
-    colours[[1, 2, 4, 13]] = [(230, 159, 0), (180, 110, 20), (255, 225, 120), (255, 200, 160)]  # head
-    colours[[5, 6, 7, 10, 11, 12]] = [
-        (0, 158, 115), (70, 190, 150), (0, 110, 80), (120, 180, 60), (200, 220, 120), (40, 130, 40),
-    ]  # clothes  # fmt: skip
-    colours[[3, 14, 15]] = [(170, 120, 200), (204, 121, 167), (150, 80, 130)]  # gloves, arms
-    colours[[8, 9, 16, 17]] = [(150, 200, 230), (0, 114, 178), (86, 180, 233), (50, 140, 200)]  # legs
-    colours[[18, 19]] = [(213, 94, 0), (160, 60, 0)]  # shoes
-    return colours

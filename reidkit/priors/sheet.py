@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError
 from reidkit.priors.build import MapSource
 from reidkit.priors.files import Maps
-from reidkit.priors.labels import lip_colours
 from reidkit.priors.store import PriorTable
 
 STRIPE = (255, 176, 0)  # visible on dark and light clothes, also to colour-blind readers
@@ -126,7 +126,7 @@ def map_pictures(maps: Maps) -> tuple[Image.Image, Image.Image]:
     """The parsing map in colours and the segmentation map in grey, as RGB pictures [H, W]."""
     parsing, segmentation = maps
     grey = (np.asarray(segmentation, np.float32) * 255).round().astype(np.uint8)
-    return Image.fromarray(lip_colours()[parsing]), Image.fromarray(grey).convert("RGB")
+    return Image.fromarray(LIP_COLOURS[parsing]), Image.fromarray(grey).convert("RGB")
 
 
 def _section(title: str, cases: Sequence[Image.Image], per_row: int) -> Image.Image:

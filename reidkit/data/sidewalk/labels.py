@@ -16,13 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The 20 labels of the Look Into Person (LIP) data set, in order.
-LIP_NAMES = (
-    "background", "hat", "hair", "glove", "sunglasses", "upper-clothes", "dress", "coat", "socks", "pants",
-    "jumpsuits", "scarf", "skirt", "face", "left-arm", "right-arm", "left-leg", "right-leg", "left-shoe",
-    "right-shoe",
-)  # fmt: skip
-LIP = {name: label for label, name in enumerate(LIP_NAMES)}
+from reidkit.data.lip import LIP_LABELS
+
+LIP = {name: label for label, name in enumerate(LIP_LABELS)}
 LIP_HEAD = (LIP["hat"], LIP["hair"], LIP["sunglasses"], LIP["face"])
 LIP_SHOES = (LIP["left-shoe"], LIP["right-shoe"])
 LIP_LEGS = (LIP["socks"], LIP["pants"], LIP["left-leg"], LIP["right-leg"], *LIP_SHOES)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from reidkit.data.sidewalk.labels import LIP_NAMES, PART_NAMES, part_map
+from reidkit.data.lip import LIP_COLOURS
+from reidkit.data.sidewalk.labels import PART_NAMES, part_map
 from reidkit.data.sidewalk.plan import Settings, plan, take
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), one a body part; 0 is the background.
@@ -15,16 +16,7 @@ PART_COLORS = np.array(
     ((0, 0, 0), (230, 159, 0), (0, 114, 178), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167)),
     np.uint8,
 )
-# One colour a LIP label: neighbours on the body differ in hue and in brightness.
-LIP_COLORS = np.array(
-    (
-        (0, 0, 0), (148, 32, 32), (214, 94, 0), (120, 120, 0), (90, 90, 90), (0, 114, 178), (0, 80, 140),
-        (60, 60, 160), (250, 250, 250), (0, 158, 115), (0, 120, 90), (255, 170, 220), (0, 200, 150),
-        (250, 190, 120), (86, 180, 233), (150, 215, 245), (180, 220, 60), (120, 160, 30), (240, 228, 66),
-        (200, 180, 20),
-    ), np.uint8,
-)  # fmt: skip
-assert len(PART_COLORS) == len(PART_NAMES) + 1 and len(LIP_COLORS) == len(LIP_NAMES)
+assert len(PART_COLORS) == len(PART_NAMES) + 1
 
 
 def overlay(
@@ -62,7 +54,7 @@ def contact_sheet(
             for camid in range(1, min(cameras, spec.cameras) + 1):
                 one = replace(shot, camid=camid, level=level, key=(seed, 90 + stream, pid, camid))
                 picture, parsing, _, _ = take(settings, one)
-                cells += [picture.image, overlay(picture.image, part_map(picture.codes)), LIP_COLORS[parsing]]
+                cells += [picture.image, overlay(picture.image, part_map(picture.codes)), LIP_COLOURS[parsing]]
             rows.append(
                 np.concatenate([np.pad(c, ((1, 1), (1, 1), (0, 0)), constant_values=255) for c in cells], 1)
             )
