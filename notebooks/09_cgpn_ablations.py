@@ -192,29 +192,19 @@ else:
 # %% [markdown]
 # ## The claims of the paper's text
 #
-# Each sentence of Sec. 4.3 to 4.6 that says "this is better than that" is a pair below. Variants of one seed share
-# initial weights, data and the order of the batches, so we subtract seed by seed. A claim *appears* if the whole 95 %
-# paired t interval of the differences lies above zero, it is *reversed* if it lies below, and else it is *undecided*:
-# our spread is larger than the difference, which is no "no".
+# Each sentence of Sec. 4.3 to 4.6 that says "this is better than that" is a pair in `claims.CGPN_CLAIMS`. Variants
+# of one seed share initial weights, data and the order of the batches, so we subtract seed by seed. A claim *appears*
+# if the whole 95 % paired t interval of the differences lies above zero, it is *reversed* if it lies below, and else
+# it is *undecided*: our spread is larger than the difference, which is no "no".
 
 # %%
-PAIRS = {
-    ("cgpn-table1", "4.3, Table 1"): [("cgpn", "mgn"), ("cgpn", "ide")],
-    ("cgpn-table3", "4.4, coarse local parts"): [("cgpn", "cgpn-1"), ("cgpn", "cgpn-2")],
-    ("cgpn-table3", "4.5, supervised global parts"): [("cgpn", "cgpn-3"), ("cgpn", "cgpn-4")],
-    ("cgpn-table4", "4.6, two 1x1 convs"): [("cgpn-global-2", f"cgpn-global-{n}") for n in (3, 4, 8)],
-    ("cgpn-table4", "4.6, more branches help"): [(pair, one) for pair in ("cgpn-b12", "cgpn-b13", "cgpn-b23")
-                                                 for one in ("cgpn-b1", "cgpn-b2", "cgpn-b3") if one[-1] in pair[-2:]]
-    + [("cgpn", pair) for pair in ("cgpn-b12", "cgpn-b13", "cgpn-b23")],
-    ("cgpn-table4", "4.6, but not too many"): [("cgpn", "cgpn-b1234"), ("cgpn", "cgpn-b12345")],
-}  # fmt: skip
-CGPN_CLAIMS = [claims.Claim(a, b, f"CGPN {where}", suite) for (suite, where), pairs in PAIRS.items() for a, b in pairs]
-checked = {(level, metric): claims.check_claims(ours, CGPN_CLAIMS, metric, level=level, dataset=WHERE, preset=PRESET)
+mine = {"dataset": WHERE, "preset": PRESET}
+checked = {(level, metric): claims.check_claims(ours, claims.CGPN_CLAIMS, metric, level=level, **mine)
            for level in LEVELS for metric in ("mAP", "rank1")}  # fmt: skip
 
 # the list against the paper's own tables: does the paper order each pair that way?
 for metric in ("mAP", "rank1"):
-    printed = [(c, claims.paper_difference(c, metric)) for c in CGPN_CLAIMS]
+    printed = [(c, claims.paper_difference(c, metric)) for c in claims.CGPN_CLAIMS]
     against = [f"{c.better} over {c.worse} ({d:+.1f})" for c, d in printed if d < 0]
     unknown = sum(np.isnan(d) for _, d in printed)
     print(f"{metric}: {sum(d > 0 for _, d in printed)} claims stand in the paper's tables, {unknown} are not printed, "
