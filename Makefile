@@ -45,7 +45,7 @@ notebooks: setup  ## execute the notebooks and write their outputs
 	$(PY) notebooks/run.py
 
 dashboard: setup  ## open the panels as a web page
-	$(PY) -m voila notebooks/12_dashboard.ipynb
+	$(PY) -m voila --VoilaConfiguration.extension_denylist=jupyterlab-jupytext notebooks/12_dashboard.ipynb
 
 lint: setup  ## ruff on code and notebooks
 	$(PY) -m ruff check .

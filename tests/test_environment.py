@@ -123,6 +123,17 @@ def test_make_help_lists_every_target():
     assert [t for t in phony if t not in ("help", "venv") and f"make {t} " not in listed] == []
 
 
+def test_readme_shows_every_panel():
+    """A picture a panel, small, with an alternative text; no picture that is nobody's."""
+    shown = dict(re.findall(r'<img src="results/panels/(\w+)\.png" width="\d+" alt="([^"]+)">',
+                            (REPO / "README.md").read_text()))
+    kinds = {c for f in (REPO / "reidkit" / "panels").glob("*.py")
+             for c in re.findall(r"^class (\w+)\(Panel\)", f.read_text(), re.M)}
+    pictures = sorted((REPO / "results" / "panels").glob("*.png"))
+    assert len(kinds) == 8 and set(shown) == kinds == {p.stem for p in pictures}
+    assert all(p.stat().st_size < 200_000 for p in pictures)
+
+
 def test_continuous_integration_runs_make_test():
     script = (REPO / ".ci" / "run").read_text()
     assert os.access(REPO / ".ci" / "run", os.X_OK)
