@@ -1,82 +1,9 @@
-"""How fast Sidewalk renders: images a second of CPU time on one core, printed as JSON.
+"""How fast Sidewalk renders, as JSON: `python benchmarks/bench_sidewalk.py [images]`; also `reidkit bench sidewalk`."""
 
-    python benchmarks/bench_sidewalk.py [--images 300]
-
-`render` is image and fragment map; `with_tools` adds the imperfect tool outputs; `with_files` adds JPEG, two PNG
-files and the packed truth, written atomically to a temporary folder.
-"""
-
-from __future__ import annotations
-
-import argparse
-import dataclasses
 import json
-import platform
-import tempfile
-import time
-from pathlib import Path
+import sys
 
-import numpy as np
-
-from reidkit.data.sidewalk import writer
-from reidkit.data.sidewalk.detector import get_level
-from reidkit.data.sidewalk.plan import SIZES, Settings, people, plan, take
-from reidkit.data.sidewalk.render import render
-from reidkit.data.sidewalk.scene import make_cameras
-
-
-def rate(work, images: int) -> float:
-    """Images a second of CPU time (user and system) of this process."""
-    start = time.process_time()
-    work()
-    return round(images / (time.process_time() - start), 1)
-
-
-def measure(height: int, width: int, images: int) -> dict[str, float]:
-    """The three rates at one image size, on training shots (level medium) of the small set."""
-    name = f"bench-{height}x{width}"
-    SIZES[name] = dataclasses.replace(SIZES["small"], height=height, width=width)
-    settings = Settings(name)
-    chunks = [i for i, chunk in enumerate(plan(settings)) if chunk[0].folder == "bounding_box_train"]
-    chunks = chunks[: -(-images // len(plan(settings)[0]))]
-    shots = [shot for i in chunks for shot in plan(settings)[i]]
-    cameras, crowd = make_cameras(6, 0, height, width), people(settings)["crowd"]
-    take(settings, shots[0])
-
-    def only_render() -> None:
-        for shot in shots:
-            rng = np.random.default_rng([*shot.key, 0])
-            render(shot.person, cameras[shot.camid - 1], rng, get_level(shot.level), (height, width), crowd)
-
-    def with_tools() -> None:
-        for shot in shots:
-            take(settings, shot)
-
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder) / ".tmp-bench"
-        writer._prepare(Path(folder), settings, scratch)
-
-        def with_files() -> None:
-            for i in chunks:
-                writer.render_chunk(Path(folder), settings, i, scratch)
-
-        jobs = {"render": only_render, "with_tools": with_tools, "with_files": with_files}
-        result = {key: rate(job, len(shots)) for key, job in jobs.items()}
-        files = [p for p in Path(folder).rglob("*") if p.is_file()]
-        result["bytes_an_image"] = round(sum(p.stat().st_size for p in files) / len(shots))
-    return result
-
-
-def main() -> None:
-    """Print the rates at the sizes that are used, and at 128x64."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=300)
-    images = parser.parse_args().images
-    sizes = ((96, 32), (128, 64), (144, 48), (384, 128))
-    rates = {f"{h}x{w}": measure(h, w, images if h < 200 else images // 3) for h, w in sizes}
-    machine = platform.processor() or platform.machine()
-    print(json.dumps({"images_a_second_a_core": rates, "machine": machine}, indent=1))
-
+from reidkit.data.sidewalk.bench import run
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(run(*map(int, sys.argv[1:2])), indent=2))

@@ -686,7 +686,7 @@ print(f"  the 1x1 convs of the global parts hold {convs_share:.0%} of its parame
 
 # %% [markdown]
 # The trunk is shared and runs once; the tails are where the work is. Stages in *seconds*, with channels-last, bfloat16
-# and compilation on a GPU: `python benchmarks/bench_cgpn.py`.
+# and compilation on a GPU: `reidkit bench cgpn`.
 #
 # ## Did everything agree?
 

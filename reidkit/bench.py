@@ -14,6 +14,8 @@ BENCHES = {
     "attention": "reidkit.attention_bench:run",
     "cache": "reidkit.data.bench:run",
     "priors": "reidkit.priors.bench:run",
+    "sidewalk": "reidkit.data.sidewalk.bench:run",
+    "cgpn": "reidkit.training.bench_cgpn:run",
 }
 
 

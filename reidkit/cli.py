@@ -218,7 +218,8 @@ def attention_scores(runs: Annotated[list[Path], typer.Argument(help="Finished r
 
 
 @app.command()
-def bench(what: Annotated[str, typer.Argument(help="train, evaluate, rerank, attention, priors, cache, ...")],
+def bench(what: Annotated[str, typer.Argument(help="train, evaluate, rerank, attention, priors, cache, sidewalk, "
+                                              "cgpn")],
           save: Annotated[Path | None, typer.Option(help="Write the JSON here too.")] = None) -> None:
     """Measure one part of the kit and print JSON with its provenance."""
     from reidkit.bench import run_bench

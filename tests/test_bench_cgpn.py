@@ -1,23 +1,17 @@
-"""benchmarks/bench_cgpn.py: its counts against counts by hand, its stages against the forward pass."""
+"""`reidkit bench cgpn`: its counts against counts by hand, its stages against the forward pass."""
 
-import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from reidkit.models import create_model
+from reidkit.training import bench_cgpn as bench
 
 
-@pytest.fixture(scope="module")
-def bench(repo):
-    spec = importlib.util.spec_from_file_location("bench_cgpn", repo / "benchmarks" / "bench_cgpn.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_bench_table_against_hand_counts(bench):
+def test_bench_table_against_hand_counts():
     cgpn, mgn = bench.table(("cgpn", "mgn"), backbone="small", size=(192, 64), reduced_dim=8)
     c, area, d = 128, 24 * 8, 8
     convs, reductions, classifiers = 6 * c * c * area, (3 * 2 * c + 9 * c) * d, 12 * d * 751
@@ -32,7 +26,7 @@ def test_bench_table_against_hand_counts(bench):
         assert sum(row["parameters"][stage] for stage in ("shared", "tails", "heads")) == row["parameters"]["total"]
 
 
-def test_bench_stages_are_the_forward_pass(bench):
+def test_bench_stages_are_the_forward_pass():
     for name in ("cgpn", "mgn", "pyramid"):
         model, x = create_model(name, 5, backbone="small").eval(), torch.randn(2, 3, 96, 32)
         expected = model(x).embedding
@@ -41,11 +35,17 @@ def test_bench_stages_are_the_forward_pass(bench):
         assert torch.equal(x.embedding, expected)
 
 
-def test_bench_prints_json(bench, capsys):
-    bench.main(["--names", "cgpn-b1", "--backbone", "small", "--size", "64", "32", "--batch", "4", "--steps", "1",
-                "--device", "cpu", "--switches", "plain", "bf16"])
-    report = json.loads(capsys.readouterr().out)
+def test_bench_times_every_switch():
+    report = bench.run(["cgpn-b1"], backbone="small", size=(64, 32), batch=4, steps=1, device="cpu",
+                       switches=["plain", "bf16"])
     assert [row["switch"] for row in report["milliseconds_an_image"]] == ["plain", "bf16"]
     for row in report["milliseconds_an_image"]:
         assert row["forward"] == pytest.approx(row["shared"] + row["tails"] + row["heads"], abs=0.01)
         assert row["train_step"] > 0
+
+
+def test_bench_script_prints_json(repo):
+    done = subprocess.run([sys.executable, repo / "benchmarks" / "bench_cgpn.py", "--table", "--names", "cgpn-b1"],
+                          capture_output=True, text=True, check=True, cwd=repo)
+    report = json.loads(done.stdout)
+    assert report["table"][0]["model"] == "cgpn-b1" and report["provenance"]["commit"]

@@ -1,6 +1,7 @@
 """Collecting runs, spread over seeds, paired intervals, tables beside the papers'."""
 
 import json
+import re
 from math import isnan
 
 import numpy as np
@@ -212,3 +213,17 @@ def test_suites_of_figures_have_their_own_rows(results):
 def test_markdown():
     t = pd.DataFrame({"a|b": ["x", "y"], "n": [1.5, 2.0]}, index=pd.Index(["r1", "r2"], name="row"))
     assert report.markdown(t) == "| row | a\\|b | n |\n| --- | --- | --- |\n| r1 | x | 1.50 |\n| r2 | y | 2 |\n"
+
+
+def test_stored_benchmarks_say_where_they_come_from(repo):
+    """results/benchmarks/NAME.json: of a known benchmark, from a clean commit."""
+    from reidkit.bench import BENCHES
+
+    files = sorted((repo / "results" / "benchmarks").glob("*.json"))
+    assert files, "no stored benchmark"
+    for file in files:
+        stored = json.loads(file.read_text())
+        assert stored["bench"] in BENCHES and file.stem.split("-")[0] == stored["bench"], file.name
+        source = stored["provenance"]
+        assert re.fullmatch(r"[0-9a-f]{7,}", source["commit"]), f"{file.name}: commit {source['commit']}"
+        assert source["device"] and "reidkit bench" in source["command"]
