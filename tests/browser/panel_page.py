@@ -9,7 +9,7 @@ import urllib.request
 
 from conftest import ERROR_OUTPUT, KERNEL_READY, TOKEN  # of this folder
 from PIL import Image
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -69,7 +69,9 @@ class PanelHand:
 
     def press(self, label: str, key: str) -> None:
         """A key on a slider's handle."""
-        self.handle(label).focus()
+        handle = self.handle(label)
+        handle.focus()
+        expect(handle).to_be_focused()
         self.page.keyboard.press(key)
 
     def type(self, label: str, number: str) -> None:
