@@ -374,15 +374,19 @@ print(f"labels equal in {np.mean(by_hand == by_kit):.2%} of the pixels; labels f
 # Set `WEIGHTS` in the settings cell and `DATASET` to your photographs, or in a shell:
 #
 # ```text
-# reidkit priors build market1501 --root data --tool torchvision+segformer --device cuda reidkit priors build
-# market1501 --root data --tool files --parsing maps/parsing --segmentation maps/person reidkit train mpn --dataset
-# market1501 --preset paper
+# reidkit priors build market1501 --tool torchvision+segformer --device cuda
+# reidkit priors build market1501 --tool files --parsing maps/parsing --segmentation maps/person
+# reidkit train mpn --dataset market1501 --preset paper --prior-tool torchvision+segformer   # or: files
 # ```
+#
+# The first line downloads both networks (`--segmentation-weights` and `--parsing-model` take paths instead), the
+# second reads what another tool has written; one of them is enough. `reidkit train` finds what they made.
 #
 # - Priors are needed for **training images only**: 12,936 on Market-1501. `--splits all` is for the row
 #   "Baseline (UB)", which rectifies test images too.
 # - Interrupt and call again: it goes on where it was.
-# - Then look at the contact sheet and at the share of reliable priors *before* you train for a day.
+# - Then look at the contact sheet that it writes beside the priors, and at the share of reliable priors, *before* you
+#   train for a day.
 # - To use the paper's parser, run a LIP network of SCHP on each split folder, and keep the folder names below one
 #   `parsing_dir`. To use others, write index PNGs in one of the three label sets.
 # - The kit's authors could not run real weights where this page was made. What real tools reach on your photographs is

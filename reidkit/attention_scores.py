@@ -259,7 +259,8 @@ def score_runs(run_dirs: Sequence[str | Path], ds: ReIDDataset, *, level: str = 
     truth, out = load_truth(ds, table), out and Path(out)
     done = pd.read_csv(out) if out and out.is_file() else pd.DataFrame()
     rows = done.to_dict("records")
-    source = {k: v for k, v in provenance(device).items() if k in ("commit", "device", "command")}
+    source = provenance(device)
+    others = {str(d) for d in run_dirs}          # in a row, the command names that row's run alone
     same = {"level": level, "method": method, "images": len(table), "checks": checks, "data": ds.root.name}
     for run in tqdm([RunFolder(Path(d)) for d in run_dirs], desc="runs", unit="run", disable=not progress):
         if any(row["run"] == run.path.name and all(row[k] == v for k, v in same.items()) for row in rows):
@@ -271,7 +272,9 @@ def score_runs(run_dirs: Sequence[str | Path], ds: ReIDDataset, *, level: str = 
         scores = score_model(model, table, truth, size=tuple(recipe.size), method=method, priors=priors, root=ds.root,
                              checks=checks, seed=seed, progress=progress)
         rows.append({"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **same, **scores,
-                     "trained": run.read_result().get("provenance", {}).get("commit"), **source})
+                     "trained": run.read_result().get("provenance", {}).get("commit"),
+                     "commit": source["commit"], "device": source["device"],
+                     "command": " ".join(a for a in source["command"].split() if a not in others - {str(run.path)})})
         if out:
             with replacing(out) as temporary:
                 pd.DataFrame(rows).to_csv(temporary, index=False)

@@ -257,21 +257,34 @@ def priors_build(name: str, root: Root = Path("data"), size: Size = "small",
                  tool: Annotated[str, typer.Option(help="sidewalk, files, torchvision+segformer")] = "files",
                  grid: Annotated[str, typer.Option(help="rows x columns of the feature map")] = "24x8",
                  splits: Annotated[str, typer.Option(help="train, or all (Baseline (UB))")] = "train",
-                 parsing: Path | None = None, segmentation: Path | None = None, label_set: str = "lip",
+                 parsing: Annotated[Path | None, typer.Option(help="files: folder of parsing maps")] = None,
+                 segmentation: Annotated[Path | None, typer.Option(help="files: folder of segmentation maps")] = None,
+                 label_set: Annotated[str, typer.Option(help="files: lip, atr or pascal")] = "lip",
+                 segmentation_model: Annotated[str, typer.Option(
+                     help="networks: a torchvision segmentation network")] = "deeplabv3_mobilenet_v3_large",
+                 segmentation_weights: Annotated[str, typer.Option(
+                     help="networks: a torchvision weights name, or the path of a state dict")] = "DEFAULT",
+                 parsing_model: Annotated[str, typer.Option(
+                     help="networks: a SegFormer on the hub, or its folder")] = "mattmdjaga/segformer_b2_clothes",
                  missing: Annotated[str, typer.Option(help="error, or unreliable")] = "error",
-                 device: Device = "auto", rebuild: bool = False) -> None:
-    """Turn parsing and segmentation maps into coarse priors, cached in one file."""
-    from reidkit.priors import build_priors
+                 device: Device = "auto", rebuild: bool = False, progress: Progress = True) -> None:
+    """Turn parsing and segmentation maps into coarse priors: one cached file, and a sheet of the best and worst."""
+    from reidkit.priors import build_priors, contact_sheet, default_file, open_source
     from reidkit.training.device import choose_device
 
     rows, _, columns = grid.partition("x")
     if not (rows.isdigit() and columns.isdigit()):
         raise ReIDKitError(f"--grid {grid!r}: expected rows x columns, for example 24x8")
-    table = build_priors(open_dataset(name, root, size), tool, grid=(int(rows), int(columns)),
-                         splits="all" if splits == "all" else (splits,), parsing_dir=parsing,
-                         segmentation_dir=segmentation, label_set=label_set, missing=missing,
-                         device=choose_device(device), rebuild=rebuild)
-    typer.echo(f"{len(table.paths)} priors, {table.reliable.mean():.1%} reliable")
+    ds, cells = open_dataset(name, root, size), (int(rows), int(columns))
+    maps = {"parsing_dir": parsing, "segmentation_dir": segmentation, "label_set": label_set,
+            "device": choose_device(device), "segmentation_model": segmentation_model,
+            "segmentation_weights": segmentation_weights, "parsing_model": parsing_model}
+    table = build_priors(ds, tool, grid=cells, splits="all" if splits == "all" else (splits,), missing=missing,
+                         rebuild=rebuild, progress=progress, **maps)
+    file = default_file(ds, tool, cells)
+    sheet = file.with_suffix(".png")
+    contact_sheet(ds, table, source=open_source(ds, tool, **maps)).save(sheet)
+    typer.echo(f"{len(table)} priors, {table.reliable.mean():.1%} reliable: {file}\nthe best and the worst: {sheet}")
 
 
 def main() -> None:

@@ -436,5 +436,6 @@ def test_the_command_adds_rows_to_a_table(sidewalk_tiny, data_root, tmp_path):
     for some in (runs[:1], runs):
         answer = CliRunner().invoke(app, ["attention-scores", *some, *fixed])
         assert answer.exit_code == 0, answer.output
-    assert pd.read_csv(tmp_path / "scores.csv").variant.tolist() == ["mpn-no-ca", "mt-only"]
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert table.variant.tolist() == ["mpn-no-ca", "mt-only"]
     assert "mt-only" in answer.output and "2 runs" in answer.output

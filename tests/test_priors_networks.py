@@ -1,5 +1,6 @@
 """The two networks as map source: the real loading code on tiny, randomly initialised weights saved to disk."""
 
+import shutil
 import urllib.error
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import models
+from typer.testing import CliRunner
 
+from reidkit.cli import app
 from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import PriorError, ReIDKitError
-from reidkit.priors import build_priors, open_source
+from reidkit.priors import PriorTable, build_priors, open_source
 from reidkit.priors.labels import ATR_LABELS, LIP_LABELS, label_table
 from reidkit.priors.networks import PersonSegmenter, largest_person, load_parser, load_segmenter
 
@@ -201,3 +204,22 @@ def without_images(root: Path) -> ReIDDataset:
     """A data set without images."""
     table = pd.DataFrame({"path": [], "pid": [], "camid": []})
     return ReIDDataset("none", root, table, table, table)
+
+
+def test_the_command_builds_from_networks_on_disk(weights, sidewalk_tiny, tmp_path):
+    """`reidkit priors build` on a folder in Market-1501's layout: weights by path, priors and a sheet beside them."""
+    root = tmp_path / "Market-1501-v15.09.15"
+    for name in ("bounding_box_train", "query", "bounding_box_test"):
+        (root / name).mkdir(parents=True)
+        for image in sorted((sidewalk_tiny.root / name).glob("[0-9]*.jpg"))[:6]:
+            shutil.copy(image, root / name)
+    answer = CliRunner().invoke(app, [
+        "priors", "build", "market1501", "--root", str(tmp_path), "--tool", "torchvision+segformer", "--grid", "8x4",
+        "--segmentation-model", SEGMENTER, "--segmentation-weights", str(weights["segmentation_weights"]),
+        "--parsing-model", str(weights["parsing_model"]), "--device", "cpu", "--no-progress"])
+    assert answer.exit_code == 0, answer.output
+    assert "6 priors" in answer.output
+    made = root / "priors" / "torchvision+segformer-8x4.npz"
+    assert len(PriorTable.load(made)) == 6
+    with Image.open(made.with_suffix(".png")) as sheet:
+        assert sheet.width > 300

@@ -1,17 +1,33 @@
 """Driving panels in real JupyterLab: a notebook from a list of cells, and hands for its controls."""
 
 import hashlib
-import io
 import json
 import time
 import urllib.parse
 import urllib.request
 
 from conftest import ERROR_OUTPUT, KERNEL_READY, TOKEN  # of this folder
-from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
+FRAGILE = """
+def fragile(kind, trait, value):
+    "The same kind of panel, with an error planted at one value of a trait."
+    def render(self, state):
+        if getattr(state, trait) == value:
+            raise KeyError("planted")
+        return kind.render(self, state)
+    return type(kind.__name__, (kind,), dict(render=render))
+"""
+PIXELS = """async image => {
+  for (let tries = 0; tries < 50; tries++) {  // a picture may be replaced while it is decoded
+    try { await image.decode(); break; } catch { await new Promise(done => setTimeout(done, 100)); }
+  }
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return canvas.toDataURL();
+}"""
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -92,10 +108,8 @@ class PanelHand:
         self.box.get_by_role("button", name=button, exact=True).click()
 
     def pixels(self) -> str:
-        """A fingerprint of the picture as it is on the screen, without the rim that it shares with its neighbours."""
-        with Image.open(io.BytesIO(self.picture.screenshot())) as shot:
-            inside = shot.convert("RGB").crop((2, 2, shot.width - 2, shot.height - 2))
-        return hashlib.sha256(inside.tobytes()).hexdigest()
+        """A fingerprint of the picture as the browser decoded it: where the page has scrolled to does not matter."""
+        return hashlib.sha256(self.picture.evaluate(PIXELS).encode()).hexdigest()
 
     def settled(self, before: str | None = None, target: str | None = None, seconds: float = 60) -> str:
         """Wait until the picture is no longer `before` (or until it is `target`), and has stopped changing."""
@@ -107,6 +121,15 @@ class PanelHand:
                 return now
             last = now
         raise AssertionError("the picture did not change" if target is None else "the old picture did not come back")
+
+
+def undo(hand: PanelHand, do, back) -> None:
+    """`do` changes the picture, `back` restores the same pixels."""
+    before = hand.settled()
+    do()
+    after = hand.settled(before=before)
+    back()
+    assert hand.settled(before=after, target=before) == before
 
 
 def no_problems(page: Page) -> bool:

@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("playwright.sync_api")
-from panel_page import PanelHand, end_kernels, no_problems, open_page, write_notebook
+from panel_page import FRAGILE, PanelHand, end_kernels, no_problems, open_page, undo, write_notebook
 from panel_runs import tiny_runs
 from playwright.sync_api import expect
 
-SETUP = """
+SETUP = FRAGILE + """
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
@@ -23,13 +23,6 @@ from reidkit.panels.ranked_list import RankedList
 ds = load_dataset("sidewalk", root={root!r}, size="tiny", progress=False)
 runs = {runs!r}
 
-def fragile(kind, trait, value):
-    "The same panel with a planted error."
-    def render(self, state):
-        if getattr(state, trait) == value:
-            raise KeyError("planted")
-        return kind.render(self, state)
-    return type(kind.__name__, (kind,), dict(render=render))
 """
 CELLS = {
     "PriorStepper": "fragile(PriorStepper, 'parts', 12).from_dataset(ds, grid=(12, 4), count=6)",
@@ -48,15 +41,6 @@ def page(lab, browser, sidewalk_tiny, data_root, tmp_path_factory):
     page = open_page(lab, browser, "panels_a.ipynb")
     yield page
     page.context.close()
-
-
-def undo(hand: PanelHand, do, back) -> None:
-    """`do` changes the picture, `back` restores the same pixels."""
-    before = hand.settled()
-    do()
-    after = hand.settled(before=before)
-    back()
-    assert hand.settled(before=after, target=before) == before
 
 
 SLIDERS = {

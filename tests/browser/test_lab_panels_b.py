@@ -1,20 +1,18 @@
 """Comparator, K sweep, CGPN explorer, loss playground in real JupyterLab: controls, undo, keyboard, mouse, errors."""
 
-import hashlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
 pytest.importorskip("playwright.sync_api")
-from panel_page import PanelHand, no_problems, open_page, write_notebook
+from panel_page import FRAGILE, PanelHand, no_problems, open_page, undo, write_notebook
 from playwright.sync_api import expect
 from seeded_runs import train_runs
 
 from reidkit.panels.loss_playground import TOP, first_points
 from reidkit.panels.plane import PLANE, REACH
 
-SETUP = """
+SETUP = FRAGILE + """
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
@@ -28,13 +26,6 @@ from reidkit.panels.subset import subset
 runs = Path({runs!r})
 ds = subset(load_dataset("sidewalk", root={root!r}, size="tiny", progress=False), 6)
 
-def fragile(kind, trait, value):
-    "The same panel with a planted error."
-    def render(self, state):
-        if getattr(state, trait) == value:
-            raise KeyError("planted")
-        return kind.render(self, state)
-    return type(kind.__name__, (kind,), dict(render=render))
 """
 CELLS = {
     "VariantComparator": "fragile(VariantComparator, 'length', 3)([runs / 'mpn-s0', runs / 'baseline-s0'], ds, runs)",
@@ -42,23 +33,6 @@ CELLS = {
     "CGPNExplorer": "fragile(CGPNExplorer, 'image', len(ds.query))(runs / 'cgpn-s0', ds)",
     "LossPlayground": "fragile(LossPlayground, 'margin', 1.5)()",
 }
-
-
-PIXELS = """async image => {
-  for (let tries = 0; tries < 50; tries++) {  // a picture may be replaced while it is decoded
-    try { await image.decode(); break; } catch { await new Promise(done => setTimeout(done, 100)); }
-  }
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-  canvas.getContext("2d").drawImage(image, 0, 0);
-  return canvas.toDataURL();
-}"""
-
-
-class Hand(PanelHand):
-    def pixels(self) -> str:
-        """The picture as the browser decoded it: a page that scrolled by half a pixel shows it with other edges."""
-        return hashlib.sha256(self.picture.evaluate(PIXELS).encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +43,6 @@ def page(lab, browser, sidewalk_tiny, data_root, tmp_path_factory):
     page = open_page(lab, browser, "panels_b.ipynb")
     yield page
     page.context.close()
-
-
-def undo(hand: Hand, do, back) -> None:
-    """`do` changes the picture, `back` restores the same pixels."""
-    before = hand.settled()
-    do()
-    after = hand.settled(before=before)
-    back()
-    assert hand.settled(before=after, target=before) == before
 
 
 SLIDERS = {
@@ -99,7 +64,7 @@ TOGGLES = {"KSweep": ["reveal the numbers"], "CGPNExplorer": ["use b1-global", "
 
 @pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in SLIDERS.items() for label in labels])
 def test_sliders_by_keyboard(page, kind, label):
-    hand = Hand(page, kind)
+    hand = PanelHand(page, kind)
     key, back = ("ArrowLeft", "ArrowRight") if label == "list length" else ("ArrowRight", "ArrowLeft")
     undo(hand, lambda: hand.press(label, key), lambda: hand.press(label, back))
     assert no_problems(page)
@@ -107,14 +72,14 @@ def test_sliders_by_keyboard(page, kind, label):
 
 @pytest.mark.parametrize("kind, choice", [(kind, choice) for kind, found in CHOICES.items() for choice in found])
 def test_choices(page, kind, choice):
-    hand, (label, other, first) = Hand(page, kind), choice
+    hand, (label, other, first) = PanelHand(page, kind), choice
     undo(hand, lambda: hand.choose(label, other), lambda: hand.choose(label, first))
     assert no_problems(page)
 
 
 @pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in TOGGLES.items() for label in labels])
 def test_toggles_by_keyboard(page, kind, label):
-    hand = Hand(page, kind)
+    hand = PanelHand(page, kind)
     undo(hand, lambda: hand.toggle(label), lambda: hand.toggle(label))
     assert no_problems(page)
 
@@ -124,7 +89,7 @@ def test_toggles_by_keyboard(page, kind, label):
     ("LossPlayground", "margin", "End"),
 ])  # fmt: skip
 def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
-    hand = Hand(page, kind)
+    hand = PanelHand(page, kind)
     before = hand.settled()
     hand.press(label, key)
     expect(hand.error).to_contain_text("KeyError: 'planted'")
@@ -137,7 +102,7 @@ def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label,
 
 
 def test_two_runs_change_places(page):
-    hand = Hand(page, "VariantComparator")
+    hand = PanelHand(page, "VariantComparator")
     before = hand.settled()
     expect(hand.status).to_contain_text("on one seed")
     hand.choose("B", "mpn s0")
@@ -151,7 +116,7 @@ def test_two_runs_change_places(page):
 
 
 def test_a_click_chooses_a_query(page):
-    hand = Hand(page, "VariantComparator")
+    hand = PanelHand(page, "VariantComparator")
     hand.picture.scroll_into_view_if_needed()
     third = {"x": 180, "y": 220}  # thumbnail
     undo(hand, lambda: hand.picture.click(position=third), lambda: hand.click("reset"))
@@ -163,7 +128,7 @@ def test_a_click_chooses_a_query(page):
 
 
 def test_guess_then_reveal(page, screenshot):
-    hand = Hand(page, "KSweep")
+    hand = PanelHand(page, "KSweep")
     before = hand.settled()
     expect(hand.status).to_contain_text("your guess: K = 3")
     hand.toggle("reveal the numbers")
@@ -175,7 +140,7 @@ def test_guess_then_reveal(page, screenshot):
 
 
 def test_branches_and_features(page, screenshot):
-    hand = Hand(page, "CGPNExplorer")
+    hand = PanelHand(page, "CGPNExplorer")
     before = hand.settled()
     undo(hand, lambda: hand.choose("branch", "b3"), lambda: hand.click("reset"))
     hand.choose("branch", "b3")
@@ -203,7 +168,7 @@ def test_branches_and_features(page, screenshot):
 
 
 def test_points_are_dragged_and_step(page):
-    hand = Hand(page, "LossPlayground")
+    hand = PanelHand(page, "LossPlayground")
     hand.picture.scroll_into_view_if_needed()
     before, box, (x, y) = hand.settled(), hand.picture.bounding_box(), np.array(first_points()[0][1][0])  # filled B1
     start = box["x"] + (x / REACH + 1) / 2 * PLANE, box["y"] + (1 - y / REACH) / 2 * PLANE + TOP
@@ -237,7 +202,7 @@ def test_points_are_dragged_and_step(page):
 
 @pytest.mark.parametrize("kind", list(CELLS))
 def test_pictures_are_shown_at_their_size(page, kind, screenshot):
-    hand = Hand(page, kind)
+    hand = PanelHand(page, kind)
     size = hand.picture.evaluate("i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]")
     assert size[:2] == size[2:], "a stretched picture is blurred"
     page.evaluate("document.activeElement.blur()")
@@ -248,7 +213,7 @@ def test_pictures_are_shown_at_their_size(page, kind, screenshot):
 
 @pytest.mark.parametrize("kind", list(CELLS))
 def test_every_control_is_reached_by_tab_and_has_a_name(page, kind):
-    hand = Hand(page, kind)
+    hand = PanelHand(page, kind)
     wanted = hand.box.locator('[role="slider"], select, input[type="checkbox"], button:not([disabled])')
     unreachable = "es => es.filter(e => e.offsetParent !== null && e.tabIndex < 0).length"
     assert wanted.count() > 3 and wanted.evaluate_all(unreachable) == 0
