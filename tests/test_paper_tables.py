@@ -135,7 +135,7 @@ def test_differences_stated_in_the_text(table, better, other, metric, datasets, 
 
 
 @pytest.mark.parametrize(("first", "second"), [
-    (("mpn-table1", "MPNo"), ("mpn-table2", "ours")),
+    (("mpn-table1", "MPNo"), ("mpn-table2", "MPNo (printed: ours)")),
     (("mpn-table1", "MPNo"), ("mpn-table4", "Class-wise")),
     (("mpn-table1", "FSA Alone"), ("mpn-table3", "Class-wise")),
     (("mpn-table1", "MT Only"), ("mpn-table2", "MT Only")),

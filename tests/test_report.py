@@ -227,3 +227,27 @@ def test_stored_benchmarks_say_where_they_come_from(repo):
         source = stored["provenance"]
         assert re.fullmatch(r"[0-9a-f]{7,}", source["commit"]), f"{file.name}: commit {source['commit']}"
         assert source["device"] and "reidkit bench" in source["command"]
+
+
+README_COLUMNS = {"mAP, mild": ("mild", np.nan, "mAP"), "mAP, strong": ("strong", np.nan, "mAP"),
+                  "Rank-1, no shift": ("shift", 0.0, "rank1"),
+                  "Rank-1, query shifted by 0.20": ("shift", 0.2, "rank1")}  # fmt: skip
+
+
+def test_readme_numbers_are_the_stored_ones(repo):
+    """Every number of the README's table, `**label** (`system`) | mean ± sd | ...`, from results/sidewalk/runs.csv."""
+    lines = [line.strip("| ").split(" | ") for line in (repo / "README.md").read_text().splitlines() if " ± " in line]
+    header = next(line for line in (repo / "README.md").read_text().splitlines() if line.startswith("| system |"))
+    columns = header.strip("| ").split(" | ")[1:]
+    runs = report.collect_results(repo / "results" / "sidewalk" / "runs.csv")
+    runs = runs[(runs.dataset == "sidewalk-small") & (runs.preset == "quick")]
+    rows = [line for line in lines if "`" in line[0]]
+    assert len(rows) >= 10 and set(columns) == set(README_COLUMNS)
+    for label, *cells in rows:
+        system = re.search(r"`(.+)`", label)[1]
+        for column, cell in zip(columns, cells, strict=True):
+            level, shift, metric = README_COLUMNS[column]
+            at = runs["shift"].isna() if isnan(shift) else np.isclose(runs["shift"], shift)
+            values = 100 * runs[(runs.system == system) & (runs.level == level) & (runs.metric == metric) & at].value
+            assert len(values) == 3, f"{system}, {column}: {len(values)} seeds"
+            assert cell == f"{values.mean():.1f} ± {values.std():.1f}", f"{system}, {column}"
