@@ -255,3 +255,19 @@ def test_obtain_run_prefers_own_then_shipped_then_trains(sidewalk_tiny, tmp_path
     RunFolder(trained).settings.write_text(json.dumps(recipe))
     with pytest.raises(TrainingError, match="another recipe"):
         obtain_run("ide", sidewalk_tiny, runs=tmp_path / "runs", **options)
+
+
+def test_shipped_networks_are_small_whole_and_of_the_present_recipes(repo):
+    """Every folder of results/sidewalk/checkpoints: at most 2 MB, its hash fits, trained as the preset says now."""
+    from reidkit.training.obtain import trained_with
+    from reidkit.training.ship import MAX_BYTES, MAX_TOTAL
+
+    folders = sorted(p.parent for p in (repo / "results" / "sidewalk" / "checkpoints").glob("*/model.safetensors"))
+    assert len(folders) >= 10 and MAX_BYTES == 2 * 2**20 and MAX_TOTAL == 16 * 2**20
+    sizes = [RunFolder(f).weights.stat().st_size for f in folders]
+    assert max(sizes) <= MAX_BYTES and sum(sizes) <= MAX_TOTAL
+    for folder in folders:
+        settings = RunFolder(folder).read_settings()
+        load_run(folder)                                                    # checks the hash
+        assert trained_with(RunFolder(folder), recipe_for(settings["variant"], settings["preset"])), folder.name
+        assert RunFolder(folder).read_result()["provenance"]["commit"].isalnum(), "trained from a clean commit"
