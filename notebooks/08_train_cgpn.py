@@ -223,7 +223,7 @@ else:
 # The paper's plain sum stays the `paper` preset. To see what it does here, train it beside the others (minutes):
 #
 # ```text
-# reidkit train cgpn --set loss.identity=sum --set loss.identity_weight=1 --set loss.triplet_weight=1 \
+# reidkit train cgpn --set loss.identity_weight=1 --set loss.triplet_weight=1 \
 #     --set loss.supervision_weight=1
 # ```
 #

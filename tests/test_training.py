@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -210,6 +211,17 @@ def test_missing_gpu_is_said(sidewalk_tiny, tmp_path):
         pytest.skip("there is a GPU")
     with pytest.raises(TrainingError, match="no CUDA GPU"):
         train("mt-only", sidewalk_tiny, smoke(), tmp_path / "r", device="cuda", progress=False)
+
+
+def test_a_run_that_learned_nothing_says_so(sidewalk_tiny, tmp_path):
+    """Diverged early, without a NaN: a cross entropy above log(identities) at the end."""
+    calm = replace(recipe_for("cgpn-global-2", "smoke"), ide_init=False, batches_per_epoch=50)
+    wild = replace(calm, lr=3.0, warmup_batches=0, clip_norm=20.0)
+    with pytest.warns(UserWarning, match="wild.*guessing one of .* the network has learned nothing.*--set lr"):
+        train("cgpn-global-2", sidewalk_tiny, wild, tmp_path / "wild", device="cpu", progress=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*learned nothing")
+        train("cgpn-global-2", sidewalk_tiny, calm, tmp_path / "calm", device="cpu", progress=False)
 
 
 # ---------------------------------------------------------------- shipping

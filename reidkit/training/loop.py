@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -84,10 +85,12 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
         rank=accelerator.process_index, world_size=accelerator.num_processes)
     evaluate = partial(evaluate_model, model, dataset, recipe, device=accelerator.device, priors=priors, cache=cache,
                        progress=progress)
-    rows = fit(model, loader, replace(variant(name).loss, **recipe.loss), recipe, accelerator, run, seed=seed,
+    loss_config = replace(variant(name).loss, **recipe.loss)
+    rows = fit(model, loader, loss_config, recipe, accelerator, run, seed=seed,
                checkpoint=checkpoint, progress=progress, evaluate_every=evaluate_every,
                evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level])
     if accelerator.is_main_process:
+        warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), run)
         run.save_weights(model)
         write_json(run.result, {**settings, "metrics": evaluate(), "provenance": provenance(
             accelerator.device, seed=seed, precision=recipe.precision,
@@ -202,6 +205,21 @@ def check_finite(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int,
     raise TrainingError(f"the loss became {loss.item()} in epoch {epoch + 1}, batch {batch + 1} (terms: {bad}); "
                         f"{kept}. Lower the learning rate (--set lr=...), add warm-up, or set precision=no; "
                         "`reidkit data check` finds damaged images.")
+
+
+def warn_below_chance(last: dict[str, float], model: ReIDModel, loss_config: LossConfig, batches: int,
+                      run: RunFolder) -> None:
+    """Warn when the classifiers end worse than guessing: such a run has diverged early, without one NaN.
+
+    last: the last epoch's row of metrics. batches: of the whole training; below 100 nothing is expected yet.
+    """
+    entropy = last["identity"] / (model.num_parts if loss_config.identity == "sum" else 1)   # a classifier's, in nats
+    chance = math.log(model.num_classes)
+    if batches >= 100 and entropy > chance:
+        warnings.warn(f"{run.path}: the cross entropy of a classifier ended at {entropy:.2f}, and guessing one of "
+                      f"{model.num_classes} identities gives {chance:.2f}: the network has learned nothing. Lower the "
+                      "learning rate (--set lr=...) or the weight of a loss (--set loss.identity_weight=...).",
+                      stacklevel=3)
 
 
 def state_of(model: ReIDModel, optimizer, accelerator: Accelerator, rows: list[dict], epoch: int) -> dict[str, Any]:
