@@ -506,7 +506,10 @@ def dots(method):
     data = scores[scores.method == method]
     here = [v for v in order if v in set(data.variant)]
     figure, axes = plt.subplots(2, 3, figsize=(9, 0.42 * len(here) + 2.6), sharey=True, layout="constrained")
-    for ax, (column, (name, chance, better)) in zip(axes.flat, list(MEASURES.items())[:6]):
+    known = [(c, about) for c, about in list(MEASURES.items())[:6] if data[c].notna().any()]
+    for ax in axes.flat[len(known) :]:
+        ax.axis("off")
+    for ax, (column, (name, chance, better)) in zip(axes.flat, known):
         for y, variant in enumerate(here):
             values = data[column][data.variant == variant]
             ax.plot(values, [y] * len(values), "o", color=plots.COLOURS[4], ms=5, zorder=2)
