@@ -236,12 +236,11 @@ README_COLUMNS = {"mAP, mild": ("mild", np.nan, "mAP"), "mAP, strong": ("strong"
 
 def test_readme_numbers_are_the_stored_ones(repo):
     """Every number of the README's table, `**label** (`system`) | mean ± sd | ...`, from results/sidewalk/runs.csv."""
-    lines = [line.strip("| ").split(" | ") for line in (repo / "README.md").read_text().splitlines() if " ± " in line]
-    header = next(line for line in (repo / "README.md").read_text().splitlines() if line.startswith("| system |"))
-    columns = header.strip("| ").split(" | ")[1:]
+    table = [line.strip("| ").split(" | ") for line in (repo / "README.md").read_text().splitlines()
+             if line.startswith("| system |") or " ± " in line and line.startswith("| ")]
+    (_, *columns), *rows = table
     runs = report.collect_results(repo / "results" / "sidewalk" / "runs.csv")
     runs = runs[(runs.dataset == "sidewalk-small") & (runs.preset == "quick")]
-    rows = [line for line in lines if "`" in line[0]]
     assert len(rows) >= 10 and set(columns) == set(README_COLUMNS)
     for label, *cells in rows:
         system = re.search(r"`(.+)`", label)[1]
