@@ -237,7 +237,7 @@ README_COLUMNS = {"mAP, mild": ("mild", np.nan, "mAP"), "mAP, strong": ("strong"
 def test_readme_numbers_are_the_stored_ones(repo):
     """Every number of the README's table, `**label** (`system`) | mean ± sd | ...`, from results/sidewalk/runs.csv."""
     table = [line.strip("| ").split(" | ") for line in (repo / "README.md").read_text().splitlines()
-             if line.startswith("| system |") or " ± " in line and line.startswith("| ")]
+             if line.startswith("| system |") or (" ± " in line and line.startswith("| "))]
     (_, *columns), *rows = table
     runs = report.collect_results(repo / "results" / "sidewalk" / "runs.csv")
     runs = runs[(runs.dataset == "sidewalk-small") & (runs.preset == "quick")]
