@@ -39,6 +39,7 @@ __all__ = ["CHANGES", "LAYERS", "area", "background_energy", "body_part_regions"
            "diversity", "own_stripe_argmax", "part_energy", "pointing_game", "randomised", "sanity_check",
            "score_model", "score_runs", "stripe_regions"]
 
+TEXT = {"commit": str, "trained": str}  # a commit such as 93e4831 is no number
 MIN_AREA = 0.003  # of the image: a region smaller than this is not in the picture
 
 
@@ -257,7 +258,7 @@ def score_runs(run_dirs: Sequence[str | Path], ds: ReIDDataset, *, level: str = 
     query = ds.at_level(level).query
     table = query.sample(min(images, len(query)), random_state=seed).sort_index().reset_index(drop=True)
     truth, out = load_truth(ds, table), out and Path(out)
-    done = pd.read_csv(out) if out and out.is_file() else pd.DataFrame()
+    done = pd.read_csv(out, dtype=TEXT) if out and out.is_file() else pd.DataFrame()
     rows = done.to_dict("records")
     source = provenance(device)
     others = {str(d) for d in run_dirs}          # in a row, the command names that row's run alone

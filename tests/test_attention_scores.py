@@ -429,6 +429,16 @@ def test_score_runs_is_a_table_and_resumes(sidewalk_tiny, tmp_path):
         score_runs(runs, sidewalk_tiny, **settings | {"method": "layercam"})
 
 
+def test_commits_that_look_like_numbers_stay_commits(sidewalk_tiny, tmp_path):
+    runs = [write_run(tmp_path, name, 0) for name in ("mpn-no-ca", "mt-only")]
+    for run in runs:
+        (run / "result.json").write_text('{"provenance": {"commit": "93e4831"}}')   # read as a number: inf
+    settings = {"images": 4, "checks": False, "out": tmp_path / "scores.csv", "progress": False}
+    score_runs(runs[:1], sidewalk_tiny, **settings)
+    assert score_runs(runs, sidewalk_tiny, **settings).trained.tolist() == ["93e4831", "93e4831"]
+    assert (tmp_path / "scores.csv").read_text().count(",93e4831,") == 2
+
+
 def test_the_command_adds_rows_to_a_table(sidewalk_tiny, data_root, tmp_path):
     runs = [str(write_run(tmp_path, name, 0)) for name in ("mpn-no-ca", "mt-only")]
     fixed = ["--root", str(data_root), "--size", "tiny", "--images", "4", "--no-checks", "--no-progress",
