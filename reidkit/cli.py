@@ -66,7 +66,9 @@ def train(variant: str, dataset: DatasetName = "sidewalk", root: Root = Path("da
           prior_tool: Annotated[str | None, typer.Option(help="sidewalk, files, torchvision+segformer; default: files "
                                                          "beside the images")] = None,
           cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded images in one file.")] = True,
-          evaluate_every: int = 0, validation: Validation = False, progress: Progress = True) -> None:
+          evaluate_every: int = 0, validation: Validation = False,
+          compile_net: Annotated[bool, typer.Option("--compile", help="torch.compile, for a GPU.")] = False,
+          progress: Progress = True) -> None:
     """Train a variant and evaluate it. A killed run goes on where it stopped when called again."""
     from reidkit.training import RunFolder, recipe_for, run_name
     from reidkit.training import train as train_run
@@ -84,7 +86,8 @@ def train(variant: str, dataset: DatasetName = "sidewalk", root: Root = Path("da
     ds = open_dataset(dataset, root, size, validation)
     folder = resume or run or Path("runs") / run_name(variant, ds, preset, seed, changes)
     result = train_run(variant, ds, recipe, folder, seed=seed, device=device, preset=preset, prior_tool=prior_tool,
-                       workers=workers, cache=cache, evaluate_every=evaluate_every, progress=progress)
+                       workers=workers, cache=cache, evaluate_every=evaluate_every, compile_net=compile_net,
+                       progress=progress)
     typer.echo(f"{folder}: {variant} on {ds.name}, seed {seed}")
     show_metrics(result["metrics"])
 

@@ -213,6 +213,19 @@ def test_missing_gpu_is_said(sidewalk_tiny, tmp_path):
         train("mt-only", sidewalk_tiny, smoke(), tmp_path / "r", device="cuda", progress=False)
 
 
+@pytest.mark.parametrize("name", ["cgpn", "mpn"])
+def test_a_compiled_run_is_the_same_run(sidewalk_tiny, tmp_path, monkeypatch, name):
+    """torch.compile traces the network (here without generating code); names of weights and numbers stay."""
+    original, calls = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda net: (calls.append(net), original(net, backend="eager"))[1])
+    recipe = replace(recipe_for(name, "smoke"), ide_init=False, epochs=1, batches_per_epoch=2, precision="no")
+    for folder, on in (("plain", False), ("compiled", True)):
+        train(name, sidewalk_tiny, recipe, tmp_path / folder, device="cpu", compile_net=on, progress=False)
+    plain, compiled = (load_file(RunFolder(tmp_path / f).weights) for f in ("plain", "compiled"))
+    assert len(calls) == 1 and plain.keys() == compiled.keys()
+    assert all(torch.allclose(plain[k].float(), compiled[k].float(), atol=1e-3) for k in plain)
+
+
 def test_a_run_that_learned_nothing_says_so(sidewalk_tiny, tmp_path):
     """Diverged early, without a NaN: a cross entropy above log(identities) at the end."""
     calm = replace(recipe_for("cgpn-global-2", "smoke"), ide_init=False, batches_per_epoch=50)

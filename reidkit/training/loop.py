@@ -41,7 +41,7 @@ from reidkit.training.runs import RunFolder, build_model, load_run, provenance, 
 
 def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, seed: int = 0, device: str = "auto",
           preset: str = "custom", prior_tool: str | None = None, workers: int = 0, cache: bool = True,
-          evaluate_every: int = 0, initialise_from: str | Path | None = None,
+          evaluate_every: int = 0, initialise_from: str | Path | None = None, compile_net: bool = False,
           progress: bool = True) -> dict[str, Any]:
     """Train a variant, evaluate it on every test level of the data set, and return the content of `result.json`.
 
@@ -51,7 +51,8 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
     default: "sidewalk" for Sidewalk, else "files", maps beside the images or built with `reidkit priors build`.
     cache: keep decoded images in one memory-mapped file. evaluate_every: epochs between evaluations on the
     current level (0 = only at the end). initialise_from: a finished run whose backbone weights are copied;
-    default: an IDE trained on the same set, when the recipe says `ide_init`.
+    default: an IDE trained on the same set, when the recipe says `ide_init`. compile_net: train through
+    torch.compile (worth its minutes on a GPU; the weights differ from an uncompiled run's by rounding).
     Raises TrainingError (other settings in the folder, batch shape, NaN loss), CheckpointError, DatasetError.
     """
     prior_tool = prior_tool or default_prior_tool(dataset)
@@ -74,7 +75,8 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
     checkpoint = run.load_checkpoint()
     if checkpoint is None and (recipe.ide_init or initialise_from):
         source = initialise_from or start_from_ide(dataset, recipe, run, seed=seed, device=device, preset=preset,
-                                                   workers=workers, cache=cache, progress=progress)
+                                                   workers=workers, cache=cache, compile_net=compile_net,
+                                                   progress=progress)
         copy_backbone(load_run(source), model)
     priors = priors_for(model, dataset, recipe, prior_tool, progress)
     loader = train_loader(
@@ -87,7 +89,7 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
                        progress=progress)
     loss_config = replace(variant(name).loss, **recipe.loss)
     rows = fit(model, loader, loss_config, recipe, accelerator, run, seed=seed,
-               checkpoint=checkpoint, progress=progress, evaluate_every=evaluate_every,
+               checkpoint=checkpoint, progress=progress, evaluate_every=evaluate_every, compile_net=compile_net,
                evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level])
     if accelerator.is_main_process:
         warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), run)
@@ -112,13 +114,14 @@ def start_from_ide(dataset: ReIDDataset, recipe: Recipe, run: RunFolder, *, seed
 
 def fit(model: ReIDModel, loader, loss_config: LossConfig, recipe: Recipe, accelerator: Accelerator,
         run: RunFolder, *, seed: int, checkpoint: dict[str, Any] | None = None,
-        evaluate: Callable[[], dict] | None = None, evaluate_every: int = 0,
+        evaluate: Callable[[], dict] | None = None, evaluate_every: int = 0, compile_net: bool = False,
         progress: bool = True) -> list[dict[str, float]]:
     """Run the epochs after `checkpoint`; returns the rows of metrics.csv. One checkpoint is written an epoch."""
     augment = TrainAugment(AugmentConfig(size=recipe.size, flip=recipe.flip, erasing=recipe.erasing,
                                          erasing_area=recipe.erasing_area))
     optimizer = make_optimizer(model, recipe)
     net, optimizer = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer)
+    net = torch.compile(net) if compile_net else net      # `model` keeps the weights under their own names
     rows, first_epoch = resume(model, optimizer, accelerator, checkpoint)
     steps = len(loader)
     bar = tqdm(total=recipe.epochs * steps, initial=first_epoch * steps, unit="batch", desc=run.path.name,
