@@ -263,12 +263,12 @@ def priors_build(name: str, root: Root = Path("data"), size: Size = "small",
                  parsing: Annotated[Path | None, typer.Option(help="files: folder of parsing maps")] = None,
                  segmentation: Annotated[Path | None, typer.Option(help="files: folder of segmentation maps")] = None,
                  label_set: Annotated[str, typer.Option(help="files: lip, atr or pascal")] = "lip",
-                 segmentation_model: Annotated[str, typer.Option(
-                     help="networks: a torchvision segmentation network")] = "deeplabv3_mobilenet_v3_large",
-                 segmentation_weights: Annotated[str, typer.Option(
-                     help="networks: a torchvision weights name, or the path of a state dict")] = "DEFAULT",
-                 parsing_model: Annotated[str, typer.Option(
-                     help="networks: a SegFormer on the hub, or its folder")] = "mattmdjaga/segformer_b2_clothes",
+                 segmentation_model: Annotated[str | None, typer.Option(
+                     help="networks: a torchvision segmentation network")] = None,
+                 segmentation_weights: Annotated[str | None, typer.Option(
+                     help="networks: a torchvision weights name, or the path of a state dict")] = None,
+                 parsing_model: Annotated[str | None, typer.Option(
+                     help="networks: a SegFormer on the hub, or its folder")] = None,
                  missing: Annotated[str, typer.Option(help="error, or unreliable")] = "error",
                  device: Device = "auto", rebuild: bool = False, progress: Progress = True) -> None:
     """Turn parsing and segmentation maps into coarse priors: one cached file, and a sheet of the best and worst."""
@@ -279,9 +279,10 @@ def priors_build(name: str, root: Root = Path("data"), size: Size = "small",
     if not (rows.isdigit() and columns.isdigit()):
         raise ReIDKitError(f"--grid {grid!r}: expected rows x columns, for example 24x8")
     ds, cells = open_dataset(name, root, size), (int(rows), int(columns))
+    networks = {"segmentation_model": segmentation_model, "segmentation_weights": segmentation_weights,
+                "parsing_model": parsing_model}
     maps = {"parsing_dir": parsing, "segmentation_dir": segmentation, "label_set": label_set,
-            "device": choose_device(device), "segmentation_model": segmentation_model,
-            "segmentation_weights": segmentation_weights, "parsing_model": parsing_model}
+            "device": choose_device(device), **{k: v for k, v in networks.items() if v is not None}}
     table = build_priors(ds, tool, grid=cells, splits="all" if splits == "all" else (splits,), missing=missing,
                          rebuild=rebuild, progress=progress, **maps)
     file = default_file(ds, tool, cells)
