@@ -23,7 +23,7 @@ for sub, name in ((data_app, "data"), (sidewalk_app, "sidewalk"), (priors_app, "
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, cuhk03-detected, ...")]
 Root = Annotated[Path, typer.Option("--root", help="Folder that holds the data sets.")]
-Size = Annotated[str, typer.Option("--size", help="Sidewalk only: tiny, small or full.")]
+Size = Annotated[str, typer.Option("--size", help="Sidewalk only: tiny, small, many, siblings or full.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value; model.* and loss.* reach the variant.")]
 Progress = Annotated[bool, typer.Option("--progress/--no-progress")]

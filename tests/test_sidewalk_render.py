@@ -99,6 +99,14 @@ def test_strangers_do_not_share_a_group_and_groups_hold_at_most_three(crowd):
     assert sizes.max() <= 3 and 0.3 < (sizes > 1).mean() < 0.7
 
 
+def test_a_crowd_of_siblings_only_comes_in_groups_of_five():
+    crowd = make_identities(500, (7, 1), sibling_rate=1, siblings=4)
+    assert set(np.bincount([p.group for p in crowd])) == {5}
+    for group in range(100):
+        kinds = [p.differs for p in crowd if p.group == group]
+        assert kinds[0] == "-" and len(set(kinds)) == 5  # everybody in another part
+
+
 def test_same_seed_same_pixels_other_seed_other_pixels(crowd):
     camera = make_cameras(2, 0, *SIZE)[1]
     a, b, c = (shoot(crowd[0], camera, seed, LEVELS["strong"], crowd=crowd) for seed in (1, 1, 2))

@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import namedtuple
+from collections import Counter, namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from reidkit.data.sidewalk import PART_NAMES, ToolRates, load_sidewalk, load_truth, render_sidewalk, writer
-from reidkit.data.sidewalk.plan import SHIFTS, SIZES, Settings, Size, plan
+from reidkit.data.sidewalk.plan import SHIFTS, SIZES, Settings, Size, people, plan
 from reidkit.errors import DatasetError, UnknownNameError
 
 NAME = re.compile(r"(-1|\d{4})_c(\d)s\d_(\d{6})_(\d{2})\.jpg")
@@ -82,6 +83,15 @@ def test_splits_hold_what_the_protocol_needs(sidewalk_tiny):
     assert ds.train.groupby("pid").camid.nunique().min() >= 2
     assert not set(ds.train.group) & set(ds.gallery.group) and (ds.gallery.group[ds.gallery.pid <= 0] == -1).all()
     assert {"ok", "head", "legs", "loose"} >= set(ds.train.detector) and ds.train.detector.nunique() >= 3
+
+
+def test_many_changes_the_training_people_only_and_siblings_relates_everybody():
+    small, many, siblings = (people(Settings(size)) for size in ("small", "many", "siblings"))
+    looks = [[replace(person, group=0) for person in who["test"]] for who in (small, many)]
+    assert looks[0] == looks[1] and small["train"] == many["train"][:200] and len(many["train"]) == 750
+    for side in ("train", "test"):
+        assert set(Counter(person.group for person in siblings[side]).values()) == {5}
+    assert not {p.group for p in siblings["train"]} & {p.group for p in siblings["test"]}
 
 
 def test_validation_split_keeps_siblings_together(sidewalk_tiny):

@@ -35,7 +35,8 @@ def load_dataset(name: str, root: str | Path = "data", **options) -> ReIDDataset
     root: where data sets live. "sidewalk" is rendered below it on first use; the real sets are found in
         `root` itself or in the folder their archive unpacks to; "market-layout" takes any folder in
         Market-1501's layout.
-    options: of the set's own loader, such as `size="tiny" | "small" | "full"` and `seed` of Sidewalk.
+    options: of the set's own loader, such as `seed` and `size` of Sidewalk: "tiny", "small", "many", "siblings" or
+        "full".
     Raises UnknownNameError for an unknown name or option, DatasetError for missing or damaged folders.
     """
     if name not in DATASETS:

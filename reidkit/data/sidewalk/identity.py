@@ -180,11 +180,16 @@ def sibling(rng: np.random.Generator, person: Identity, kind: str) -> Identity:
 
 
 def make_identities(
-    count: int, seed: tuple[int, ...], sibling_rate: float = 0.5, first_group: int = 0
+    count: int,
+    seed: tuple[int, ...],
+    sibling_rate: float = 0.5,
+    siblings: int | None = None,
+    first_group: int = 0,
 ) -> list[Identity]:
-    """`count` people in order of their group; a group of 1, 2 or 3 never straddles two calls.
+    """`count` people in order of their group; a group never straddles two calls.
 
-    sibling_rate: the probability that a new person gets siblings (one with 60 %, two with 40 %).
+    sibling_rate: the probability that a new person gets siblings. siblings: how many; None = one with 60 %, two with
+    40 %. At most four: nobody has fewer than five parts that can differ visibly.
     """
     rng = np.random.default_rng(seed)
     people: list[Identity] = []
@@ -193,7 +198,7 @@ def make_identities(
         person = stranger(rng, group)
         people.append(person)
         if rng.random() < sibling_rate:
-            size = 1 + int(rng.random() < 0.4)
+            size = siblings or 1 + int(rng.random() < 0.4)
             kinds = rng.choice(sibling_kinds(person), size=size, replace=False)
             people += [sibling(rng, person, str(kind)) for kind in kinds]
         group += 1

@@ -28,7 +28,7 @@ CHUNK = 48  # shots rendered in one go
 class Size:
     """height, width: pixels. per_camera: images a person and camera in the training set and the gallery.
 
-    distractors (pid 0) and junk (pid -1): images added to each gallery.
+    distractors (pid 0) and junk (pid -1): images added to each gallery. sibling_rate, siblings: see `make_identities`.
     """
 
     height: int
@@ -39,12 +39,18 @@ class Size:
     per_camera: int
     distractors: int
     junk: int
+    sibling_rate: float = 0.5
+    siblings: int | None = None
 
 
 SIZES = {
     "tiny": Size(96, 32, 24, 12, cameras=4, per_camera=2, distractors=8, junk=4),
     "small": Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60),
     "full": Size(384, 128, 750, 750, cameras=6, per_camera=3, distractors=1100, junk=450),
+    # "small" with one thing changed: more people to train on (the test people are the same), and nobody unlike all
+    # others: groups of five who differ in one part from their first, so in two from one another.
+    "many": Size(144, 48, 750, 100, cameras=6, per_camera=3, distractors=150, junk=60),
+    "siblings": Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60, sibling_rate=1, siblings=4),
 }
 # Image folder -> (level of detector errors, number of its random stream).
 FOLDERS = {
@@ -108,10 +114,11 @@ def people(settings: Settings) -> dict[str, list[Identity]]:
     Each list is drawn on its own, so that no group of siblings has members on two sides.
     """
     spec, seed = settings.spec, settings.seed
-    train = make_identities(spec.train_ids, (seed, 11))
+    related = {"sibling_rate": spec.sibling_rate, "siblings": spec.siblings}
+    train = make_identities(spec.train_ids, (seed, 11), **related)
     return {
         "train": train,
-        "test": make_identities(spec.test_ids, (seed, 12), first_group=train[-1].group + 1),
+        "test": make_identities(spec.test_ids, (seed, 12), **related, first_group=train[-1].group + 1),
         "crowd": make_identities(60, (seed, 13), sibling_rate=0.0),
         "strangers": make_identities(120, (seed, 14), sibling_rate=0.0),
     }
