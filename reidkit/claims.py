@@ -119,6 +119,38 @@ def seeds_needed(mean: float, sd: float, confidence: float = 0.95, most: int = 1
     return float(high)
 
 
+def by_scale(results: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: str = "mAP", *,
+             level: str | None = None) -> pd.DataFrame:
+    """Do (better, worse) pairs of variants change with the scale? The tables of `report.ordering`, one a scale.
+
+    A scale is a data set, a preset, and what was set for every row: column `scale`, such as
+    "sidewalk-small quick backbone=small-512". Scales without any of the pairs are left out. With two or more, a last
+    table follows, "mean of N scales": for each pair the difference is first averaged over the scales, seed by seed,
+    with the seeds that all of them have. Its interval speaks of these scales, not of others.
+    """
+    pairs = list(pairs)
+    t = results[results["shift"].isna() & (results["metric"] == metric)]
+    t = t if level is None else t[t["level"] == level]
+    settings = [system.removeprefix(variant) for system, variant in zip(t.system, t.variant)]
+    t = t.assign(system=t.variant, scale=t.dataset + " " + t.preset + settings)
+    tables = {scale: ordering(part, pairs, metric).query("seeds > 0") for scale, part in t.groupby("scale", sort=False)}
+    tables = {scale: table.assign(scale=scale) for scale, table in tables.items() if len(table)}
+    if len(tables) > 1:
+        means = []
+        for pair in pairs:
+            values = t[t.scale.isin(tables)].pivot_table(index="seed", columns=["scale", "system"], values="value")
+            have = [s for s in tables if all((s, system) in values for system in pair)]
+            if not have:
+                continue
+            values = values[[(s, system) for s in have for system in pair]].dropna()
+            mean = values.T.groupby(level="system").mean().T.stack().rename("value").reset_index()
+            mean = mean.assign(metric=metric, shift=nan, level="", dataset="", preset="")
+            means.append(ordering(mean, [pair], metric).assign(scale=f"mean of {len(have)} scales"))
+        tables["mean"] = pd.concat(means)
+    columns = ["scale", *ordering(t.iloc[:0], [], metric).columns]
+    return pd.concat(tables.values(), ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
 VERDICTS = {
     "appears": "the interval lies above zero",
     "reversed": "the interval lies below zero: here the other one is better",
@@ -173,8 +205,7 @@ def missing_runs(suite: str, results: pd.DataFrame, seeds: int = 3, *, dataset: 
     command += f" --preset {preset} --seeds {seeds}"
     rows = []
     for entry in rows_of(suite):
-        system = " ".join([entry.variant, *(f"{k}={v}" for k, v in sorted(entry.settings.items()))])
-        lacking = sorted(set(range(seeds)) - set(here.seed[here.system == system]))
+        lacking = sorted(set(range(seeds)) - set(here.seed[here.system == entry.system]))
         if lacking:
-            rows.append([system, ", ".join(map(str, lacking)), command])
+            rows.append([entry.system, ", ".join(map(str, lacking)), command])
     return pd.DataFrame(rows, columns=["system", "missing seeds", "command"])

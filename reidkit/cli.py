@@ -139,13 +139,14 @@ def dataset_of(settings: dict, root: Path):
 @app.command()
 def ablate(suite: str, dataset: DatasetName = "sidewalk", root: Root = Path("data"), size: Size = "small",
            seeds: int = 3, first_seed: int = 0, preset: str = "quick", jobs: int | None = None,
+           only: Annotated[str | None, typer.Option(help="Only these rows, e.g. baseline,naive-mtl,mpn")] = None,
            runs: Path = Path("runs"), settings: Sets = None, device: Device = "auto", validation: Validation = False,
            progress: Progress = True) -> None:
     """Train the rows of a paper's table over several seeds; finished runs are skipped, failures reported."""
     from reidkit.training.suites import run_suite
     from reidkit.training.suites import suite as rows_of
 
-    rows = rows_of(suite)
+    rows = rows_of(suite, only.split(",") if only else None)
     ds = open_dataset(dataset, root, size, validation)
     arguments = ["--dataset", dataset, "--root", str(root), "--size", size, "--device", device]
     arguments += ["--validation"] if validation else []

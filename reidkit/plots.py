@@ -217,15 +217,49 @@ def differences(table: pd.DataFrame, title: str = "", unit: str = "points") -> F
     ax = _plain(axes[0, 0], xlabel=f"difference in {', '.join(sorted(set(t.metric)))} ({unit})")
     figure.suptitle(title, fontsize=10)
     ax.axvline(0, color="#333333", lw=1)
-    for verdict, (colour, marker) in VERDICT_MARKS.items():
-        rows = t[t.verdict == verdict]
-        ax.hlines(rows.index, rows.low, rows.high, color=colour, lw=1.5)
-        if len(rows):
-            ax.plot(rows.difference, rows.index, marker, color=colour, ms=6, label=f"{verdict} ({len(rows)})",
-                    markerfacecolor="white" if marker == "o" else colour)
+    _intervals(ax, t, t.index)
     names = t["better in the paper"] + " over " + t["worse in the paper"]
     ax.set(yticks=t.index, yticklabels=[f"{name} ({n})" for name, n in zip(names, t.seeds)])
     ax.tick_params(axis="y", labelsize=8)
     ax.invert_yaxis()
     figure.legend(frameon=False, loc="outside lower right", fontsize=8, ncols=4)
+    return figure
+
+
+def _intervals(ax: Axes, table: pd.DataFrame, heights: Sequence[int]) -> None:
+    """The differences of a table, a line and a mark each, at these heights; one label a verdict."""
+    heights = np.asarray(heights)
+    for verdict, (colour, marker) in VERDICT_MARKS.items():
+        chosen = (table.verdict == verdict).to_numpy()
+        rows, y = table[chosen], heights[chosen]
+        ax.hlines(y, rows.low, rows.high, color=colour, lw=1.5)
+        if len(rows):
+            ax.plot(rows.difference, y, marker, color=colour, ms=6, label=f"{verdict} ({len(rows)})",
+                    markerfacecolor="white" if marker == "o" else colour)
+
+
+def differences_by_scale(table: pd.DataFrame, title: str = "", columns: int = 3, unit: str = "points") -> Figure:
+    """The table of `claims.by_scale`: one panel a pair, one line a scale, marks as in `differences`.
+
+    All panels share their axis. Raises ReIDKitError for an empty table.
+    """
+    if table.empty:
+        raise ReIDKitError("none of these differences was run; train both systems of a pair with the same seed")
+    averaged = table.scale.str.startswith("mean of ")
+    scales = [*dict.fromkeys(table.scale[~averaged]), *(["mean of them"] if averaged.any() else [])]
+    pairs = list(table.groupby(["better in the paper", "worse in the paper"], sort=False))
+    rows = -(-len(pairs) // columns)
+    height = (0.24 * len(scales) + 0.5) * rows + 1
+    figure, axes = _axes(rows, columns, 2.6 * columns + 2, height, sharex=True, sharey=True)
+    for ax, ((better, worse), part) in zip(axes.flat, pairs):
+        _plain(ax).axvline(0, color="#333333", lw=1)
+        ax.set_title(f"{better} over {worse}", fontsize=9)
+        _intervals(ax, part, [scales.index(s) if s in scales else len(scales) - 1 for s in part.scale])
+    for ax in axes.flat[len(pairs):]:
+        ax.set_visible(False)
+    axes[0, 0].set(yticks=range(len(scales)), yticklabels=scales, ylim=(len(scales) - 0.5, -0.5))
+    marks = {text.split(" (")[0]: handle for ax in axes.flat for handle, text in zip(*ax.get_legend_handles_labels())}
+    figure.legend(marks.values(), marks, frameon=False, loc="outside lower right", fontsize=8, ncols=4)
+    figure.supxlabel(f"difference in {', '.join(sorted(set(table.metric)))} ({unit})", fontsize=9)
+    figure.suptitle(title, fontsize=10)
     return figure

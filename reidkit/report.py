@@ -249,8 +249,7 @@ def _rows_of(suite: str, folder: Path) -> dict[str, str]:
     """{row label: system} of the paper's table, then of the suite's entries that the table lacks."""
     from reidkit.training.suites import SUITES
 
-    entries = [" ".join([e.variant, *(f"{k}={v}" for k, v in sorted(e.settings.items()))])
-               for e in SUITES.get(suite, ())]
+    entries = [e.system for e in SUITES.get(suite, ())]
     if entries and not (folder / f"{suite}.csv").is_file():
         return {name: name for name in entries}
     t = paper_table(suite, folder)

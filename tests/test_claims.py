@@ -102,3 +102,39 @@ def test_missing_runs(results):
     assert len(real) == 10 and "--dataset market1501 --preset paper" in real.command[0]
     with pytest.raises(UnknownNameError, match="mpn-table1"):
         claims.missing_runs("mpn-table12", results)
+
+
+def at_scale(results, *, size=None, preset="quick", setting="", add=None):
+    """The same runs at another scale, the values of some systems changed by `add`."""
+    more = results.value + results.variant.map(add or {}).fillna(0)
+    return results.assign(dataset=f"sidewalk-{size or 'small'}", preset=preset, value=more,
+                          system=results.variant + (f" {setting}" if setting else ""))  # fmt: skip
+
+
+def test_by_scale_by_hand(results):
+    pairs = [("mt-only", "baseline"), ("mpn", "psa"), ("psa", "baseline")]
+    wide = at_scale(results, setting="backbone=small-512", add={"mt-only": 0.1})
+    many = at_scale(results[results.system != "psa"], size="many", preset="long", add={"baseline": 0.04})
+    nothing = at_scale(results[results.variant == "fsa"], size="full")  # one system makes no pair
+    t = claims.by_scale(pd.concat([results, wide, many, nothing]), pairs, level="strong")
+    scales = ["sidewalk-small quick", "sidewalk-small quick backbone=small-512", "sidewalk-many long"]
+    assert list(t.scale) == [scales[0]] * 2 + [scales[1]] * 2 + [scales[2], "mean of 3 scales", "mean of 2 scales"]
+    d = np.array([3.0, 2.0, 4.0])  # mt-only minus baseline, seed by seed
+    first = t[t["better in the paper"] == "mt-only"].set_index("scale")
+    assert list(first.difference.round(6)) == [3, 13, -1, 5] and list(first.seeds) == [3] * 4
+    half = report.t_quantile(0.95, 2) * d.std(ddof=1) / sqrt(3)
+    assert first.low["mean of 3 scales"] == pytest.approx(5 - half) and first.verdict.iloc[-1] == "appears"
+    assert t.difference.iloc[-1] == pytest.approx(-3) and t["better in the paper"].iloc[-1] == "psa"
+
+
+def test_by_scale_averages_the_seeds_that_all_scales_have(results):
+    long = at_scale(results[results.seed < 2], preset="long", add={"mt-only": 0.02})
+    t = claims.by_scale(pd.concat([results, long]), [("mt-only", "baseline")], level="strong").set_index("scale")
+    assert list(t.seeds) == [3, 2, 2] and t.difference["mean of 2 scales"] == pytest.approx((3 + 2) / 2 + 1)
+
+
+def test_by_scale_of_one_scale_or_none_has_no_mean(results):
+    pairs = [("mt-only", "baseline")]
+    assert list(claims.by_scale(results, pairs).scale) == ["sidewalk-small quick"]
+    empty = claims.by_scale(results, [("mpn", "psa")])
+    assert empty.empty and set(claims.by_scale(results, pairs).columns) == set(empty.columns)

@@ -17,7 +17,7 @@ from reidkit.evaluation import evaluate_ranking, extract_features, top_k
 from reidkit.panels.cgpn_explorer import CGPNExplorer
 from reidkit.panels.comparator import VariantComparator
 from reidkit.panels.interval import seed_differences
-from reidkit.panels.k_sweep import KSweep
+from reidkit.panels.k_sweep import KSweep, trained_curve
 from reidkit.panels.loss_playground import LossPlayground
 from reidkit.panels.runs import open_runs
 from reidkit.panels.subset import subset
@@ -232,3 +232,12 @@ def test_comparator_opens_what_a_reader_has(runs, sidewalk_tiny, tmp_path):
     assert len(few.query) < len(sidewalk_tiny.query) and set(few.query.pid) == set(few.gallery.pid)
     with pytest.raises(ReIDKitError, match="at least 2"):
         subset(sidewalk_tiny, 1)
+
+
+def test_the_curve_over_k_is_of_one_preset(results, sidewalk_tiny):
+    one = results.system[results.variant == "mpn"].iloc[0]
+    other = results[results.system == one].assign(preset="long", value=0.0)  # one K only
+    both = pd.concat([other, results])
+    alone, mixed = (trained_curve(table, "mAP", sidewalk_tiny) for table in (results, both))
+    assert len(alone) > 1 and list(alone) == list(mixed)
+    assert all((mixed[parts] == alone[parts]).all() and mixed[parts].max() > 0 for parts in alone)

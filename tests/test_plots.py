@@ -146,3 +146,22 @@ def test_differences():
     assert [(s[0][0], s[1][0]) for s in segments[:2]] == [(1.0, 5.0), (-3.0, -1.0)]
     with pytest.raises(ReIDKitError, match="none of these differences was run"):
         plots.differences(table[table.verdict == "not run"])
+
+
+def test_differences_by_scale():
+    rows = [["small", "a", "b", 3.0, 1.0, 5.0, 3, "appears"], ["small", "c", "b", -2.0, -3.0, -1.0, 3, "reversed"],
+            ["large", "a", "b", 0.1, -1.0, 1.2, 3, "undecided"],
+            ["mean of 2 scales", "a", "b", 1.5, 1.0, 2.0, 3, "appears"],
+            ["mean of 1 scales", "c", "b", -2.0, -3.0, -1.0, 3, "reversed"]]  # fmt: skip
+    columns = ["scale", "better in the paper", "worse in the paper", "difference", "low", "high", "seeds", "verdict"]
+    table = pd.DataFrame(rows, columns=columns).assign(metric="mAP")
+    figure = plots.differences_by_scale(table, "t", columns=2)
+    first, second = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["a over b", "c over b"]
+    assert [t.get_text() for t in first.get_yticklabels()] == ["small", "large", "mean of them"]
+    places = [sorted((line.get_marker(), x, y) for line in ax.lines[1:] for x, y in zip(*line.get_data()))
+              for ax in (first, second)]  # fmt: skip
+    assert places == [[("^", 1.5, 2), ("^", 3.0, 0), ("o", 0.1, 1)], [("v", -2.0, 0), ("v", -2.0, 2)]]
+    assert [t.get_text() for t in figure.legends[0].texts] == ["appears", "undecided", "reversed"]
+    with pytest.raises(ReIDKitError, match="none of these differences was run"):
+        plots.differences_by_scale(table.iloc[:0])

@@ -23,6 +23,14 @@ def test_every_suite_row_is_a_variant_with_valid_settings():
         suite("mpn-table")
 
 
+def test_a_suite_may_be_cut_to_some_of_its_rows(data_root):
+    assert [row.system for row in suite("mpn-table1", ["mpn", "baseline"])] == ["baseline", "mpn"]
+    assert [row.system for row in suite("mpn-fig7", ["mpn"])][:2] == ["mpn model.num_parts=1", "mpn model.num_parts=2"]
+    wrong = ["ablate", "mpn-table1", "--only", "baseline,pcb", "--root", str(data_root), "--size", "tiny"]
+    result = CliRunner().invoke(app, wrong)
+    assert result.exit_code and "row of mpn-table1 'pcb'" in str(result.exception) + result.output
+
+
 def test_suites_cover_every_paper_row():
     covered = {r.variant for rows in SUITES.values() for r in rows}
     assert set(VARIANTS) - covered == {"mpn-rga", "pcb", "pyramid"}    # Table 5 and Table 9: single rows

@@ -232,19 +232,22 @@ def row_maxima(run: PanelRun, table: pd.DataFrame) -> Tensor:
 
 def systems_of(parts: int) -> list[str]:
     """The names in a table of results of the suite's MPN with K parts; "mpn" itself has its default K."""
-    names = [" ".join([e.variant, *(f"{k}={v}" for k, v in e.settings.items())]) for e in suite("mpn-fig7")
-             if e.settings.get("model.num_parts") == parts]
+    names = [e.system for e in suite("mpn-fig7") if e.settings["model.num_parts"] == parts]
     return [*names, *(["mpn"] if parts == 6 else [])]
 
 
 def trained_curve(results: pd.DataFrame, metric: str, dataset: ReIDDataset) -> dict[int, pd.Series]:
-    """{K: one value a seed}, fractions; empty with fewer than two K, which are no curve."""
-    have, curve = set(results[results.dataset == dataset.name].system), {}
-    for parts in range(1, MAX_K + 1):
-        for system in systems_of(parts):
-            if system in have and parts not in curve:
-                try:
-                    curve[parts] = _series(results, system, metric, level=dataset.level, dataset=dataset.name)
-                except ReIDKitError as error:
-                    raise ReIDKitError(f"the curve over K cannot be drawn: {error}") from error
-    return curve if len(curve) > 1 else {}
+    """{K: one value a seed}, fractions, of the preset that was trained with the most K; empty with fewer than two K."""
+    curves = [{}]
+    for preset, part in results[results.dataset == dataset.name].groupby("preset", sort=False):
+        where, have, curve = {"level": dataset.level, "preset": preset}, set(part.system), {}
+        for parts in range(1, MAX_K + 1):
+            for system in systems_of(parts):
+                if system in have and parts not in curve:
+                    try:
+                        curve[parts] = _series(part, system, metric, **where)
+                    except ReIDKitError as error:
+                        raise ReIDKitError(f"the curve over K cannot be drawn: {error}") from error
+        curves.append(curve)
+    best = max(curves, key=len)
+    return best if len(best) > 1 else {}

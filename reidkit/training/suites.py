@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,11 @@ class Entry:
 
     variant: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def system(self) -> str:
+        """Its name in a table of results: "mpn model.num_parts=4"."""
+        return " ".join([self.variant, *(f"{k}={v}" for k, v in sorted(self.settings.items()))])
 
 
 def entries(*names: str) -> tuple[Entry, ...]:
@@ -54,11 +59,14 @@ SUITES: dict[str, tuple[Entry, ...]] = {
 }
 
 
-def suite(name: str) -> tuple[Entry, ...]:
-    """The rows of a suite; an unknown name raises an error that lists the choices."""
+def suite(name: str, only: Collection[str] | None = None) -> tuple[Entry, ...]:
+    """The rows of a suite, or of these variants `only`; an unknown name raises an error that lists the choices."""
     if name not in SUITES:
         raise unknown_name("suite", name, SUITES)
-    return SUITES[name]
+    for variant in only or ():
+        if variant not in (known := [row.variant for row in SUITES[name]]):
+            raise unknown_name(f"row of {name}", variant, known)
+    return tuple(row for row in SUITES[name] if only is None or row.variant in only)
 
 
 @dataclass
