@@ -119,34 +119,35 @@ def seeds_needed(mean: float, sd: float, confidence: float = 0.95, most: int = 1
     return float(high)
 
 
+def scale_of(results: pd.DataFrame) -> pd.Series:
+    """What a run's rows share apart from the variant: data set, preset, settings, each row's as one text, such as
+    "sidewalk-small quick" or "sidewalk-small quick backbone=small-512"."""
+    settings = [system.removeprefix(variant) for system, variant in zip(results.system, results.variant)]
+    return results.dataset + " " + results.preset + settings
+
+
 def by_scale(results: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: str = "mAP", *,
              level: str | None = None) -> pd.DataFrame:
     """Do (better, worse) pairs of variants change with the scale? The tables of `report.ordering`, one a scale.
 
-    A scale is a data set, a preset, and what was set for every row: column `scale`, such as
-    "sidewalk-small quick backbone=small-512". Scales without any of the pairs are left out. With two or more, a last
-    table follows, "mean of N scales": for each pair the difference is first averaged over the scales, seed by seed,
-    with the seeds that all of them have. Its interval speaks of these scales, not of others.
+    Column `scale`: see `scale_of`; scales without any of the pairs are left out. For pairs with two scales or more, a
+    last line follows, "mean of N scales": the difference is first averaged over the scales, seed by seed, with the
+    seeds that all of them have. Its interval speaks of these scales, not of others.
     """
     pairs = list(pairs)
     t = results[results["shift"].isna() & (results["metric"] == metric)]
     t = t if level is None else t[t["level"] == level]
-    settings = [system.removeprefix(variant) for system, variant in zip(t.system, t.variant)]
-    t = t.assign(system=t.variant, scale=t.dataset + " " + t.preset + settings)
+    t = t.assign(system=t.variant, scale=scale_of(t))
     tables = {scale: ordering(part, pairs, metric).query("seeds > 0") for scale, part in t.groupby("scale", sort=False)}
     tables = {scale: table.assign(scale=scale) for scale, table in tables.items() if len(table)}
-    if len(tables) > 1:
-        means = []
-        for pair in pairs:
-            values = t[t.scale.isin(tables)].pivot_table(index="seed", columns=["scale", "system"], values="value")
-            have = [s for s in tables if all((s, system) in values for system in pair)]
-            if not have:
-                continue
-            values = values[[(s, system) for s in have for system in pair]].dropna()
-            mean = values.T.groupby(level="system").mean().T.stack().rename("value").reset_index()
+    values = t.pivot_table(index="seed", columns=["scale", "system"], values="value")
+    for pair in pairs:
+        have = [s for s in values.columns.unique("scale") if all((s, system) in values for system in pair)]
+        if len(have) > 1:
+            mean = values[[(s, system) for s in have for system in pair]].dropna().T.groupby(level="system").mean().T
+            mean = mean.stack().rename("value").reset_index()
             mean = mean.assign(metric=metric, shift=nan, level="", dataset="", preset="")
-            means.append(ordering(mean, [pair], metric).assign(scale=f"mean of {len(have)} scales"))
-        tables["mean"] = pd.concat(means)
+            tables[pair] = ordering(mean, [pair], metric).query("seeds > 0").assign(scale=f"mean of {len(have)} scales")
     columns = ["scale", *ordering(t.iloc[:0], [], metric).columns]
     return pd.concat(tables.values(), ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 

@@ -259,7 +259,8 @@ def differences_by_scale(table: pd.DataFrame, title: str = "", columns: int = 3,
         ax.set_visible(False)
     axes[0, 0].set(yticks=range(len(scales)), yticklabels=scales, ylim=(len(scales) - 0.5, -0.5))
     marks = {text.split(" (")[0]: handle for ax in axes.flat for handle, text in zip(*ax.get_legend_handles_labels())}
-    figure.legend(marks.values(), marks, frameon=False, loc="outside lower right", fontsize=8, ncols=4)
-    figure.supxlabel(f"difference in {', '.join(sorted(set(table.metric)))} ({unit})", fontsize=9)
+    names = [verdict for verdict in VERDICT_MARKS if verdict in marks]
+    figure.legend([marks[name] for name in names], names, frameon=False, loc="outside lower right", fontsize=8, ncols=4)
+    figure.supxlabel(f"difference in {', '.join(sorted(set(table.metric)))} ({unit})", fontsize=9, x=0.02, ha="left")
     figure.suptitle(title, fontsize=10)
     return figure

@@ -130,6 +130,9 @@ def test_by_scale_by_hand(results):
 def test_by_scale_averages_the_seeds_that_all_scales_have(results):
     long = at_scale(results[results.seed < 2], preset="long", add={"mt-only": 0.02})
     t = claims.by_scale(pd.concat([results, long]), [("mt-only", "baseline")], level="strong").set_index("scale")
+    none = at_scale(results.assign(seed=results.seed + 7), preset="paper")
+    apart = claims.by_scale(pd.concat([results, none]), [("mt-only", "baseline")], level="strong")
+    assert list(apart.seeds) == [3, 3]  # no seed in common, no mean
     assert list(t.seeds) == [3, 2, 2] and t.difference["mean of 2 scales"] == pytest.approx((3 + 2) / 2 + 1)
 
 

@@ -162,6 +162,6 @@ def test_differences_by_scale():
     places = [sorted((line.get_marker(), x, y) for line in ax.lines[1:] for x, y in zip(*line.get_data()))
               for ax in (first, second)]  # fmt: skip
     assert places == [[("^", 1.5, 2), ("^", 3.0, 0), ("o", 0.1, 1)], [("v", -2.0, 0), ("v", -2.0, 2)]]
-    assert [t.get_text() for t in figure.legends[0].texts] == ["appears", "undecided", "reversed"]
+    assert [t.get_text() for t in figure.legends[0].texts] == ["appears", "reversed", "undecided"]
     with pytest.raises(ReIDKitError, match="none of these differences was run"):
         plots.differences_by_scale(table.iloc[:0])
