@@ -74,7 +74,8 @@ def rank1_under_shift(results: pd.DataFrame, systems: Sequence[str] | None = Non
     for i, name in enumerate(systems or list(dict.fromkeys(rows["system"]))):
         t = spread[spread["system"] == name]
         mean, sd = 100 * t["mean"], 100 * t["sd"].fillna(0)
-        label = f"{name} ({t['n'].max()} seeds)"
+        seeds = t["n"].max()
+        label = f"{name} ({seeds} seed{'s' if seeds > 1 else ''})"
         ax.plot(t["shift"], mean, color=COLOURS[i % 8], marker=MARKERS[i % 8], ms=4, label=label)
         ax.fill_between(t["shift"], mean - sd, mean + sd, color=COLOURS[i % 8], alpha=0.15, lw=0)
     ax.legend(frameon=False)
