@@ -258,6 +258,8 @@ def differences_by_scale(table: pd.DataFrame, title: str = "", columns: int = 3,
         _intervals(ax, part, [scales.index(s) if s in scales else len(scales) - 1 for s in part.scale])
     for ax in axes.flat[len(pairs):]:
         ax.set_visible(False)
+    for ax in axes.flat[max(0, len(pairs) - columns):len(pairs)]:  # the lowest of each column
+        ax.tick_params(labelbottom=True)
     axes[0, 0].set(yticks=range(len(scales)), yticklabels=scales, ylim=(len(scales) - 0.5, -0.5))
     marks = {text.split(" (")[0]: handle for ax in axes.flat for handle, text in zip(*ax.get_legend_handles_labels())}
     names = [verdict for verdict in VERDICT_MARKS if verdict in marks]

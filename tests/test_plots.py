@@ -163,5 +163,11 @@ def test_differences_by_scale():
               for ax in (first, second)]  # fmt: skip
     assert places == [[("^", 1.5, 2), ("^", 3.0, 0), ("o", 0.1, 1)], [("v", -2.0, 0), ("v", -2.0, 2)]]
     assert [t.get_text() for t in figure.legends[0].texts] == ["appears", "reversed", "undecided"]
+    narrow = plots.differences_by_scale(table[table.scale != "mean of 1 scales"], columns=1)
+    three = plots.differences_by_scale(pd.concat([table, table.assign(**{"worse in the paper": "z"})]), columns=3).axes
+    assert len(narrow.axes) == 2 and [ax.get_visible() for ax in three] == [True] * 4 + [False] * 2
+    three[0].figure.canvas.draw()
+    numbered = [any(t.label1.get_visible() for t in ax.xaxis.get_major_ticks()) for ax in three[:4]]
+    assert numbered == [False, True, True, True]  # the lowest of each column
     with pytest.raises(ReIDKitError, match="none of these differences was run"):
         plots.differences_by_scale(table.iloc[:0])
