@@ -7,6 +7,7 @@ import urllib.parse
 import urllib.request
 
 from conftest import ERROR_OUTPUT, KERNEL_READY, TOKEN  # of this folder
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
@@ -137,3 +138,53 @@ def no_problems(page: Page) -> bool:
     outputs = page.locator(f"{ERROR_OUTPUT}, {STDERR}").all_inner_texts()
     assert page.problems == [] and outputs == [], (page.problems, outputs)
     return True
+
+
+# ---- what holds for every panel; each file says for which of its controls -------------------------------------------
+
+
+def choose_and_undo(page: Page, kind: str, label: str, other: str, first: str) -> None:
+    """Another option changes the picture, the first one restores it."""
+    hand = PanelHand(page, kind)
+    undo(hand, lambda: hand.choose(label, other), lambda: hand.choose(label, first))
+    assert no_problems(page)
+
+
+def toggle_and_undo(page: Page, kind: str, label: str) -> None:
+    """The space bar changes the picture, once more restores it."""
+    hand = PanelHand(page, kind)
+    undo(hand, lambda: hand.toggle(label), lambda: hand.toggle(label))
+    assert no_problems(page)
+
+
+def meet_planted_error(page: Page, kind: str, label: str, key: str) -> None:
+    """The key on a slider meets the error of FRAGILE: it is shown, the last good picture stays, reset removes it."""
+    hand = PanelHand(page, kind)
+    before = hand.settled()
+    hand.press(label, key)
+    expect(hand.error).to_contain_text("KeyError: 'planted'")
+    expect(hand.error.locator('[role="alert"]')).to_be_visible()
+    assert hand.settled() == before, "the last good picture stays"
+    hand.click("reset")
+    expect(hand.error).to_be_hidden()
+    assert hand.settled(target=before) == before
+    assert no_problems(page)
+
+
+def picture_at_its_size(page: Page, kind: str, screenshot) -> None:
+    """The picture is neither stretched nor empty; a screenshot of the panel is kept."""
+    hand = PanelHand(page, kind)
+    size = hand.picture.evaluate("i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]")
+    assert size[:2] == size[2:], "a stretched picture is blurred"
+    page.evaluate("document.activeElement.blur()")
+    with Image.open(screenshot(hand.box, f"panel_{kind}")) as image:
+        assert image.width >= size[0] and len(image.convert("L").getcolors(256)) > 50
+
+
+def controls_by_tab(page: Page, kind: str) -> None:
+    """Every control can be reached by the tab key, every button has a text."""
+    hand = PanelHand(page, kind)
+    wanted = hand.box.locator('[role="slider"], select, input[type="checkbox"], button:not([disabled])')
+    unreachable = "es => es.filter(e => e.offsetParent !== null && e.tabIndex < 0).length"
+    assert wanted.count() > 3 and wanted.evaluate_all(unreachable) == 0
+    assert all(hand.box.locator("button:visible").all_inner_texts())

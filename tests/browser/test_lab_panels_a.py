@@ -6,7 +6,20 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("playwright.sync_api")
-from panel_page import FRAGILE, PanelHand, end_kernels, no_problems, open_page, undo, write_notebook
+from panel_page import (
+    FRAGILE,
+    PanelHand,
+    choose_and_undo,
+    controls_by_tab,
+    end_kernels,
+    meet_planted_error,
+    no_problems,
+    open_page,
+    picture_at_its_size,
+    toggle_and_undo,
+    undo,
+    write_notebook,
+)
 from panel_runs import tiny_runs
 from playwright.sync_api import expect
 
@@ -74,30 +87,20 @@ def test_sliders_by_keyboard(page, kind, label):
 
 @pytest.mark.parametrize("kind, choice", [(kind, choice) for kind, found in CHOICES.items() for choice in found])
 def test_choices(page, kind, choice):
-    hand, (label, other, first) = PanelHand(page, kind), choice
-    undo(hand, lambda: hand.choose(label, other), lambda: hand.choose(label, first))
-    assert no_problems(page)
+    choose_and_undo(page, kind, *choice)
 
 
 @pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in TOGGLES.items() for label in labels])
 def test_toggles_by_keyboard(page, kind, label):
-    hand = PanelHand(page, kind)
-    undo(hand, lambda: hand.toggle(label), lambda: hand.toggle(label))
-    assert no_problems(page)
+    toggle_and_undo(page, kind, label)
 
 
-@pytest.mark.parametrize("kind, label", [("PriorStepper", "K"), ("AttentionPanel", "part"), ("RankedList", "top k"),
-                                         ("MisalignmentSandbox", "scale")])
-def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label):
-    hand = PanelHand(page, kind)
-    before = hand.settled()
-    hand.press(label, "Home" if label == "top k" else "End")
-    expect(hand.error).to_be_visible()
-    expect(hand.error).to_contain_text("KeyError: 'planted'")
-    hand.click("reset")
-    expect(hand.error).to_be_hidden()
-    assert hand.settled(target=before) == before
-    assert no_problems(page)
+@pytest.mark.parametrize("kind, label, key", [
+    ("PriorStepper", "K", "End"), ("AttentionPanel", "part", "End"), ("RankedList", "top k", "Home"),
+    ("MisalignmentSandbox", "scale", "End"),
+])  # fmt: skip
+def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
+    meet_planted_error(page, kind, label, key)
 
 
 def test_numbers_follow_the_controls(page):
@@ -175,13 +178,12 @@ def test_a_crop_is_uploaded(page, tmp_path):
 
 @pytest.mark.parametrize("kind", list(CELLS))
 def test_pictures_are_shown_at_their_size(page, kind, screenshot):
-    hand = PanelHand(page, kind)
-    size = hand.picture.evaluate("i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]")
-    assert size[:2] == size[2:], "a stretched picture is blurred"
-    page.evaluate("document.activeElement.blur()")
-    path = screenshot(hand.box, f"panel_{kind}")
-    with Image.open(path) as image:
-        assert image.width >= size[0] and len(image.convert("L").getcolors(256)) > 50
+    picture_at_its_size(page, kind, screenshot)
+
+
+@pytest.mark.parametrize("kind", list(CELLS))
+def test_every_control_is_reached_by_tab_and_has_a_name(page, kind):
+    controls_by_tab(page, kind)
 
 
 @pytest.mark.parametrize("kind", list(CELLS))

@@ -2,10 +2,21 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("playwright.sync_api")
-from panel_page import FRAGILE, PanelHand, no_problems, open_page, undo, write_notebook
+from panel_page import (
+    FRAGILE,
+    PanelHand,
+    choose_and_undo,
+    controls_by_tab,
+    meet_planted_error,
+    no_problems,
+    open_page,
+    picture_at_its_size,
+    toggle_and_undo,
+    undo,
+    write_notebook,
+)
 from playwright.sync_api import expect
 from seeded_runs import train_runs
 
@@ -72,16 +83,12 @@ def test_sliders_by_keyboard(page, kind, label):
 
 @pytest.mark.parametrize("kind, choice", [(kind, choice) for kind, found in CHOICES.items() for choice in found])
 def test_choices(page, kind, choice):
-    hand, (label, other, first) = PanelHand(page, kind), choice
-    undo(hand, lambda: hand.choose(label, other), lambda: hand.choose(label, first))
-    assert no_problems(page)
+    choose_and_undo(page, kind, *choice)
 
 
 @pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in TOGGLES.items() for label in labels])
 def test_toggles_by_keyboard(page, kind, label):
-    hand = PanelHand(page, kind)
-    undo(hand, lambda: hand.toggle(label), lambda: hand.toggle(label))
-    assert no_problems(page)
+    toggle_and_undo(page, kind, label)
 
 
 @pytest.mark.parametrize("kind, label, key", [
@@ -89,16 +96,7 @@ def test_toggles_by_keyboard(page, kind, label):
     ("LossPlayground", "margin", "End"),
 ])  # fmt: skip
 def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
-    hand = PanelHand(page, kind)
-    before = hand.settled()
-    hand.press(label, key)
-    expect(hand.error).to_contain_text("KeyError: 'planted'")
-    expect(hand.error.locator('[role="alert"]')).to_be_visible()
-    assert hand.settled() == before, "the last good picture stays"
-    hand.click("reset")
-    expect(hand.error).to_be_hidden()
-    assert hand.settled(target=before) == before
-    assert no_problems(page)
+    meet_planted_error(page, kind, label, key)
 
 
 def test_two_runs_change_places(page):
@@ -202,19 +200,9 @@ def test_points_are_dragged_and_step(page):
 
 @pytest.mark.parametrize("kind", list(CELLS))
 def test_pictures_are_shown_at_their_size(page, kind, screenshot):
-    hand = PanelHand(page, kind)
-    size = hand.picture.evaluate("i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]")
-    assert size[:2] == size[2:], "a stretched picture is blurred"
-    page.evaluate("document.activeElement.blur()")
-    path = screenshot(hand.box, f"panel_{kind}")
-    with Image.open(path) as image:
-        assert image.width >= size[0] and len(image.convert("L").getcolors(256)) > 50
+    picture_at_its_size(page, kind, screenshot)
 
 
 @pytest.mark.parametrize("kind", list(CELLS))
 def test_every_control_is_reached_by_tab_and_has_a_name(page, kind):
-    hand = PanelHand(page, kind)
-    wanted = hand.box.locator('[role="slider"], select, input[type="checkbox"], button:not([disabled])')
-    unreachable = "es => es.filter(e => e.offsetParent !== null && e.tabIndex < 0).length"
-    assert wanted.count() > 3 and wanted.evaluate_all(unreachable) == 0
-    assert all(hand.box.locator("button").all_inner_texts())
+    controls_by_tab(page, kind)
