@@ -120,8 +120,8 @@ def seeds_needed(mean: float, sd: float, confidence: float = 0.95, most: int = 1
 
 
 def scale_of(results: pd.DataFrame) -> pd.Series:
-    """What a run's rows share apart from the variant: data set, preset, settings, each row's as one text, such as
-    "sidewalk-small quick" or "sidewalk-small quick backbone=small-512"."""
+    """For each result, how its run was trained apart from the variant: data set, preset and settings in one text, such
+    as "sidewalk-small quick" or "sidewalk-small long backbone=small-256"."""
     settings = [system.removeprefix(variant) for system, variant in zip(results.system, results.variant)]
     return results.dataset + " " + results.preset + settings
 

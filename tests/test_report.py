@@ -2,13 +2,14 @@
 
 import json
 import re
+from itertools import takewhile
 from math import isnan
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from reidkit import report
+from reidkit import claims, report
 from reidkit.errors import ReIDKitError, UnknownNameError
 
 MAP = {  # mAP in percent: system -> seeds 0, 1, 2
@@ -250,3 +251,24 @@ def test_readme_numbers_are_the_stored_ones(repo):
             values = 100 * runs[(runs.system == system) & (runs.level == level) & (runs.metric == metric) & at].value
             assert len(values) == 3, f"{system}, {column}: {len(values)} seeds"
             assert cell == f"{values.mean():.1f} ± {values.std():.1f}", f"{system}, {column}"
+
+
+def test_readme_scales_are_the_stored_ones(repo):
+    """The README's table of differences at several scales, strong mAP, from results/sidewalk/runs.csv."""
+    lines = (repo / "README.md").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("| scale |"))
+    table = [line.strip("| ").split(" | ") for line in takewhile(lambda line: line.startswith("|"), lines[first:])]
+    (_, *columns), _, *rows = table
+    pairs = [tuple(re.findall(r"`(.+?)`", column)) for column in columns]
+    runs = report.collect_results(repo / "results" / "sidewalk" / "runs.csv")
+    measured = claims.by_scale(runs, pairs, level="strong")
+    by_pair = measured.set_index(["scale", "better in the paper", "worse in the paper"])
+    scales = {scale for scale, *_ in by_pair.index if not scale.startswith("mean of")}
+    assert len(pairs) > 2 and len(scales) > 2 and {scale.strip("`") for scale, *_ in rows} == scales
+    for scale, *cells in rows:
+        for (better, worse), cell in zip(pairs, cells, strict=True):
+            if (key := (scale.strip("`"), better, worse)) not in by_pair.index:
+                assert cell == "-"
+                continue
+            r = by_pair.loc[key]
+            assert cell == f"{r.difference:+.1f} [{r.low:+.1f}, {r.high:+.1f}]" and r.seeds == 3, (scale, better, worse)
