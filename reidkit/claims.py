@@ -138,8 +138,7 @@ def by_scale(results: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: st
     t = results[results["shift"].isna() & (results["metric"] == metric)]
     t = t if level is None else t[t["level"] == level]
     t = t.assign(system=t.variant, scale=scale_of(t))
-    tables = {scale: ordering(part, pairs, metric).query("seeds > 0") for scale, part in t.groupby("scale", sort=False)}
-    tables = {scale: table.assign(scale=scale) for scale, table in tables.items() if len(table)}
+    tables = [ordering(part, pairs, metric).assign(scale=scale) for scale, part in t.groupby("scale", sort=False)]
     values = t.pivot_table(index="seed", columns=["scale", "system"], values="value")
     for pair in pairs:
         have = [s for s in values.columns.unique("scale") if all((s, system) in values for system in pair)]
@@ -147,9 +146,10 @@ def by_scale(results: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: st
             mean = values[[(s, system) for s in have for system in pair]].dropna().T.groupby(level="system").mean().T
             mean = mean.stack().rename("value").reset_index()
             mean = mean.assign(metric=metric, shift=nan, level="", dataset="", preset="")
-            tables[pair] = ordering(mean, [pair], metric).query("seeds > 0").assign(scale=f"mean of {len(have)} scales")
-    columns = ["scale", *ordering(t.iloc[:0], [], metric).columns]
-    return pd.concat(tables.values(), ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+            tables.append(ordering(mean, [pair], metric).assign(scale=f"mean of {len(have)} scales"))
+    nothing = ordering(t.iloc[:0], pairs, metric).assign(scale="")  # the columns, should there be no scale at all
+    table = pd.concat([nothing, *tables]).query("seeds > 0").reset_index(drop=True)
+    return table[["scale", *table.columns.drop("scale")]]
 
 
 VERDICTS = {

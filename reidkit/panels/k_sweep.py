@@ -238,16 +238,17 @@ def systems_of(parts: int) -> list[str]:
 
 def trained_curve(results: pd.DataFrame, metric: str, dataset: ReIDDataset) -> dict[int, pd.Series]:
     """{K: one value a seed}, fractions, of the preset that was trained with the most K; empty with fewer than two K."""
-    curves = [{}]
-    for preset, part in results[results.dataset == dataset.name].groupby("preset", sort=False):
-        where, have, curve = {"level": dataset.level, "preset": preset}, set(part.system), {}
-        for parts in range(1, MAX_K + 1):
-            for system in systems_of(parts):
-                if system in have and parts not in curve:
-                    try:
-                        curve[parts] = _series(part, system, metric, **where)
-                    except ReIDKitError as error:
-                        raise ReIDKitError(f"the curve over K cannot be drawn: {error}") from error
-        curves.append(curve)
-    best = max(curves, key=len)
-    return best if len(best) > 1 else {}
+    parts_of = {system: parts for parts in range(1, MAX_K + 1) for system in systems_of(parts)}
+    here = results[(results.dataset == dataset.name) & results.system.isin(parts_of)]
+    if here.empty:
+        return {}
+    trained = here.system.map(parts_of).groupby(here.preset, sort=False).nunique()  # how many K, by preset
+    here = here[here.preset == trained.idxmax()]
+    have, curve = set(here.system), {}
+    for system, parts in parts_of.items():
+        if system in have and parts not in curve:
+            try:
+                curve[parts] = _series(here, system, metric, level=dataset.level)
+            except ReIDKitError as error:
+                raise ReIDKitError(f"the curve over K cannot be drawn: {error}") from error
+    return curve if len(curve) > 1 else {}

@@ -63,10 +63,14 @@ def suite(name: str, only: Collection[str] | None = None) -> tuple[Entry, ...]:
     """The rows of a suite, or of these variants `only`; an unknown name raises an error that lists the choices."""
     if name not in SUITES:
         raise unknown_name("suite", name, SUITES)
-    for variant in only or ():
-        if variant not in (known := [row.variant for row in SUITES[name]]):
+    rows = SUITES[name]
+    if only is None:
+        return rows
+    known = [row.variant for row in rows]
+    for variant in only:
+        if variant not in known:
             raise unknown_name(f"row of {name}", variant, known)
-    return tuple(row for row in SUITES[name] if only is None or row.variant in only)
+    return tuple(row for row in rows if row.variant in only)
 
 
 @dataclass
