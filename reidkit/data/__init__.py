@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.published import honest_label
 from reidkit.data.sampler import PKSampler
 from reidkit.errors import unknown_name
 
@@ -29,12 +31,16 @@ DATASETS = {
 }
 
 
-def load_dataset(name: str, root: str | Path = "data", **options) -> ReIDDataset:
+def load_dataset(
+    name: str, root: str | Path = "data", *, cache_dir: str | Path | None = None, **options
+) -> ReIDDataset:
     """A data set by name (the keys of `DATASETS`).
 
     root: where data sets live. "sidewalk" is rendered below it on first use; the real sets are found in
         `root` itself or in the folder their archive unpacks to; "market-layout" takes any folder in
         Market-1501's layout.
+    cache_dir: where decoded images, priors and reports are kept instead of below the data set's own folder, for data
+        on a disk that cannot be written to.
     options: of the set's own loader, such as `seed` and `size` of Sidewalk: "tiny", "small", "many", "siblings" or
         "full".
     Raises UnknownNameError for an unknown name or option, DatasetError for missing or damaged folders.
@@ -47,4 +53,6 @@ def load_dataset(name: str, root: str | Path = "data", **options) -> ReIDDataset
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
-    return load(root, **preset, **options)
+    ds = load(root, **preset, **options)
+    ds = replace(ds, source={"name": name, "options": options}, cache_dir=Path(cache_dir) if cache_dir else None)
+    return replace(ds, label=honest_label(ds, DATASETS))

@@ -98,9 +98,12 @@ class ImageCache:
         return cls._map(path, root)
 
     @classmethod
-    def for_table(cls, table: pd.DataFrame, root: str | Path, size: tuple[int, int], **options) -> ImageCache:
-        """`build` at `<root>/cache/<first image's folder>-<H>x<W>-<hash of the file list>.u8`.
+    def for_table(
+        cls, table: pd.DataFrame, root: str | Path, size: tuple[int, int], *, folder: str | Path | None = None, **options
+    ) -> ImageCache:
+        """`build` at `<folder>/<first image's folder>-<H>x<W>-<hash of the file list>.u8`.
 
+        folder: default `<root>/cache`; `ds.derived("cache")` is elsewhere where the data set has a `cache_dir`.
         Equal file lists share a cache. options: `workers`, `progress`, `interpolation` of `build`.
         Raises DatasetError for an empty table.
         """
@@ -109,14 +112,14 @@ class ImageCache:
             raise DatasetError("there is nothing to cache: the table has no rows")
         kind = "\n".join([*names, options.get("interpolation", "bilinear")])
         digest = hashlib.sha256(kind.encode(errors="surrogateescape")).hexdigest()[:8]
-        folder = names[0].split("/")[0] if "/" in names[0] else "images"
-        path = Path(root) / "cache" / f"{folder}-{size[0]}x{size[1]}-{digest}.u8"
+        first = names[0].split("/")[0] if "/" in names[0] else "images"
+        path = Path(folder or Path(root) / "cache") / f"{first}-{size[0]}x{size[1]}-{digest}.u8"
         return cls.build(table, root, size, path, **options)
 
     @classmethod
     def for_split(cls, ds: ReIDDataset, split: str, size: tuple[int, int], **options) -> ImageCache:
         """`for_table` of "train", "query" or "gallery" of a data set."""
-        return cls.for_table(getattr(ds, split), ds.root, size, **options)
+        return cls.for_table(getattr(ds, split), ds.root, size, folder=ds.derived("cache"), **options)
 
     @classmethod
     def open(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,10 @@ class ReIDDataset:
     levels: further test sets by name, each a pair (query, gallery); `at_level(name)` makes one current.
     junk_pids: gallery identities that the protocol ignores.
     root: the folder that every path lies under (map folders and caches mirror paths relative to it).
+    source: what `load_dataset` was called with: {"name": "sidewalk", "options": {"size": "tiny"}}. A run remembers it.
+    cache_dir: where derived files go (decoded images, priors, reports) instead of below `root`, which may be
+        read-only; see `derived`.
+    label: how results call the set; `name`, unless `load_dataset` found that it is another set in the same layout.
     """
 
     name: str
@@ -35,12 +40,28 @@ class ReIDDataset:
     levels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
     level: str = "test"
     info: Mapping[str, object] = field(default_factory=dict)
+    source: Mapping[str, object] = field(default_factory=dict)
+    cache_dir: Path | None = None
+    label: str = ""
 
     def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
         for split in ("train", "query", "gallery"):
             missing = set(COLUMNS) - set(getattr(self, split).columns)
             if missing:
                 raise DatasetError(f"{self.name}: the {split} table lacks the columns {sorted(missing)}")
+
+    def derived(self, kind: str) -> Path:
+        """The folder of files made from this data set: "cache", "priors", "checks". It need not exist yet.
+
+        `<root>/<kind>`, or with a `cache_dir` `<cache_dir>/<folder's name>-<hash of its path>/<kind>`, so that
+        several data sets can share one cache folder.
+        """
+        if self.cache_dir is None:
+            return self.root / kind
+        place = hashlib.sha256(str(Path(self.root).resolve()).encode(errors="surrogateescape")).hexdigest()[:8]
+        return self.cache_dir / f"{Path(self.root).name}-{place}" / kind
 
     @property
     def num_train_ids(self) -> int:

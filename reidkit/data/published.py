@@ -13,6 +13,8 @@ distractor identities, which carry numbers of their own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -85,3 +87,17 @@ def compare_counts(ds: ReIDDataset) -> pd.DataFrame:
             rows.append((split, quantity, found, published, expected is None or found == published))
     table = pd.DataFrame(rows, columns=["split", "quantity", "found", "published", "ok"])
     return table.astype({"published": "Int64"})
+
+
+def honest_label(ds: ReIDDataset, known: Iterable[str]) -> str:
+    """What results call a data set that was just loaded: never the name of a set that it is not.
+
+    known: the names of `load_dataset`. A folder in a published set's layout with other counts is called after the
+    folder ("my_campus"), and where the folder bears a known name too, "market1501-other".
+    """
+    loader = str(ds.source.get("name", ds.name))
+    if loader == "sidewalk" or (loader in PUBLISHED and bool(compare_counts(ds).ok.all())):
+        return ds.name
+    own = Path(ds.root).name or loader
+    taken = own.lower().startswith(("sidewalk", "market-1501", "market1501", *known))
+    return f"{own}-other" if taken else own

@@ -111,7 +111,7 @@ class PanelRun:
         if self.weights is not None:
             stamp = self.weights.stat()
             name = f"{self.weights.resolve().parent.name}-{stamp.st_mtime_ns:x}-{stamp.st_size:x}-{key}.safetensors"
-            file = Path(self.dataset.root) / "cache" / "features" / name
+            file = self.dataset.derived("cache") / "features" / name
             if file.is_file():
                 return load_file(file)["features"]
         flat = extract_features(self.model, table, size=self.size, flip=flip, priors=self.priors,

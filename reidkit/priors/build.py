@@ -65,7 +65,7 @@ def build_priors(
         `segmentation_model`, `segmentation_weights`, `parsing_model`: see `networks.py`).
     grid: (rows, columns) of the feature map that the masks are for.
     splits: of "train", "query", "gallery" and the names of test levels (their query and gallery), or "all".
-    out: the cache file; `<ds.root>/priors/<tool>-<h>x<w>.npz` if not given.
+    out: the cache file; see `default_file`.
     missing: "error", or "unreliable" = an image without maps gets the prior of the whole image and is counted.
     min_head, min_leg, threshold: see `coarse_prior`.
     rebuild: ignore the cache.
@@ -114,8 +114,8 @@ def open_source(ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_di
 
 
 def default_file(ds: ReIDDataset, tool: str, grid: tuple[int, int]) -> Path:
-    """`<ds.root>/priors/<tool>-<h>x<w>.npz`, where priors are cached if nothing else is said."""
-    return Path(ds.root) / "priors" / f"{tool}-{grid[0]}x{grid[1]}.npz"
+    """`<ds.root>/priors/<tool>-<h>x<w>.npz` (or in `ds.cache_dir`), where priors are cached if nothing else is said."""
+    return ds.derived("priors") / f"{tool}-{grid[0]}x{grid[1]}.npz"
 
 
 def relative_paths(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> list[str]:
