@@ -202,7 +202,8 @@ draws = np.random.default_rng(SEED).normal(size=(400_000, 3))
 t_2 = np.quantile(np.abs(draws.mean(1) / (draws.std(1, ddof=1) / np.sqrt(3))), 0.95)  # what t_2 is: simulated
 half = t_2 * d.std(ddof=1) / np.sqrt(3)
 
-example = pd.DataFrame([["", s, s, "made-up", "", i, "test", np.nan, "mAP", x / 100, "", "", ""]
+example = pd.DataFrame([["", s, s, "made-up", "", i, "test", "ours", "step AP", np.nan, "mAP", x / 100,
+                         "", "", ""]
                         for s, v in (("first", first), ("second", second)) for i, x in enumerate(v)],
                        columns=report.COLUMNS)  # fmt: skip
 kit = report.paired_difference(example, "second", "first", "mAP")
@@ -384,7 +385,8 @@ if measured and curve.shape[1] > 1:
     by_shift = curve.sub(curve[0.0], axis=0).drop(columns=0.0)
     by_shift.columns = [f"change at {s:.2f}" for s in by_shift]
     table = pd.concat([curve[0.0].rename("Rank-1"), by_shift], axis=1).groupby("system", sort=False).mean().round(1)
-    as_results = pd.DataFrame([[f"{s}-{seed}", s, s, WHERE, PRESET, seed, "lost", np.nan, "rank1", -v / 100, "", "", ""]
+    as_results = pd.DataFrame([[f"{s}-{seed}", s, s, WHERE, PRESET, seed, "lost", "ours", "step AP", np.nan, "rank1",
+                                -v / 100, "", "", ""]
                                for (s, seed), v in lost.items()], columns=report.COLUMNS)  # fmt: skip
     gain = report.ordering(as_results, [(s, "baseline") for s in measured if s != "baseline"], "rank1")
     between = [f" [{r.low:+.1f}, {r.high:+.1f}]" if r.seeds > 1 else "" for r in gain.itertuples()]

@@ -135,7 +135,7 @@ def by_scale(results: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: st
     seeds that all of them have. Its interval speaks of these scales, not of others.
     """
     pairs = list(pairs)
-    t = results[results["shift"].isna() & (results["metric"] == metric)]
+    t = results[results["shift"].isna() & (results["metric"] == metric) & (results["test"] == "ours")]
     t = t if level is None else t[t["level"] == level]
     t = t.assign(system=t.variant, scale=scale_of(t))
     tables = [ordering(part, pairs, metric).assign(scale=scale) for scale, part in t.groupby("scale", sort=False)]
@@ -145,7 +145,7 @@ def by_scale(results: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: st
         if len(have) > 1:
             mean = values[[(s, system) for s in have for system in pair]].dropna().T.groupby(level="system").mean().T
             mean = mean.stack().rename("value").reset_index()
-            mean = mean.assign(metric=metric, shift=nan, level="", dataset="", preset="")
+            mean = mean.assign(metric=metric, shift=nan, level="", dataset="", preset="", test="ours")
             tables.append(ordering(mean, [pair], metric).assign(scale=f"mean of {len(have)} scales"))
     nothing = ordering(t.iloc[:0], pairs, metric).assign(scale="")  # the columns, should there be no scale at all
     table = pd.concat([nothing, *tables]).query("seeds > 0").reset_index(drop=True)

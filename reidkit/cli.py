@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -30,10 +31,40 @@ Progress = Annotated[bool, typer.Option("--progress/--no-progress")]
 Validation = Annotated[bool, typer.Option("--validation", help="Hold out training identities and test on those.")]
 
 
-def open_dataset(name: str, root: Path, size: str, validation: bool = False):
+CacheDir = Annotated[Path | None, typer.Option("--cache-dir", help="Keep decoded images and priors here instead of in "
+                                               "the data set's folder (data on a read-only disk).")]
+Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded images in one file.")]
+NoCameraRule = Annotated[bool, typer.Option("--no-camera-rule", help="Matches under the query's own camera count: for "
+                                            "sets without cameras, or with one.")]
+PriorTool = Annotated[str | None, typer.Option(help="sidewalk, files, torchvision+segformer; default: files beside the "
+                                               "images")]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile, for a GPU.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: one a core.")]
+Seed = Annotated[int, typer.Option(min=0)]
+
+
+def open_dataset(name: str, root: Path, size: str, validation: bool = False, cache_dir: Path | None = None):
     """The data set that the options of a command name."""
-    dataset = load_dataset(name, root=root, **({"size": size} if name == "sidewalk" else {}))
+    options = {"size": size} if name == "sidewalk" else {}
+    dataset = load_dataset(name, root=root, cache_dir=cache_dir, **options)
     return dataset.validation_split() if validation else dataset
+
+
+def dataset_of(settings: dict, root: Path | None = None, cache_dir: Path | None = None):
+    """The data set that a run was trained on, from where it lay, or below `root`."""
+    source = settings["source"]
+    if source is None:
+        raise ReIDKitError(f"this run of an older kit does not say how its data set ({settings['dataset']}) was loaded: "
+                           "name it with --dataset and --root")
+    place = root or settings.get("root") or Path("data")
+    dataset = load_dataset(source["name"], root=place, cache_dir=cache_dir, **source["options"])
+    return dataset.validation_split() if settings["level"] == "validation" else dataset
+
+
+def given(ctx: typer.Context) -> set[str]:
+    """The parameters that were typed, as opposed to those that have their defaults."""
+    return {name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")}
 
 
 def parse_settings(pairs: list[str] | None) -> dict[str, str]:
@@ -57,39 +88,77 @@ def variants() -> None:
 
 
 @app.command()
-def train(variant: str, dataset: DatasetName = "sidewalk", root: Root = Path("data"), size: Size = "small",
+def train(ctx: typer.Context, variant: Annotated[str | None, typer.Argument(help="A line of `reidkit variants`; with "
+                                                                            "--resume the run's own")] = None,
+          dataset: DatasetName = "sidewalk", root: Root = Path("data"), size: Size = "small",
           preset: Annotated[str, typer.Option(help="quick (2 CPU cores), long, paper (GPU), smoke (tests)")] = "quick",
-          seed: int = 0,
+          seed: Seed = 0,
           run: Annotated[Path | None, typer.Option(help="Run folder; default runs/<a speaking name>")] = None,
-          resume: Annotated[Path | None, typer.Option(help="Go on with this run folder.")] = None,
-          settings: Sets = None, device: Device = "auto", workers: int = 0, threads: int | None = None,
-          prior_tool: Annotated[str | None, typer.Option(help="sidewalk, files, torchvision+segformer; default: files "
-                                                         "beside the images")] = None,
-          cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded images in one file.")] = True,
-          evaluate_every: int = 0, validation: Validation = False,
-          compile_net: Annotated[bool, typer.Option("--compile", help="torch.compile, for a GPU.")] = False,
+          resume: Annotated[Path | None, typer.Option(help="Go on with this run folder, with its own settings.")] = None,
+          settings: Sets = None, device: Device = "auto", workers: Workers = 0, threads: Threads = None,
+          prior_tool: PriorTool = None, cache: Cache = True, cache_dir: CacheDir = None,
+          evaluate_every: Annotated[int, typer.Option(min=0, help="Epochs between evaluations.")] = 0,
+          validation: Validation = False, no_camera_rule: NoCameraRule = False, compile_net: Compile = False,
           progress: Progress = True) -> None:
     """Train a variant and evaluate it. A killed run goes on where it stopped when called again."""
     from reidkit.training import RunFolder, recipe_for, run_name
     from reidkit.training import train as train_run
-    from reidkit.training.recipes import Recipe
+    from reidkit.training.recipes import read_settings
+    from reidkit.training.runs import recipe_of
 
     if threads:
         torch.set_num_threads(threads)
-    changes = parse_settings(settings)
+    changes = {**parse_settings(settings), **({"camera_rule": False} if no_camera_rule else {})}
     if resume:
         old = RunFolder(resume).read_settings()
-        variant, preset, seed, prior_tool = old["variant"], old["preset"], old["seed"], old["prior_tool"]
-        recipe = Recipe.from_json(json.dumps(old["recipe"]))
+        refuse_other_settings(ctx, resume, old, changes)
+        variant, preset, seed, prior_tool, folder = old["variant"], old["preset"], old["seed"], old["prior_tool"], resume
+        recipe = recipe_of(old, resume / "recipe.json")
+        ds = (open_dataset(dataset, root, size, old["level"] == "validation", cache_dir) if old["source"] is None
+              else dataset_of(old, root if "root" in given(ctx) else None, cache_dir))
+    elif variant is None:
+        raise ReIDKitError("name the variant to train, for example `reidkit train mpn`; `reidkit variants` lists them")
     else:
-        recipe = recipe_for(variant, preset, changes)
-    ds = open_dataset(dataset, root, size, validation)
-    folder = resume or run or Path("runs") / run_name(variant, ds, preset, seed, changes)
+        recipe, changes = recipe_for(variant, preset, changes), read_settings(variant, changes)
+        ds = open_dataset(dataset, root, size, validation, cache_dir)
+        folder = run or Path("runs") / run_name(variant, ds, preset, seed, changes)
     result = train_run(variant, ds, recipe, folder, seed=seed, device=device, preset=preset, prior_tool=prior_tool,
                        workers=workers, cache=cache, evaluate_every=evaluate_every, compile_net=compile_net,
                        progress=progress)
-    typer.echo(f"{folder}: {variant} on {ds.name}, seed {seed}")
-    show_metrics(result["metrics"])
+    typer.echo(f"{folder}: {variant} on {ds.label}, seed {seed}")
+    show_result(result)
+
+
+def refuse_other_settings(ctx: typer.Context, resume: Path, old: dict, changes: dict[str, str]) -> None:
+    """ReIDKitError that names everything typed beside --resume that the run's own settings contradict."""
+    from reidkit.training.recipes import read_settings
+    from reidkit.training.runs import recipe_of
+
+    typed, recipe, source = given(ctx), recipe_of(old, resume / "recipe.json"), old["source"] or {}
+    known = {"variant": old["variant"], "preset": old["preset"], "seed": old["seed"], "prior_tool": old["prior_tool"],
+             "dataset": source.get("name", ctx.params["dataset"]), "validation": old["level"] == "validation",
+             "size": source.get("options", {}).get("size", ctx.params["size"]), "run": resume}  # fmt: skip
+    wrong = [f"{'' if k == 'variant' else '--'}{k.replace('_', '-')} {ctx.params[k]} (the run has {v})"
+             for k, v in known.items() if k in typed and ctx.params[k] != v]
+    for key, value in read_settings(old["variant"], changes).items():
+        room, _, leaf = key.rpartition(".")
+        have = getattr(recipe, room).get(leaf) if room else getattr(recipe, leaf)
+        if have != value:
+            wrong.append(f"--set {key}={value} (the run has {have})")
+    if wrong:
+        raise ReIDKitError(f"--resume {resume} goes on with the settings the run was started with; these were given and "
+                           f"differ: {'; '.join(wrong)}. Leave them away, or train a new run without --resume")
+
+
+def show_result(result: dict) -> None:
+    """Print how a run was tested and its metrics; for runs of the preset paper, both ways."""
+    from reidkit.evaluation.forms import TestForm
+
+    parts = {"ours": result, **({"released": result["released"]} if "released" in result else {})}
+    for name, part in parts.items():
+        form = TestForm.from_dict(part.get("test", {}))
+        typer.echo(f"  {name + ': ' if len(parts) > 1 else ''}{form}")
+        show_metrics(part["metrics"])
 
 
 def show_metrics(metrics: dict) -> None:
@@ -103,55 +172,61 @@ def show_metrics(metrics: dict) -> None:
 
 
 @app.command()
-def evaluate(run: Path, root: Root = Path("data"), rerank: bool = False, multi_query: bool = False,
+def evaluate(ctx: typer.Context, run: Path,
+             dataset: Annotated[str | None, typer.Option(help="Test on this set; default: the one trained on.")] = None,
+             root: Annotated[Path | None, typer.Option(help="Folder that holds the data set; default: where it was.")] = None,
+             size: Size = "small", rerank: bool = False, multi_query: bool = False,
              flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average image and mirror image; "
                                                        "default: as the recipe says.")] = None,
              ap: Annotated[str, typer.Option(help="step (usual) or trapezoid (Market-1501's original)")] = "step",
-             device: Device = "auto",
+             no_camera_rule: NoCameraRule = False, prior_tool: PriorTool = None, cache: Cache = True,
+             cache_dir: CacheDir = None, device: Device = "auto", workers: Workers = 0,
              save: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
              progress: Progress = True) -> None:
-    """Evaluate a finished run again, with re-ranking, multi-query or flipped images."""
-    from reidkit.priors import build_priors
-    from reidkit.training import RunFolder, evaluate_run, load_run
+    """Evaluate a finished run again: on another data set, with re-ranking, multi-query or flipped images."""
+    from reidkit.evaluation.forms import TestForm
+    from reidkit.training import RunFolder, evaluate_run
     from reidkit.training.runs import write_json
 
     old = RunFolder(run).read_settings()
-    ds = dataset_of(old, root)
-    model = load_run(run)
-    grid = tuple(s // model.stride for s in RunFolder(run).recipe().size)
-    priors = build_priors(ds, old["prior_tool"], grid=grid, splits="all") if model.needs_prior_at_test else None
-    result = evaluate_run(run, ds, device=device, use_rerank=rerank, multi_query=multi_query, ap=ap, priors=priors,
-                          flip=None if flip is None else "mean" if flip else "none", progress=progress)
-    typer.echo(f"{run}: re-ranking {'on' if rerank else 'off'}, flip {result['flip']}, {ap} AP")
+    if dataset is None and "size" not in given(ctx):
+        ds = dataset_of(old, root, cache_dir)
+    else:
+        ds = open_dataset(dataset or "sidewalk", root or Path("data"), size, cache_dir=cache_dir)
+    result = evaluate_run(run, ds, device=device, use_rerank=rerank, multi_query=multi_query, ap=ap,
+                          flip=None if flip is None else "mean" if flip else "none", prior_tool=prior_tool,
+                          camera_rule=False if no_camera_rule else None, cache=cache, workers=workers, progress=progress)
+    trained = "" if ds.label == old["dataset"] else f", trained on {old['dataset']}"
+    typer.echo(f"{run}: {old['variant']} on {ds.label}{trained}, {TestForm.from_dict(result['test'])}")
     show_metrics(result["metrics"])
     if save:
         write_json(save, result)
 
 
-def dataset_of(settings: dict, root: Path):
-    """The data set a run was trained on."""
-    name = settings["dataset"]
-    size = name.split("-")[1] if name.startswith("sidewalk-") else "small"
-    return open_dataset("sidewalk" if name.startswith("sidewalk") else name, root, size,
-                        validation=settings["level"] == "validation")
-
-
 @app.command()
 def ablate(suite: str, dataset: DatasetName = "sidewalk", root: Root = Path("data"), size: Size = "small",
-           seeds: int = 3, first_seed: int = 0, preset: str = "quick", jobs: int | None = None,
+           seeds: Annotated[int, typer.Option(min=1)] = 3, first_seed: Seed = 0, preset: str = "quick",
+           jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one a core, one on a GPU.")] = None,
            only: Annotated[str | None, typer.Option(help="Only these rows, e.g. baseline,naive-mtl,mpn")] = None,
-           runs: Path = Path("runs"), settings: Sets = None, device: Device = "auto", validation: Validation = False,
+           runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"), settings: Sets = None,
+           device: Device = "auto", workers: Workers = 0, prior_tool: PriorTool = None, cache: Cache = True,
+           cache_dir: CacheDir = None, evaluate_every: Annotated[int, typer.Option(min=0)] = 0,
+           validation: Validation = False, no_camera_rule: NoCameraRule = False, compile_net: Compile = False,
            progress: Progress = True) -> None:
     """Train the rows of a paper's table over several seeds; finished runs are skipped, failures reported."""
     from reidkit.training.suites import run_suite
     from reidkit.training.suites import suite as rows_of
 
     rows = rows_of(suite, only.split(",") if only else None)
-    ds = open_dataset(dataset, root, size, validation)
-    arguments = ["--dataset", dataset, "--root", str(root), "--size", size, "--device", device]
-    arguments += ["--validation"] if validation else []
+    ds = open_dataset(dataset, root, size, validation, cache_dir)
+    arguments = ["--dataset", dataset, "--root", str(root), "--size", size, "--device", device, "--workers", str(workers),
+                 "--evaluate-every", str(evaluate_every)]
+    arguments += [a for a, on in (("--validation", validation), ("--compile", compile_net), ("--no-cache", not cache)) if on]
+    arguments += [a for name, value in (("--prior-tool", prior_tool), ("--cache-dir", cache_dir)) if value
+                  for a in (name, str(value))]
+    changes = {**parse_settings(settings), **({"camera_rule": False} if no_camera_rule else {})}
     report = run_suite(rows, ds, arguments, runs, seeds=range(first_seed, first_seed + seeds), preset=preset, jobs=jobs,
-                       settings=parse_settings(settings), progress=progress)
+                       settings=changes, prior_tool=prior_tool, cache=cache, progress=progress)
     typer.echo(f"{suite}: {len(report.finished)} runs finished, {len(report.failed)} failed")
     for path, why in report.failed.items():
         typer.echo(f"  {path}: {why}", err=True)
@@ -169,7 +244,7 @@ def report(runs: Annotated[Path, typer.Argument(help="Folder of run folders.")] 
     from reidkit.report import collect_results, mean_spread, report_table
     from reidkit.training.suites import SUITES
 
-    results = collect_results(runs)
+    results = collect_results(runs, tests=("ours", "released"))
     trained = set(results.variant)
     for name in [suite] if suite else [s for s, rows in SUITES.items() if trained & {r.variant for r in rows}]:
         typer.echo(f"\n{name}")
@@ -293,7 +368,8 @@ def priors_build(name: str, root: Root = Path("data"), size: Size = "small",
 
 
 def main() -> None:
-    """Entry point: an error of the kit is one line, not a traceback."""
+    """Entry point: an error of the kit is one line, not a traceback, and so is a warning."""
+    warnings.formatwarning = lambda message, *where, **more: f"reidkit: warning: {message}\n"
     try:
         app()
     except ReIDKitError as e:

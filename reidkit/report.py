@@ -1,7 +1,8 @@
 """Measured numbers beside the papers' numbers: collect runs, spread over seeds, paired differences.
 
 A result is one row: run, system (the variant and what was changed in its recipe), data set, preset, seed,
-test level, metric, value, and where it comes from. Everything below works on that one long table, so it can also
+test level, test and form (how it was tested: "ours" by the run's own recipe, "released" as the released code of MPN
+does; the form says it in words, see `evaluation.forms`), metric, value, and where it comes from. Everything below works on that one long table, so it can also
 be kept as a CSV.
 Fractions in [0, 1] in the table; percent, as the papers print them, in `report_table` and `ordering`.
 """
@@ -19,16 +20,20 @@ import numpy as np
 import pandas as pd
 
 from reidkit.errors import ReIDKitError, unknown_name
+from reidkit.evaluation.forms import TestForm
 
 PROVENANCE = ["commit", "device", "command"]
-COLUMNS = ["run", "system", "variant", "dataset", "preset", "seed", "level", "shift", "metric", "value", *PROVENANCE]
-GROUP = ["system", "variant", "dataset", "preset", "level", "shift", "metric"]  # all but the seed
+COLUMNS = ["run", "system", "variant", "dataset", "preset", "seed", "level", "test", "form", "shift", "metric", "value",
+           *PROVENANCE]
+GROUP = ["system", "variant", "dataset", "preset", "level", "test", "form", "shift", "metric"]  # all but the seed
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
 COUNTS = ("queries",)  # entries of a level's metrics that are no metric
 
 
-def collect_results(path: str | Path) -> pd.DataFrame:
+def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.DataFrame:
     """All finished runs under a folder (itself and its sub-folders), or a CSV that this table was saved to.
+
+    tests: "ours", and "released" for the second test of runs of the preset `paper`.
 
     Returns a DataFrame with the columns of `COLUMNS`; `shift` is NaN except for the controlled-shift queries,
     `value` a fraction. Raises ReIDKitError where there is no finished run, a file cannot be read, or two runs
@@ -36,13 +41,17 @@ def collect_results(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     if path.suffix == ".csv" and path.is_file():
-        table = pd.read_csv(path, dtype=dict.fromkeys(PROVENANCE, str))
-        return _checked(table.fillna(dict.fromkeys(PROVENANCE, "")), path)
+        table = pd.read_csv(path, dtype=dict.fromkeys(PROVENANCE, str)).fillna(dict.fromkeys(PROVENANCE, ""))
+        if "test" not in table and "form" not in table:      # written by an older kit
+            table = table.assign(test="ours", form="form of the test not recorded")
+        table = _checked(table, path)[COLUMNS]
+        return table[table["test"].isin(tests)].reset_index(drop=True)
     files = sorted([*path.glob("result.json"), *path.glob("*/result.json")])   # not what is nested deeper
     if not files:
         raise ReIDKitError(f"{path} holds no finished run (no result.json); train one with `reidkit train`")
     rows = [row for file in files for row in _rows(file)]
-    return _checked(pd.DataFrame(rows, columns=COLUMNS), path)
+    table = _checked(pd.DataFrame(rows, columns=COLUMNS), path)
+    return table[table["test"].isin(tests)].reset_index(drop=True)
 
 
 def no_results() -> pd.DataFrame:
@@ -56,15 +65,24 @@ def _rows(file: Path) -> Iterable[list]:
         r = json.loads(file.read_text())
         head = [file.parent.name, _system(r), r["variant"], _dataset(r), r["preset"], int(r["seed"])]
         tail = [str(r.get("provenance", {}).get(k, "")) for k in PROVENANCE]
-        levels = r["metrics"].items()
+        tests = {"ours": (_form(r), r["metrics"])}
+        if "released" in r:
+            tests["released"] = TestForm.from_dict(r["released"]["test"]), r["released"]["metrics"]
+        levels = [(level, test, str(form), m) for test, (form, found) in tests.items() for level, m in found.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise ReIDKitError(f"{file} is not a result of `reidkit train` ({type(e).__name__}: {e}); "
                            "delete it or train the run again") from e
-    for level, metrics in levels:
+    for level, test, form, metrics in levels:
         for shift, values in {nan: metrics, **metrics.get("by_shift", {})}.items():
             for metric, value in values.items():
                 if metric not in (*COUNTS, "by_shift"):
-                    yield [*head, level, float(shift), metric, float(value), *tail]
+                    yield [*head, level, test, form, float(shift), metric, float(value), *tail]
+
+
+def _form(result: dict) -> TestForm:
+    """How a result was tested. Older kits did not write it down, but had one form only: step AP, the recipe's flip."""
+    recipe = result.get("recipe") or {}
+    return TestForm.from_dict(result.get("test") or {"flip": recipe.get("test_flip", "none")})
 
 
 def _dataset(result: dict) -> str:
@@ -74,23 +92,22 @@ def _dataset(result: dict) -> str:
 
 
 def _system(result: dict) -> str:
-    """The variant's name, followed by the settings that differ from its preset: "mpn model.num_parts=4"."""
-    recipe = result.get("recipe")
-    if recipe is None:
-        return result["variant"]
-    from reidkit.training.recipes import PRESETS, recipe_for
+    """The variant's name, followed by the settings that differ from its preset: "mpn model.num_parts=4".
 
-    if result["preset"] not in PRESETS:
+    A run says itself what was changed. One of an older kit does not: its recipe is held against the preset.
+    """
+    from reidkit.training.ide import own_changes
+    from reidkit.training.recipes import PRESETS, Recipe
+
+    changes = result.get("changes")
+    if changes is None and result.get("recipe") is not None:
+        if result["preset"] not in PRESETS:
+            return f"{result['variant']} (preset {result['preset']})"
+        changes = own_changes(result["variant"], Recipe.from_dict(result["recipe"]), result["preset"])
+        changes.pop("precision", None)  # older kits wrote what "auto" became
+    if changes is not None and result["preset"] not in PRESETS:
         return f"{result['variant']} (preset {result['preset']})"
-    usual = json.loads(recipe_for(result["variant"], result["preset"]).to_json())
-    changes = []
-    for key in sorted(set(usual) & set(recipe) - {"precision"}):  # "auto" was resolved for the device
-        old, new = usual[key], recipe[key]
-        if isinstance(new, dict):
-            changes += [f"{key}.{k}={v}" for k, v in sorted(new.items()) if k not in old or old[k] != v]
-        elif old != new:
-            changes.append(f"{key}={new}")
-    return " ".join([result["variant"], *changes])
+    return " ".join([result["variant"], *(f"{k}={v}" for k, v in sorted((changes or {}).items()))])
 
 
 def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -154,7 +171,7 @@ def paired_difference(results: pd.DataFrame, a: str, b: str, metric: str = "mAP"
 
 def _series(results: pd.DataFrame, system: str, metric: str, **wanted: str | None) -> pd.Series:
     """{seed: value} of one system; every other column must be one value."""
-    t = results[results["shift"].isna()]
+    t = results[results["shift"].isna() & (results["test"] == "ours")]
     for column, value in {"system": system, "metric": metric, **wanted}.items():
         if value is not None:
             if value not in set(t[column]):
@@ -186,7 +203,7 @@ def ordering(results: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: st
     verdict: "appears" (the 95 % paired interval lies above zero), "reversed" (below zero), "undecided" (it holds
     zero), "one seed", or "not run" (no seed has both). Differences in points (percent).
     """
-    t = results[results["shift"].isna() & (results["metric"] == metric)]
+    t = results[results["shift"].isna() & (results["metric"] == metric) & (results["test"] == "ours")]
     for column, value in {"level": level, "dataset": dataset, "preset": preset}.items():
         t = t if value is None else t[t[column] == value]
     rows, seeds = [], {system: set(part["seed"]) for system, part in t.groupby("system")}
@@ -228,9 +245,11 @@ def report_table(suite: str, results: pd.DataFrame | None = None, paper: bool = 
                  folder: str | Path = PAPER) -> pd.DataFrame:
     """Our numbers beside the paper's: one line a row of the paper's table, all cells text, percent.
 
-    Columns "paper: market1501 mAP" hold the printed numbers; columns "ours: sidewalk-small quick mild mAP" our
-    mean +- standard deviation over seeds, with the number of seeds. They are not measured on the same data: the
-    labels say so. Rows of our suite that the paper's table lacks follow it (all of them, for a figure's suite).
+    Columns "paper: market1501 mAP" hold the printed numbers; columns "ours: sidewalk-small quick mild (step AP) mAP"
+    our mean +- standard deviation over seeds, with the number of seeds, and in brackets how they were tested; two
+    forms of testing never share a column. The columns "released: ..." of runs of the preset `paper` are tested as the
+    released code of MPN does, and stand first: they are what compares with MPN's printed numbers.
+    Where the data are not the same, the labels say so. Rows of our suite that the paper's table lacks follow it (all of them, for a figure's suite).
     systems: other rows than the suite's. Raises UnknownNameError for a name that is neither a suite nor a table.
     """
     columns: dict[str, dict[str, str]] = {}
@@ -260,13 +279,14 @@ def _rows_of(suite: str, folder: Path) -> dict[str, str]:
 def _our_columns(results: pd.DataFrame, labels: dict[str, str], metrics: Sequence[str]) -> dict[str, dict[str, str]]:
     """{column label: {row label: "77.2 +- 0.5 (3)"}} for every data set, preset and level that has a result."""
     spread = mean_spread(results[results["shift"].isna() & results["metric"].isin(metrics)])
-    columns: dict[str, dict[str, str]] = {}
+    order = {m: i for i, m in enumerate(metrics)}
+    columns: dict[tuple, dict[str, str]] = {}
     for row, system in labels.items():
         for r in spread[spread.system == system].itertuples():
-            column = columns.setdefault(f"ours: {r.dataset} {r.preset} {r.level} {r.metric}", {})
-            column[row] = percent(r.mean, r.sd, r.n)
-    order = {m: i for i, m in enumerate(metrics)}
-    return dict(sorted(columns.items(), key=lambda c: (c[0].rsplit(" ", 1)[0], order[c[0].rsplit(" ", 1)[1]])))
+            key = (r.test != "released", r.dataset, r.preset, r.level, r.form, order[r.metric])
+            name = f"{r.test}: {r.dataset} {r.preset} {r.level} ({r.form}) {r.metric}"
+            columns.setdefault((key, name), {})[row] = percent(r.mean, r.sd, r.n)
+    return {name: column for (_, name), column in sorted(columns.items())}
 
 
 def percent(mean: float, sd: float, n: int) -> str:

@@ -20,7 +20,7 @@ SOME = [claims.Claim(a, b, "here", "mpn-table1") for a, b in PAIRS]
 
 @pytest.fixture
 def results():
-    rows = [[f"{s}-{seed}", s, s, "sidewalk-small", "quick", seed, "strong", np.nan, "mAP", v, "", "", ""]
+    rows = [[f"{s}-{seed}", s, s, "sidewalk-small", "quick", seed, "strong", "ours", "step AP", np.nan, "mAP", v, "", "", ""]
             for s, values in SYSTEMS.items() for seed, v in enumerate(values)]  # fmt: skip
     return pd.DataFrame(rows, columns=report.COLUMNS)
 

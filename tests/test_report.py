@@ -185,8 +185,8 @@ def test_report_table(results):
     table = report.report_table("mpn-table1", results)
     assert table.loc["MPN", "paper: market1501 mAP"] == "89.4"
     assert table.loc["Baseline (UB)", "paper: cuhk03-labeled mAP"] == "-"
-    assert table.loc["MT Only", "ours: sidewalk-small quick strong mAP"] == "41.3 ± 0.6 (3)"
-    assert table.loc["MPN", "ours: sidewalk-small quick strong mAP"] == "-"  # not run is not a number
+    assert table.loc["MT Only", "ours: sidewalk-small quick strong (step AP) mAP"] == "41.3 ± 0.6 (3)"
+    assert table.loc["MPN", "ours: sidewalk-small quick strong (step AP) mAP"] == "-"  # not run is not a number
     assert table.index.name == "mpn-table1" and len(table) == 10
     ours = [c for c in table.columns if c.startswith("ours")]
     assert not any("shift 0" in c for c in ours)

@@ -61,7 +61,7 @@ def test_suite_trains_the_shared_ide_first(sidewalk_tiny, data_root, tmp_path):
     report = run_suite((Entry("mt-only"),), sidewalk_tiny, arguments, tmp_path, seeds=[3], preset="smoke",
                        settings=SMOKE | {"ide_init": True}, jobs=1, progress=False)
     assert not report.failed, report.failed
-    assert RunFolder(tmp_path / run_name("ide", sidewalk_tiny, "smoke", 3)).finished
+    assert RunFolder(tmp_path / run_name("ide", sidewalk_tiny, "smoke", 3, {"precision": "no"})).finished
 
 
 def test_command_line_trains_evaluates_and_reports(data_root, sidewalk_tiny, tmp_path, monkeypatch):

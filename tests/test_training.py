@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from reidkit.errors import CheckpointError, ReIDKitError, TrainingError
 from reidkit.training import RunFolder, load_run, recipe_for, run_name, train
+from reidkit.training.ide import ide_path
 from reidkit.training.recipes import PRESETS, Recipe
 
 
@@ -125,7 +126,7 @@ def test_same_seed_same_weights_other_seed_others(finished, sidewalk_tiny, tmp_p
 def test_ide_initialisation_is_trained_once_and_copied(sidewalk_tiny, tmp_path):
     recipe = smoke("mt-only", ide_init=True, epochs=1, batches_per_epoch=1, lr=1e-12)
     train("mt-only", sidewalk_tiny, recipe, tmp_path / "a", seed=0, device="cpu", preset="smoke", progress=False)
-    ide = tmp_path / run_name("ide", sidewalk_tiny, "smoke", 0)
+    ide = ide_path("mt-only", sidewalk_tiny, recipe, tmp_path, seed=0, preset="smoke")
     stamp = RunFolder(ide).result.stat().st_mtime_ns
     train("mt-only", sidewalk_tiny, replace(recipe, lr=1e-11), tmp_path / "b", seed=0, device="cpu", preset="smoke",
           progress=False)
@@ -189,7 +190,7 @@ def test_corrupt_checkpoint_and_weights(finished, tmp_path):
 
 def test_weights_of_another_model(finished, tmp_path):
     run, _ = finished
-    other = json.loads(run.settings.read_text()) | {"variant": "mt-only"}
+    other = json.loads(run.settings.read_text()) | {"variant": "mt-only", "system": None}
     (tmp_path / "recipe.json").write_text(json.dumps(other))
     (tmp_path / "model.safetensors").write_bytes(run.weights.read_bytes())
     with pytest.raises(CheckpointError, match="another model"):

@@ -54,5 +54,5 @@ def load_dataset(
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
     ds = load(root, **preset, **options)
-    ds = replace(ds, source={"name": name, "options": options}, cache_dir=Path(cache_dir) if cache_dir else None)
+    ds = replace(ds, source={"name": name, "root": str(Path(root).absolute()), "options": options}, cache_dir=Path(cache_dir) if cache_dir else None)
     return replace(ds, label=honest_label(ds, DATASETS))

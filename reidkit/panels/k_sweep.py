@@ -113,7 +113,7 @@ class KSweep(Panel):
         """A run folder of mpn-fig7 with K parts."""
         if self.folder is None:
             return None
-        rows = self.results[self.results.system.isin(systems_of(parts)) & (self.results.dataset == self.dataset.name)]
+        rows = self.results[self.results.system.isin(systems_of(parts)) & (self.results.dataset == self.dataset.label)]
         found = (path.parent for name in dict.fromkeys(rows.run) for path in self.folder.rglob(f"{name}/result.json"))
         return next(found, None)
 
@@ -239,7 +239,7 @@ def systems_of(parts: int) -> list[str]:
 def trained_curve(results: pd.DataFrame, metric: str, dataset: ReIDDataset) -> dict[int, pd.Series]:
     """{K: one value a seed}, fractions, of the preset that was trained with the most K; empty with fewer than two K."""
     parts_of = {system: parts for parts in range(1, MAX_K + 1) for system in systems_of(parts)}
-    here = results[(results.dataset == dataset.name) & results.system.isin(parts_of)]
+    here = results[(results.dataset == dataset.label) & results.system.isin(parts_of)]
     if here.empty:
         return {}
     trained = here.system.map(parts_of).groupby(here.preset, sort=False).nunique()  # how many K, by preset

@@ -12,7 +12,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """"auto": a CUDA GPU if there is one, else Apple's MPS, else the CPU. Any torch device name is taken as it is."""
+    """ "auto": a CUDA GPU if there is one, else Apple's MPS, else the CPU. Any torch device name is taken as it is."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -23,6 +23,11 @@ def choose_device(name: str = "auto") -> torch.device:
         raise unknown_name("device", name, ("auto", "cpu", "cuda", "mps")) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise TrainingError(f"device {name!r} was asked for, but torch sees no CUDA GPU here; use --device cpu")
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise TrainingError(
+            f"device {name!r} was asked for, but this machine has {torch.cuda.device_count()} CUDA GPUs, "
+            "counted from cuda:0"
+        )
     return device
 
 

@@ -14,72 +14,111 @@ from reidkit.data import ReIDDataset
 from reidkit.data.cache import ImageCache
 from reidkit.errors import DatasetError
 from reidkit.evaluation import evaluate_distance, evaluate_ranking, extract_features, pool_queries, rerank
+from reidkit.evaluation.forms import TestForm
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
 from reidkit.training.device import choose_device
+from reidkit.training.preflight import check_matches, default_prior_tool, priors_for
 from reidkit.training.recipes import Recipe
 from reidkit.training.runs import RunFolder, load_run, provenance
 
 
-def evaluate_model(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, *, device="cpu",
-                   priors: PriorTable | None = None, levels: tuple[str, ...] | None = None, use_rerank: bool = False,
-                   multi_query: bool = False, ap: str = "step", cache: bool = True,
-                   progress: bool = True) -> dict[str, dict[str, Any]]:
+def form_of(recipe: Recipe) -> TestForm:
+    """How a run is tested by its own recipe: step AP, bilinear resize, the recipe's flip and camera rule."""
+    return TestForm(flip=recipe.test_flip, camera_rule=recipe.camera_rule)
+
+
+def evaluate_model(
+    model: ReIDModel,
+    dataset: ReIDDataset,
+    recipe: Recipe,
+    *,
+    form: TestForm | None = None,
+    device="cpu",
+    priors: PriorTable | None = None,
+    levels: tuple[str, ...] | None = None,
+    cache: bool = True,
+    workers: int = 0,
+    progress: bool = True,
+) -> dict[str, dict[str, Any]]:
     """Metrics per test level: mAP, mINP, rank1, rank5, rank10 (fractions in [0, 1]) and the number of queries.
 
+    form: how to test (form of AP, flip, resize, re-ranking ...), default as the recipe says (`form_of`).
     levels: default the current one and every other one of the data set. A level whose queries have a `shift`
-    column also gets `by_shift`: {shift: the same metrics}. use_rerank: k-reciprocal re-ranking (say so beside the
-    number). multi_query: average the images of `gt_bbox` per query identity and camera (Market-1501).
+    column also gets `by_shift`: {shift: the same metrics}. Multi-query averages the images of `gt_bbox` per query
+    identity and camera (Market-1501).
     """
     model = model.to(device)
     if model.needs_prior_at_test and priors is None:
-        raise DatasetError(f"{model.name} rectifies test images, so it needs their priors: "
-                           "build them with `reidkit priors build` for all splits and pass them on")
-    features = _Features(model, dataset, recipe, device, priors, cache, progress)
-    metrics = {}
-    for level in levels or (dataset.level, *dataset.levels):
-        ds = dataset.at_level(level)
-        metrics[level] = _one_level(ds, features, use_rerank, multi_query, ap)
-    return metrics
+        raise DatasetError(
+            f"{model.name} rectifies test images, so it needs their priors: "
+            "build them with `reidkit priors build` for all splits and pass them on"
+        )
+    form = form or form_of(recipe)
+    features = _Features(model, dataset, recipe, form, device, priors, cache, workers, progress)
+    return {
+        level: _one_level(dataset.at_level(level), features, form)
+        for level in levels or (dataset.level, *(level for level in dataset.levels if level != dataset.level))
+    }
 
 
 class _Features:
     """Features of a table; equal tables (Sidewalk's shift level shares mild's gallery) are extracted once."""
 
-    def __init__(self, model, dataset, recipe, device, priors, cache, progress):
-        self.model, self.dataset, self.recipe, self.device = model, dataset, recipe, device
+    def __init__(self, model, dataset, recipe, form, device, priors, cache, workers, progress):
+        self.model, self.dataset, self.recipe, self.form, self.device = model, dataset, recipe, form, device
         self.priors = priors if model.needs_prior_at_test else None
-        self.cache, self.progress, self.known = cache, progress, {}
+        self.cache, self.workers, self.progress, self.known = cache, workers, progress, {}
 
     def __call__(self, table: pd.DataFrame) -> torch.Tensor:
         key = tuple(table.path)
         if key not in self.known:
-            r = self.recipe
-            images = None
+            r, form, images = self.recipe, self.form, None
             if self.cache:
-                images = ImageCache.for_table(table, self.dataset.root, r.size, progress=self.progress)
+                images = ImageCache.for_table(
+                    table,
+                    self.dataset.root,
+                    r.size,
+                    folder=self.dataset.derived("cache"),
+                    interpolation=form.interpolation,
+                    progress=self.progress,
+                )
             self.known[key] = extract_features(
-                self.model, table, size=r.size, device=self.device, flip=r.test_flip, priors=self.priors,
-                amp=r.precision if r.precision != "auto" else "no", cache=images, root=self.dataset.root,
-                progress=self.progress)
+                self.model,
+                table,
+                size=r.size,
+                device=self.device,
+                flip=form.flip,
+                interpolation=form.interpolation,
+                priors=self.priors,
+                amp=r.precision if r.precision != "auto" else "no",
+                cache=images,
+                root=self.dataset.root,
+                workers=self.workers,
+                progress=self.progress,
+            )
         return self.known[key]
 
 
-def _one_level(ds: ReIDDataset, features: _Features, use_rerank: bool, multi_query: bool, ap: str) -> dict[str, Any]:
+def _one_level(ds: ReIDDataset, features: _Features, form: TestForm) -> dict[str, Any]:
     qf, gf = features(ds.query), features(ds.gallery)
-    if multi_query:
-        if "gt_bbox" not in ds.info:
-            raise DatasetError(f"{ds.name}: multi-query needs the gt_bbox folder of Market-1501, which {ds.root} lacks")
-        boxes = ds.info["gt_bbox"]
+    if form.multi_query:
+        boxes = ds.info.get("gt_bbox")
+        if boxes is None:
+            raise DatasetError(
+                f"{ds.label}: multi-query needs the gt_bbox folder of Market-1501, which {ds.root} lacks"
+            )
         qf = pool_queries(features(boxes), boxes.pid, boxes.camid, ds.query.pid, ds.query.camid)
 
     def score(rows: np.ndarray) -> dict[str, Any]:
         q = ds.query[rows]
         ids = (q.pid.to_numpy(), ds.gallery.pid.to_numpy(), q.camid.to_numpy(), ds.gallery.camid.to_numpy())
-        if use_rerank:
-            r = evaluate_distance(rerank(qf[rows], gf), *ids, ap=ap, junk_pids=ds.junk_pids)
-        else:
-            r = evaluate_ranking(qf[rows], gf, *ids, ap=ap, junk_pids=ds.junk_pids)
+        options = {"ap": form.ap, "junk_pids": ds.junk_pids, "camera_rule": form.camera_rule}
+        r = (
+            evaluate_distance(rerank(qf[rows], gf), *ids, **options)
+            if form.rerank
+            else evaluate_ranking(qf[rows], gf, *ids, **options)
+        )
         return {**r.summary(), "queries": len(r.per_query) - r.excluded}
 
     result = score(np.ones(len(ds.query), bool))
@@ -89,16 +128,58 @@ def _one_level(ds: ReIDDataset, features: _Features, use_rerank: bool, multi_que
     return result
 
 
-def evaluate_run(path: str | Path, dataset: ReIDDataset, *, device: str = "auto", use_rerank: bool = False,
-                 multi_query: bool = False, flip: str | None = None, ap: str = "step",
-                 priors: PriorTable | None = None, progress: bool = True) -> dict[str, Any]:
-    """Evaluate a finished run again with other options; returns metrics and provenance, writes nothing."""
+def evaluate_run(
+    path: str | Path,
+    dataset: ReIDDataset,
+    *,
+    device: str = "auto",
+    use_rerank: bool = False,
+    multi_query: bool = False,
+    flip: str | None = None,
+    ap: str = "step",
+    camera_rule: bool | None = None,
+    interpolation: str = "bilinear",
+    priors: PriorTable | None = None,
+    prior_tool: str | None = None,
+    cache: bool = True,
+    workers: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a finished run again with other options, on its own or on another data set; writes no run file.
+
+    flip, camera_rule: None as the run's recipe says. priors: for networks that rectify test images; None finds or
+    builds them with `prior_tool` (default: the run's own tool on its own data set, else the data set's).
+    Returns the metrics, how they were tested (`test`), on which data set, and the provenance. Raises DatasetError where no query of the data set can have a match.
+    """
     run = RunFolder(Path(path))
-    recipe = run.recipe()
-    if flip is not None:
-        recipe = replace(recipe, test_flip=flip)
-    chosen = choose_device(device)
-    metrics = evaluate_model(load_run(path), dataset, recipe, device=chosen, priors=priors, use_rerank=use_rerank,
-                             multi_query=multi_query, ap=ap, progress=progress)
-    return {"run": str(path), "rerank": use_rerank, "multi_query": multi_query, "flip": recipe.test_flip, "ap": ap,
-            "metrics": metrics, "provenance": provenance(chosen)}
+    settings, recipe = run.read_settings(), run.recipe()
+    form = form_of(recipe)
+    form = replace(
+        form,
+        ap=ap,
+        rerank=use_rerank,
+        multi_query=multi_query,
+        interpolation=interpolation,
+        flip=form.flip if flip is None else flip,
+        camera_rule=form.camera_rule if camera_rule is None else camera_rule,
+    )
+    check_matches(dataset, form.camera_rule)
+    chosen, model = choose_device(device), load_run(path)
+    if priors is None and model.needs_prior_at_test:
+        own = settings["prior_tool"] if settings["dataset"] == dataset.label else None
+        priors = priors_for(model, dataset, recipe, prior_tool or own or default_prior_tool(dataset), progress)
+    metrics = evaluate_model(
+        model, dataset, recipe, form=form, device=chosen, priors=priors, cache=cache, workers=workers, progress=progress
+    )
+    return {
+        "run": str(path),
+        "trained_on": settings["dataset"],
+        "dataset": dataset.label,
+        "test": form.as_dict(),
+        "rerank": use_rerank,
+        "multi_query": multi_query,
+        "flip": form.flip,
+        "ap": ap,
+        "metrics": metrics,
+        "provenance": provenance(chosen),
+    }

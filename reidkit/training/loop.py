@@ -7,7 +7,6 @@ epoch ends in the same weights as an unbroken one.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
@@ -28,14 +27,17 @@ from reidkit.data.cache import ImageCache
 from reidkit.data.loaders import train_loader
 from reidkit.data.transforms import AugmentConfig, TrainAugment
 from reidkit.errors import TrainingError
+from reidkit.evaluation.forms import RELEASED
 from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
-from reidkit.priors import PriorBatch, PriorTable, build_priors, default_file
+from reidkit.priors import PriorBatch
 from reidkit.training.device import choose_device, choose_precision
-from reidkit.training.evaluate import evaluate_model
+from reidkit.training.evaluate import evaluate_model, form_of
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
-from reidkit.training.recipes import Recipe
+from reidkit.training.preflight import check_start, default_prior_tool, priors_for
+from reidkit.training.recipes import Recipe, resolved
+from reidkit.training.record import check_claim, claim, run_settings
 from reidkit.training.runs import RunFolder, build_model, load_run, provenance, write_json
 
 
@@ -53,49 +55,57 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
     current level (0 = only at the end). initialise_from: a finished run whose backbone weights are copied;
     default: an IDE trained on the same set, when the recipe says `ide_init`. compile_net: train through
     torch.compile (worth its minutes on a GPU; the weights differ from an uncompiled run's by rounding).
-    Raises TrainingError (other settings in the folder, batch shape, NaN loss), CheckpointError, DatasetError.
+
+    Whatever can be refused is refused before the first image is read (`check_start`), and the folder is claimed
+    only when all is ready for the first batch.
+    Raises TrainingError (other settings in the folder, batch shape, NaN loss), CheckpointError, DatasetError,
+    PriorError.
     """
+    check_arguments(seed=seed, workers=workers, evaluate_every=evaluate_every)
     prior_tool = prior_tool or default_prior_tool(dataset)
     chosen = choose_device(device)
-    recipe = replace(recipe, precision=choose_precision(recipe.precision, chosen))
+    precision = choose_precision(recipe.precision, chosen)
     run = RunFolder(Path(run))
-    settings = {"variant": name, "dataset": dataset.name, "level": dataset.level,
-                "dataset_info": _plain(dataset.info), "preset": preset, "seed": seed,
-                "num_classes": dataset.num_train_ids, "images": len(dataset.train), "prior_tool": prior_tool,
-                "initialise_from": str(initialise_from) if initialise_from else None,
-                "recipe": json.loads(recipe.to_json())}
-    _claim(run, settings)
+    settings = run_settings(name, dataset, recipe, preset=preset, seed=seed, precision=precision, prior_tool=prior_tool,
+                            initialise_from=initialise_from)
+    check_claim(run, settings)
     if run.finished:
         return run.read_result()
 
     start_wall, start_cpu = time.time(), time.process_time()
-    accelerator = make_accelerator(chosen, recipe.precision)
-    torch.manual_seed(seed)
-    model = build_model(settings, pretrained=not recipe.ide_init)
+    accelerator = make_accelerator(chosen, precision)
     checkpoint = run.load_checkpoint()
-    if checkpoint is None and (recipe.ide_init or initialise_from):
-        source = initialise_from or start_from_ide(dataset, recipe, run, seed=seed, device=device, preset=preset,
-                                                   workers=workers, cache=cache, compile_net=compile_net,
-                                                   progress=progress)
-        copy_backbone(load_run(source), model)
+    starts_from_ide = checkpoint is None and recipe.ide_init and not initialise_from
+    check_start(name, dataset, recipe, run.path, prior_tool=prior_tool, cache=cache,
+                world_size=accelerator.num_processes,
+                ide=ide_recipe(name, recipe, preset) if starts_from_ide else None)
+    if starts_from_ide:
+        initialise_from = start_from_ide(name, dataset, recipe, run, seed=seed, device=device, preset=preset,
+                                         workers=workers, cache=cache, compile_net=compile_net, progress=progress)
+        accelerator = make_accelerator(chosen, precision)     # the IDE's may have had another precision
+    torch.manual_seed(seed)
+    model = build_model(settings, pretrained=not recipe.ide_init and checkpoint is None)
+    if checkpoint is None and initialise_from:
+        copy_backbone(load_run(initialise_from), model)
     priors = priors_for(model, dataset, recipe, prior_tool, progress)
     loader = train_loader(
         dataset, size=recipe.size, num_ids=recipe.num_ids, num_instances=recipe.num_instances, seed=seed,
         priors=priors if model.needs_prior else None, workers=workers, mode=recipe.sampling,
         batches_per_epoch=recipe.batches_per_epoch, translation_copies=recipe.translation_copies,
-        cache=ImageCache.for_split(dataset, "train", recipe.size, progress=progress) if cache else None,
+        cache=decoded(dataset, recipe, workers, progress) if cache else None,
         rank=accelerator.process_index, world_size=accelerator.num_processes)
-    evaluate = partial(evaluate_model, model, dataset, recipe, device=accelerator.device, priors=priors, cache=cache,
-                       progress=progress)
-    loss_config = replace(variant(name).loss, **recipe.loss)
+    claim(run, settings, accelerator)
+    evaluate = partial(evaluate_model, model, dataset, replace(recipe, precision=precision), device=accelerator.device,
+                       priors=priors, cache=cache, workers=workers, progress=progress)
+    loss_config = resolved(variant(name), recipe).loss
     rows = fit(model, loader, loss_config, recipe, accelerator, run, seed=seed,
                checkpoint=checkpoint, progress=progress, evaluate_every=evaluate_every, compile_net=compile_net,
                evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level])
     if accelerator.is_main_process:
         warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), run)
         run.save_weights(model)
-        write_json(run.result, {**settings, "metrics": evaluate(), "provenance": provenance(
-            accelerator.device, seed=seed, precision=recipe.precision,
+        write_json(run.result, {**settings, **tested(evaluate, recipe, preset), "provenance": provenance(
+            accelerator.device, seed=seed, precision=precision,
             resumed_after_epoch=checkpoint["epoch"] if checkpoint else 0,
             training_s=round(sum(row["seconds"] for row in rows), 1),   # all epochs; below: this process
             wall_s=round(time.time() - start_wall, 1), cpu_s=round(time.process_time() - start_cpu, 1))})
@@ -103,12 +113,41 @@ def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, s
     return run.read_result()
 
 
-def start_from_ide(dataset: ReIDDataset, recipe: Recipe, run: RunFolder, *, seed: int, preset: str,
+def tested(evaluate: Callable[..., dict], recipe: Recipe, preset: str) -> dict[str, Any]:
+    """The metrics of a finished run, and how they were tested.
+
+    Runs of the preset `paper` are tested a second time as the released code of MPN does (`RELEASED`), so that they
+    have a number that can stand beside the paper's.
+    """
+    ours = form_of(recipe)
+    result: dict[str, Any] = {"metrics": evaluate(form=ours), "test": ours.as_dict()}
+    if preset == "paper":
+        released = replace(RELEASED, camera_rule=recipe.camera_rule)
+        result["released"] = {"test": released.as_dict(), "metrics": evaluate(form=released)}
+    return result
+
+
+def decoded(dataset: ReIDDataset, recipe: Recipe, workers: int, progress: bool) -> ImageCache:
+    """The decoded training images. The test images are decoded too: one that is broken is found now, not at the end."""
+    tables = [dataset.query, dataset.gallery, *(t for pair in dataset.levels.values() for t in pair)]
+    for table in {tuple(t.path): t for t in tables}.values():
+        ImageCache.for_table(table, dataset.root, recipe.size, folder=dataset.derived("cache"), workers=workers,
+                             progress=progress)
+    return ImageCache.for_split(dataset, "train", recipe.size, workers=workers, progress=progress)
+
+
+def check_arguments(**counts: int) -> None:
+    """Whole numbers that may not be negative."""
+    for key, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise TrainingError(f"{key}={value!r}: expected a whole number of at least 0")
+
+
+def start_from_ide(name: str, dataset: ReIDDataset, recipe: Recipe, run: RunFolder, *, seed: int, preset: str,
                    **options: Any) -> Path:
     """The IDE run beside `run` that this one starts from (MPN Sec. 5.1): trained on first use, shared by all."""
-    path = ide_path(dataset, recipe, run.path.parent, seed=seed, preset=preset)
-    train("ide", dataset, ide_recipe(recipe, preset), path, seed=seed, preset=preset, **options)
-    torch.manual_seed(seed)
+    path = ide_path(name, dataset, recipe, run.path.parent, seed=seed, preset=preset)
+    train("ide", dataset, ide_recipe(name, recipe, preset), path, seed=seed, preset=preset, **options)
     return path
 
 
@@ -160,12 +199,22 @@ def fit(model: ReIDModel, loader, loss_config: LossConfig, recipe: Recipe, accel
 
 
 def make_accelerator(device: torch.device, precision: str) -> Accelerator:
-    """One Accelerator a run. Its process-wide state is renewed, so that a notebook may train twice with
-    different precisions; under `accelerate launch` (several processes) it is left alone."""
+    """One Accelerator a run, on the device asked for.
+
+    Its process-wide state is renewed, so that a notebook may train twice with different precisions; under
+    `accelerate launch` (several processes) only the precision is, and each process has the GPU it was given.
+    """
     state = AcceleratorState._shared_state
-    if state and state.get("distributed_type", "NO") == "NO":
-        AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    if state:
+        alone = state.get("distributed_type", "NO") == "NO"
+        AcceleratorState._reset_state(reset_partial_state=alone)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)                  # Accelerate takes the current one
+    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    if device.index is not None and accelerator.device.index not in (None, device.index):
+        raise TrainingError(f"device {device} was asked for, but this process was started on {accelerator.device}; "
+                            "leave --device away under `accelerate launch`")
+    return accelerator
 
 
 def make_optimizer(model: ReIDModel, recipe: Recipe) -> torch.optim.Optimizer:
@@ -241,39 +290,3 @@ def resume(model: ReIDModel, optimizer, accelerator: Accelerator,
     if accelerator.scaler and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     return state["rows"], state["epoch"]
-
-
-def default_prior_tool(dataset: ReIDDataset) -> str:
-    """Sidewalk brings its maps; any other set has them in files."""
-    return "sidewalk" if dataset.name.startswith("sidewalk") else "files"
-
-
-def priors_for(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: str, progress: bool) -> PriorTable | None:
-    """The prior table the model needs, on the grid of its feature map; None where it needs none."""
-    if not (model.needs_prior or model.needs_prior_at_test):
-        return None
-    grid = (recipe.size[0] // model.stride, recipe.size[1] // model.stride)
-    built = default_file(dataset, tool, grid)
-    if tool != "sidewalk" and built.is_file():      # made with `reidkit priors build`, from whatever folders
-        return PriorTable.load(built)
-    return build_priors(dataset, tool, grid=grid, splits="all" if model.needs_prior_at_test else ("train",),
-                        progress=progress)
-
-
-def _claim(run: RunFolder, settings: dict[str, Any]) -> None:
-    """Write the settings into a new folder, or check that an old one holds the same run."""
-    if run.settings.is_file():
-        old = run.read_settings()
-        differ = sorted(k for k in settings if old.get(k) != json.loads(json.dumps(settings[k])))
-        if differ:
-            what = "; ".join(f"{k}: {old.get(k)!r} there, {settings[k]!r} asked for" for k in differ)[:600]
-            raise TrainingError(f"{run.path} holds a run with other settings ({what}). "
-                                "Choose another folder or delete this one.")
-    else:
-        write_json(run.settings, settings)
-
-
-def _plain(info) -> dict[str, Any]:
-    """The JSON-able facts of a data set's info (tables are left out)."""
-    return {k: v for k, v in info.items() if isinstance(v, (str, int, float, bool, type(None)))}
-

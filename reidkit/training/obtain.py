@@ -10,11 +10,20 @@ from reidkit.errors import TrainingError
 from reidkit.training.ide import run_name
 from reidkit.training.loop import train
 from reidkit.training.recipes import Recipe, recipe_for
-from reidkit.training.runs import RunFolder
+from reidkit.training.runs import RunFolder, zoo_changes
 
 
-def obtain_run(name: str, dataset: ReIDDataset, *, runs: str | Path, shipped: str | Path | None = None,
-               preset: str = "quick", seed: int = 0, device: str = "auto", progress: bool = True) -> Path:
+def obtain_run(
+    name: str,
+    dataset: ReIDDataset,
+    *,
+    runs: str | Path,
+    shipped: str | Path | None = None,
+    preset: str = "quick",
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> Path:
     """The folder of a finished run of a variant, found or made.
 
     First choice is a finished run under `runs`, second the shipped one under `shipped` (None: never use it),
@@ -24,8 +33,10 @@ def obtain_run(name: str, dataset: ReIDDataset, *, runs: str | Path, shipped: st
     folder = run_name(name, dataset, preset, seed)
     own, given = RunFolder(Path(runs) / folder), RunFolder(Path(shipped or runs) / folder)
     if own.finished and not trained_with(own, recipe):
-        raise TrainingError(f"{own.path} was trained with another recipe than the preset {preset!r} is now; delete or "
-                            "rename it, and it is trained again")
+        raise TrainingError(
+            f"{own.path} was trained with another recipe than the preset {preset!r} is now; delete or "
+            "rename it, and it is trained again"
+        )
     if own.finished:
         return own.path
     if shipped is not None and given.finished and trained_with(given, recipe) and not own.path.exists():
@@ -35,5 +46,6 @@ def obtain_run(name: str, dataset: ReIDDataset, *, runs: str | Path, shipped: st
 
 
 def trained_with(run: RunFolder, recipe: Recipe) -> bool:
-    """Whether a run has this recipe; precision aside, which "auto" chooses by the hardware."""
-    return replace(run.recipe(), precision="auto") == replace(recipe, precision="auto")
+    """Whether a run has this recipe (precision aside, which "auto" chooses by the hardware) and today's variant."""
+    same = replace(run.recipe(), precision="auto") == replace(recipe, precision="auto")
+    return same and not zoo_changes(run.read_settings(), recipe)

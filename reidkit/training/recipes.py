@@ -9,48 +9,73 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from math import cos, pi
+from typing import Any, Literal
 
 from reidkit.errors import ReIDKitError, unknown_name
-from reidkit.models.zoo import variant
+from reidkit.models.zoo import Variant, variant
+from reidkit.training.settings import field_types, plain, read_value
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights of a run, besides the data set, the variant and the seed."""
+    """Everything that decides a run's weights and numbers, besides the data set, the variant and the seed.
+
+    Raises ReIDKitError for a value that no training can have: the types are the annotations, the ranges `RANGES`.
+    """
 
     # the network
     backbone: str = "resnet50"
     pretrained: bool | str = "IMAGENET1K_V1"
-    model: Mapping[str, Any] = field(default_factory=dict)   # overrides of the variant's config
-    loss: Mapping[str, Any] = field(default_factory=dict)    # overrides of the variant's LossConfig
-    ide_init: bool = False                # start from an IDE trained on the same set (MPN Sec. 5.1)
+    model: Mapping[str, Any] = field(default_factory=dict)  # overrides of the variant's config
+    loss: Mapping[str, Any] = field(default_factory=dict)  # overrides of the variant's LossConfig
+    ide_init: bool = False  # start from an IDE trained on the same set (MPN Sec. 5.1)
     # images and batches
-    size: tuple[int, int] = (384, 128)    # height, width in pixels
-    num_ids: int = 6                      # S of MPN, P of CGPN
-    num_instances: int = 8                # A of MPN, K of CGPN
-    sampling: str = "cover"               # what an epoch is: see PKSampler
+    size: tuple[int, int] = (384, 128)  # height, width in pixels
+    num_ids: int = 6  # S of MPN, P of CGPN
+    num_instances: int = 8  # A of MPN, K of CGPN
+    sampling: Literal["cover", "independent"] = "cover"  # what an epoch is: see PKSampler
     batches_per_epoch: int | None = None  # None: as many as the sampler says
-    translation_copies: int = 1           # offline translation enlarges the set by this factor (MPN: 5)
+    translation_copies: int = 1  # offline translation enlarges the set by this factor (MPN: 5)
     flip: float = 0.5
     erasing: float = 0.5
     erasing_area: tuple[float, float] = (0.02, 0.4)
     # optimisation
     epochs: int = 70
     lr: float = 0.01
-    head_lr_factor: float = 1.0           # the heads learn this much faster than the backbone
+    head_lr_factor: float = 1.0  # the heads learn this much faster than the backbone
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
     warmup_batches: int = 0
-    schedule: str = "step"                # "step": lr x gamma at each milestone; "cosine": flat, then cosine to 0
+    schedule: Literal["step", "cosine"] = "step"  # "step": lr x gamma at each milestone; "cosine": flat, then to 0
     milestones: tuple[int, ...] = (20, 40, 60)
     gamma: float = 0.1
-    cosine_start: float = 0.4             # fraction of the training after which the cosine begins
+    cosine_start: float = 0.4  # fraction of the training after which the cosine begins
     clip_norm: float | None = None
-    precision: str = "auto"               # "no", "bf16", "fp16"; "auto" = bf16 where the hardware has it
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"  # "auto" = bf16 where the hardware has it
     # test time
-    test_flip: str = "none"               # "none", "mean" (CGPN), "sum" (MPN's released code)
+    test_flip: Literal["none", "mean", "sum"] = "none"  # "mean": CGPN; "sum": MPN's released code
+    camera_rule: bool = True  # False: a match under the query's own camera counts (sets without cameras)
+
+    def __post_init__(self) -> None:
+        for key, kind in TYPES.items() if TYPES else field_types(Recipe).items():
+            object.__setattr__(self, key, read_value(key, getattr(self, key), kind))
+        for key, (expected, holds) in RANGES.items():
+            value = getattr(self, key)
+            if value is not None and not all(map(holds, value if isinstance(value, tuple) else (value,))):
+                raise ReIDKitError(f"setting {key}={getattr(self, key)!r}: expected {expected}")
+        if self.batch_size < 2:
+            raise ReIDKitError(
+                f"num_ids x num_instances (P x K) = {self.num_ids} x {self.num_instances} is a batch of "
+                "one image, which batch norm cannot be trained on; at least 2 images are needed"
+            )
+        if self.erasing_area[0] > self.erasing_area[1]:
+            raise ReIDKitError(f"setting erasing_area={self.erasing_area}: the smaller fraction comes first")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ReIDKitError(f"setting milestones={self.milestones}: expected epochs in ascending order")
+        if self.nesterov and not self.momentum:
+            raise ReIDKitError("setting nesterov=true needs a momentum above 0")
 
     @property
     def batch_size(self) -> int:
@@ -62,41 +87,95 @@ class Recipe:
         warm = min(1.0, (step + 1) / self.warmup_batches) if self.warmup_batches else 1.0
         if self.schedule == "step":
             return warm * self.gamma ** sum(step >= m * steps_per_epoch for m in self.milestones)
-        from math import cos, pi
         total = self.epochs * steps_per_epoch
         done = max(0.0, step / total - self.cosine_start) / (1 - self.cosine_start)
         return warm * 0.5 * (1 + cos(pi * done))
 
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as JSON keeps it."""
+        return plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The inverse of `as_dict`. Fields that an older kit did not write have their defaults; an unknown one is an
+        UnknownNameError."""
+        known = field_types(cls)
+        for key in values:
+            if key not in known:
+                raise unknown_name("field of a recipe", key, known)
+        return cls(**values)
+
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
+        return json.dumps(self.as_dict(), indent=2, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        values = json.loads(text)
-        for key in ("size", "erasing_area", "milestones"):
-            values[key] = tuple(values[key])
-        return cls(**values)
+        return cls.from_dict(json.loads(text))
 
+
+POSITIVE = ("a number above 0", lambda v: v > 0)
+COUNT = ("a whole number of at least 1", lambda v: v >= 1)
+NOT_NEGATIVE = ("a number of at least 0", lambda v: v >= 0)
+FRACTION = ("a number from 0 to 1", lambda v: 0 <= v <= 1)
+RANGES = {
+    "size": ("height and width in pixels, both at least 1", lambda v: v >= 1), "num_ids": COUNT, "num_instances": COUNT,
+    "batches_per_epoch": COUNT, "translation_copies": COUNT, "flip": FRACTION, "erasing": FRACTION,
+    "erasing_area": ("two fractions above 0 and at most 1", lambda v: 0 < v <= 1), "epochs": COUNT, "lr": POSITIVE,
+    "head_lr_factor": NOT_NEGATIVE, "momentum": ("a number from 0 to below 1", lambda v: 0 <= v < 1),
+    "weight_decay": NOT_NEGATIVE, "warmup_batches": NOT_NEGATIVE, "milestones": COUNT, "gamma": POSITIVE,
+    "cosine_start": ("a number from 0 to below 1", lambda v: 0 <= v < 1), "clip_norm": POSITIVE,
+}  # fmt: skip
+TYPES = field_types(Recipe)
 
 MPN_PAPER = Recipe(nesterov=True, sampling="independent", translation_copies=5, ide_init=True)
 CGPN_PAPER = Recipe(num_ids=8, num_instances=8, erasing=0.0, epochs=240, milestones=(60, 80), test_flip="mean")
 IDE_PAPER = Recipe(epochs=60, milestones=(40,), lr=0.02, head_lr_factor=5.0)  # the papers do not say; ours
 
 QUICK = Recipe(
-    backbone="small", pretrained=False, size=(144, 48), num_ids=8, num_instances=4, epochs=12,
-    batches_per_epoch=50, erasing_area=(0.02, 0.25), lr=0.04, head_lr_factor=4.0, nesterov=True,
-    warmup_batches=40, schedule="cosine", clip_norm=20.0)
+    backbone="small",
+    pretrained=False,
+    size=(144, 48),
+    num_ids=8,
+    num_instances=4,
+    epochs=12,
+    batches_per_epoch=50,
+    erasing_area=(0.02, 0.25),
+    lr=0.04,
+    head_lr_factor=4.0,
+    nesterov=True,
+    warmup_batches=40,
+    schedule="cosine",
+    clip_norm=20.0,
+)
 MPN_QUICK = replace(QUICK, model={"part_dim": 64}, ide_init=True)
 # Three copies of the last stage: with 96 channels instead of 128 a shipped network stays below 2 MB. The losses are
 # weighted, but summed over the features as in CGPN Eq. 4, so that a feature counts the same in each row of Table 4.
-CGPN_QUICK = replace(QUICK, backbone="small-96", model={"reduced_dim": 48}, ide_init=True, test_flip="mean",
-                     loss={"identity_weight": 0.5, "triplet_weight": 0.1, "supervision_weight": 0.1})
-IDE_QUICK = replace(QUICK, epochs=16, lr=0.06, head_lr_factor=1.0, model={"part_dim": 128, "dropout": 0.0},
-                    loss={"triplet": "embedding"})
+CGPN_QUICK = replace(
+    QUICK,
+    backbone="small-96",
+    model={"reduced_dim": 48},
+    ide_init=True,
+    test_flip="mean",
+    loss={"identity_weight": 0.5, "triplet_weight": 0.1, "supervision_weight": 0.1},
+)
+IDE_QUICK = replace(
+    QUICK,
+    epochs=16,
+    lr=0.06,
+    head_lr_factor=1.0,
+    model={"part_dim": 128, "dropout": 0.0},
+    loss={"triplet": "embedding"},
+)
 SMOKE = {"size": (96, 32), "num_ids": 4, "num_instances": 2, "epochs": 2, "batches_per_epoch": 3, "warmup_batches": 2}
 
-FAMILIES = {"MPNConfig": "mpn", "PyramidConfig": "mpn", "PCBConfig": "mpn", "IDEConfig": "ide",
-            "CGPNConfig": "cgpn", "MGNConfig": "cgpn"}
+FAMILIES = {
+    "MPNConfig": "mpn",
+    "PyramidConfig": "mpn",
+    "PCBConfig": "mpn",
+    "IDEConfig": "ide",
+    "CGPNConfig": "cgpn",
+    "MGNConfig": "cgpn",
+}
 PRESETS = {
     "paper": {"mpn": MPN_PAPER, "cgpn": CGPN_PAPER, "ide": IDE_PAPER},
     "quick": {"mpn": MPN_QUICK, "cgpn": CGPN_QUICK, "ide": IDE_QUICK},
@@ -110,7 +189,7 @@ def recipe_for(name: str, preset: str = "quick", settings: Mapping[str, Any] | N
 
     settings: field = value; "model.num_parts" and "loss.margin" reach into the variant's own records.
     Values may be strings as typed on a command line; they are read as the field's type.
-    Raises UnknownNameError for an unknown preset, variant or field.
+    Raises UnknownNameError for an unknown preset, variant, field or choice, ReIDKitError for a value that does not fit.
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
@@ -118,41 +197,52 @@ def recipe_for(name: str, preset: str = "quick", settings: Mapping[str, Any] | N
     recipe = PRESETS[preset][FAMILIES[type(v.config).__name__]]
     known = {f.name for f in fields(v.config)}
     recipe = replace(recipe, model={k: x for k, x in recipe.model.items() if k in known})
-    for key, value in (settings or {}).items():
-        recipe = _set(recipe, v, key, value)
+    for key, value in read_settings(name, settings).items():
+        room, _, leaf = key.rpartition(".")
+        recipe = replace(recipe, **({room: {**getattr(recipe, room), leaf: value}} if room else {leaf: value}))
     if getattr(v.config, "spatial_attention", None) == "rga" and "spatial_attention" not in recipe.model:
         recipe = replace(recipe, model={**recipe.model, "spatial_attention": "rga:{}x{}".format(*recipe.size)})
+    resolved(v, recipe)  # the variant's own records check their values now, not at the first batch
     return recipe
 
 
-def _set(recipe: Recipe, v, key: str, value: Any) -> Recipe:
-    """One `key=value` applied to a recipe."""
-    room, _, leaf = key.rpartition(".")
-    owner = {"": recipe, "model": v.config, "loss": v.loss}.get(room)
-    if owner is None or leaf not in {f.name for f in fields(owner)} or (room == "" and leaf in ("model", "loss")):
-        choices = [f.name for f in fields(recipe) if f.name not in ("model", "loss")]
-        choices += [f"{r}.{f.name}" for r, o in (("model", v.config), ("loss", v.loss)) for f in fields(o)]
-        raise unknown_name("setting", key, choices)
-    value = _parse(value, getattr(owner, leaf), key)
-    if room:
-        return replace(recipe, **{room: {**getattr(recipe, room), leaf: value}})
-    return replace(recipe, **{leaf: value})
+def resolved(v: Variant, recipe: Recipe) -> Variant:
+    """The variant with the recipe's overrides in its config and losses: what is really built and trained."""
+    return replace(
+        v, config=_overridden(v.config, recipe.model, "model"), loss=_overridden(v.loss, recipe.loss, "loss")
+    )
 
 
-def _parse(value: Any, like: Any, key: str) -> Any:
-    """Read a command-line string as JSON where it is JSON, else as text; check it against the present value."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            value = {"True": True, "False": False, "None": None}.get(value, value)
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(like, tuple) and not isinstance(value, tuple):
-        value = (value,)
-    number = (int, float)
-    if isinstance(like, number) and not isinstance(like, bool) and not isinstance(value, (*number, type(None))):
-        raise ReIDKitError(f"setting {key}={value!r}: expected a number such as {like!r}")
-    if isinstance(like, bool) and not isinstance(value, (bool, str)):
-        raise ReIDKitError(f"setting {key}={value!r}: expected true or false")
-    return value
+def _overridden(record: Any, overrides: Mapping[str, Any], room: str) -> Any:
+    known = field_types(type(record))
+    for key in overrides:
+        if key not in known:
+            raise unknown_name("setting", f"{room}.{key}", [f"{room}.{k}" for k in known])
+    return replace(record, **{k: read_value(f"{room}.{k}", x, known[k]) for k, x in overrides.items()})
+
+
+def read_settings(name: str, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings of a variant, each as its field's type; the same whichever way they were written."""
+    v = variant(name)
+    rooms = {"": field_types(Recipe), "model": field_types(type(v.config)), "loss": field_types(type(v.loss))}
+    rooms[""] = {k: t for k, t in rooms[""].items() if k not in ("model", "loss")}
+    typed = {}
+    for key, value in (settings or {}).items():
+        room, _, leaf = key.rpartition(".")
+        if leaf not in rooms.get(room, {}):
+            raise unknown_name("setting", key, [f"{r}.{k}".lstrip(".") for r, known in rooms.items() for k in known])
+        typed[key] = read_value(key, value, rooms[room][leaf])
+    return typed
+
+
+def changes_from(base: Recipe, recipe: Recipe) -> dict[str, Any]:
+    """The settings that lead from one recipe to another; {} for equal ones. A field taken away is set to None."""
+    changes = {
+        k: getattr(recipe, k)
+        for k in field_types(Recipe)
+        if k not in ("model", "loss") and getattr(recipe, k) != getattr(base, k)
+    }
+    for room in ("model", "loss"):
+        old, new = getattr(base, room), getattr(recipe, room)
+        changes |= {f"{room}.{k}": new.get(k) for k in sorted({*old, *new}) if k not in old or old[k] != new.get(k)}
+    return changes

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from reidkit.errors import CheckpointError
+from reidkit.errors import CheckpointError, ReIDKitError
 from reidkit.models import ReIDModel, create_model
-from reidkit.training.recipes import Recipe
+from reidkit.models.zoo import variant
+from reidkit.training.recipes import Recipe, resolved
+from reidkit.training.settings import plain
 
 CHECKPOINT_VERSION = 1
 
@@ -46,6 +48,32 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, readable and with sorted keys."""
     with replacing(path) as t:
         t.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+# What recipe.json must hold for the rest of the kit to read it.
+SETTINGS = {"variant": str, "dataset": str, "level": str, "preset": str, "seed": int, "num_classes": int,
+            "recipe": dict}  # fmt: skip
+
+
+def read_json(path: Path, missing: str) -> dict[str, Any]:
+    """The object in a JSON file; CheckpointError with `missing` where there is no file, and for one that is damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(missing) from None
+    except (ValueError, RecursionError, OSError) as e:
+        raise CheckpointError(f"{path} cannot be read ({e}); delete it and train again") from e
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds no JSON object; delete it and train again")
+    return found
+
+
+def recipe_of(settings: dict[str, Any], where: str | Path = "recipe.json") -> Recipe:
+    """The recipe in a run's settings; CheckpointError where it is none."""
+    try:
+        return Recipe.from_dict(settings["recipe"])
+    except (ReIDKitError, TypeError, ValueError) as e:
+        raise CheckpointError(f"{where} holds no recipe of this kit ({e}); train the run again") from e
 
 
 @dataclass(frozen=True)
@@ -85,23 +113,43 @@ class RunFolder:
         return self.result.is_file() and self.weights.is_file()
 
     def read_settings(self) -> dict[str, Any]:
-        """variant, dataset, level, preset, seed, num_classes, images, prior_tool, recipe ... as `train` wrote them."""
-        try:
-            return json.loads(self.settings.read_text())
-        except FileNotFoundError:
-            raise CheckpointError(f"{self.path} is not a run folder: it has no recipe.json. "
-                                  "Train one with `reidkit train` or name another folder.") from None
-        except ValueError as e:
-            raise CheckpointError(f"{self.settings} cannot be read ({e}); delete the folder and train again") from e
+        """What made the run, as `train` wrote it: see `run_settings` in loop.py.
+
+        Runs of older kits lack some entries: `source`, `changes` and `prior_tool` are then None, and whoever needs
+        them asks instead of guessing. Raises CheckpointError for a folder or file that is no run.
+        """
+        found = read_json(
+            self.settings,
+            missing=f"{self.path} is not a run folder: it has no recipe.json. "
+            "Train one with `reidkit train` or name another folder.",
+        )
+        for key, kind in SETTINGS.items():
+            if not isinstance(found.get(key), kind) or isinstance(found.get(key), bool):
+                raise CheckpointError(
+                    f"{self.settings} is not what `reidkit train` writes: {key} is "
+                    f"{found.get(key)!r}; delete the folder and train again"
+                )
+        return {"source": None, "changes": None, "prior_tool": None, **found}
 
     def recipe(self) -> Recipe:
-        return Recipe.from_json(json.dumps(self.read_settings()["recipe"]))
+        """The recipe of the run, with the precision that it was trained in. CheckpointError where it is damaged."""
+        settings = self.read_settings()
+        recipe = recipe_of(settings, self.settings)
+        return replace(recipe, precision=settings.get("precision", recipe.precision))
 
     def read_result(self) -> dict[str, Any]:
-        if not self.result.is_file():
-            raise CheckpointError(f"{self.path} has no result.json: the run is not finished; resume it with "
-                                  f"`reidkit train ... --resume {self.path}`")
-        return json.loads(self.result.read_text())
+        """The content of result.json. CheckpointError for an unfinished run or a damaged file."""
+        found = read_json(
+            self.result,
+            missing=f"{self.path} has no result.json: the run is not finished; resume it "
+            f"with `reidkit train --resume {self.path}`",
+        )
+        if not isinstance(found.get("metrics"), dict):
+            raise CheckpointError(
+                f"{self.result} holds no metrics; delete it, and `reidkit train --resume {self.path}` "
+                "evaluates the run again"
+            )
+        return found
 
     def save_metrics(self, rows: list[dict[str, float]]) -> None:
         with replacing(self.metrics) as t:
@@ -118,11 +166,15 @@ class RunFolder:
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as e:  # torch.load raises many kinds on damaged files
-            raise CheckpointError(f"{self.checkpoint} cannot be read ({type(e).__name__}: {e}). "
-                                  "Delete it to train from the start; metrics and results stay.") from e
+            raise CheckpointError(
+                f"{self.checkpoint} cannot be read ({type(e).__name__}: {e}). "
+                "Delete it to train from the start; metrics and results stay."
+            ) from e
         if state.get("version") != CHECKPOINT_VERSION:
-            raise CheckpointError(f"{self.checkpoint} has version {state.get('version')}, "
-                                  f"this kit writes {CHECKPOINT_VERSION}; delete it to train from the start")
+            raise CheckpointError(
+                f"{self.checkpoint} has version {state.get('version')}, "
+                f"this kit writes {CHECKPOINT_VERSION}; delete it to train from the start"
+            )
         return state
 
     def save_weights(self, model: ReIDModel) -> None:
@@ -143,17 +195,51 @@ def load_weights(model: ReIDModel, path: Path) -> None:
     if own != theirs:
         missing, extra = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
         shapes = [f"{k}: {theirs[k]} instead of {own[k]}" for k in own.keys() & theirs.keys() if own[k] != theirs[k]]
-        raise CheckpointError(f"{path} belongs to another model than {model.name}: missing {missing[:4]}, "
-                              f"unexpected {extra[:4]}, other shapes {shapes[:4]}")
+        raise CheckpointError(
+            f"{path} belongs to another model than {model.name}: missing {missing[:4]}, "
+            f"unexpected {extra[:4]}, other shapes {shapes[:4]}"
+        )
     model.load_state_dict(state)
 
 
 def build_model(settings: dict[str, Any], pretrained: bool = False) -> ReIDModel:
-    """The (untrained) network that a run's settings describe."""
-    recipe = Recipe.from_json(json.dumps(settings["recipe"]))
-    return create_model(settings["variant"], settings["num_classes"], backbone=recipe.backbone,
-                        pretrained=recipe.pretrained if pretrained else False,
-                        **{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.model.items()})
+    """The (untrained) network that a run's settings describe.
+
+    Raises CheckpointError where the variant's line in zoo.py is another one than the run was trained with.
+    """
+    recipe = recipe_of(settings)
+    if changed := zoo_changes(settings, recipe):
+        raise CheckpointError(
+            f"the variant {settings['variant']!r} has changed since this run was trained ({changed}); "
+            "bring its line in zoo.py back, or train the run again"
+        )
+    return create_model(
+        settings["variant"],
+        settings["num_classes"],
+        backbone=recipe.backbone,
+        pretrained=recipe.pretrained if pretrained else False,
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.model.items()},
+    )
+
+
+def system_of(name: str, recipe: Recipe) -> dict[str, Any]:
+    """What a name of the zoo stands for at this moment: the fields of its config and losses, as JSON keeps them."""
+    v = resolved(variant(name), recipe)
+    return plain({"config": asdict(v.config), "loss": asdict(v.loss)})
+
+
+def zoo_changes(settings: dict[str, Any], recipe: Recipe) -> str:
+    """How a run's variant differs from today's, in words; "" for the same. Fields that are new since do not count."""
+    recorded = settings.get("system")
+    if not recorded:
+        return ""
+    today = system_of(settings["variant"], recipe)
+    return "; ".join(
+        f"{room}.{key}: {old!r} there, {today[room].get(key)!r} now"
+        for room in ("config", "loss")
+        for key, old in recorded[room].items()
+        if today[room].get(key) != old
+    )
 
 
 def load_run(path: str | Path) -> ReIDModel:
@@ -170,8 +256,10 @@ def check_hash(weights: Path, checksum: Path) -> None:
     """Raise CheckpointError where the weights are not the ones that were shipped."""
     found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
     if found != (expected := checksum.read_text().strip()):
-        raise CheckpointError(f"{weights} is not the file that was shipped (SHA-256 {found[:12]}, expected "
-                              f"{expected[:12]}); restore it with git, or delete {checksum} if you changed it yourself")
+        raise CheckpointError(
+            f"{weights} is not the file that was shipped (SHA-256 {found[:12]}, expected "
+            f"{expected[:12]}); restore it with git, or delete {checksum} if you changed it yourself"
+        )
 
 
 def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:
@@ -179,9 +267,14 @@ def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
-        "command": command(), "commit": git_commit(),
-        "reidkit": _version(), "torch": torch.__version__, "python": platform.python_version(),
-        "device": f"{device.type}: {name}", "threads": torch.get_num_threads(), **more,
+        "command": command(),
+        "commit": git_commit(),
+        "reidkit": _version(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+        **more,
     }
 
 
@@ -195,10 +288,16 @@ def git_commit() -> str:
     """Short commit of the kit's own checkout, "+changes" when tracked files differ, "unknown" outside git."""
     here = Path(__file__).resolve().parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True,
-                                check=True).stdout.strip()
-        changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "--", "."], cwd=here,
-                                 capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "."],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+changes" if changes else "")

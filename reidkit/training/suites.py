@@ -6,23 +6,26 @@ a run that is finished is skipped, an interrupted one goes on from its last epoc
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
-from reidkit.errors import unknown_name
-from reidkit.training.ide import ide_path, ide_settings, run_name
-from reidkit.training.recipes import recipe_for
+from reidkit.errors import ReIDKitError, unknown_name
+from reidkit.training.device import choose_device
+from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
+from reidkit.training.preflight import check_start, default_prior_tool
+from reidkit.training.recipes import Recipe, read_settings, recipe_for
 from reidkit.training.runs import RunFolder
+from reidkit.training.settings import as_text
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,33 @@ def entries(*names: str) -> tuple[Entry, ...]:
 
 
 SUITES: dict[str, tuple[Entry, ...]] = {
-    "mpn-table1": entries("baseline", "baseline-ub", "mt-only", "naive-mtl", "psa-c1", "psa-c2", "psa", "fsa",
-                          "mpn-no-ca", "mpn"),
+    "mpn-table1": entries(
+        "baseline", "baseline-ub", "mt-only", "naive-mtl", "psa-c1", "psa-c2", "psa", "fsa", "mpn-no-ca", "mpn"
+    ),
     "mpn-table2": entries("baseline", "mt-only", "mpn-no-ca-uniform", "mpn-no-ca-roi", "mpn-no-ca"),
     "mpn-table3": entries("baseline", "naive-mtl", "align-batch", "align-sample-triplet", "align-sample", "fsa"),
     "mpn-table4": entries("align-batch-psa", "align-sample-triplet-psa", "align-sample-psa", "mpn-no-ca"),
     "mpn-fig7": tuple(Entry("mpn", {"model.num_parts": k}) for k in (1, 2, 3, 4, 6, 8, 12)),
-    "mpn-fig10": entries("psa-c1", *(f"soft-c1-{w}" for w in (0.01, 0.1, 1, 10)),
-                         "psa-c2", *(f"soft-c2-{w}" for w in (0.01, 0.1, 1, 10))),
+    "mpn-fig10": entries(
+        "psa-c1", *(f"soft-c1-{w}" for w in (0.01, 0.1, 1, 10)), "psa-c2", *(f"soft-c2-{w}" for w in (0.01, 0.1, 1, 10))
+    ),
     "cgpn-table1": entries("ide", "mgn", "cgpn"),
     "cgpn-table3": entries("cgpn-1", "cgpn-2", "cgpn-3", "cgpn-4", "cgpn"),
-    "cgpn-table4": entries("cgpn-global-2", "cgpn-global-3", "cgpn-global-4", "cgpn-global-8", "cgpn-b1", "cgpn-b2",
-                           "cgpn-b3", "cgpn-b23", "cgpn-b13", "cgpn-b12", "cgpn-b1234", "cgpn-b12345", "cgpn"),
+    "cgpn-table4": entries(
+        "cgpn-global-2",
+        "cgpn-global-3",
+        "cgpn-global-4",
+        "cgpn-global-8",
+        "cgpn-b1",
+        "cgpn-b2",
+        "cgpn-b3",
+        "cgpn-b23",
+        "cgpn-b13",
+        "cgpn-b12",
+        "cgpn-b1234",
+        "cgpn-b12345",
+        "cgpn",
+    ),
 }
 
 
@@ -81,30 +99,49 @@ class SuiteReport:
     failed: dict[Path, str] = field(default_factory=dict)
 
 
-def run_suite(rows: tuple[Entry, ...], dataset: ReIDDataset, train_arguments: list[str], runs: Path, *,
-              seeds: range | list[int], preset: str = "quick", jobs: int | None = None,
-              settings: Mapping[str, Any] | None = None, progress: bool = True) -> SuiteReport:
-    """Train `rows` x `seeds`. train_arguments: the data set's part of the command line (--dataset, --root ...).
+def run_suite(
+    rows: tuple[Entry, ...],
+    dataset: ReIDDataset,
+    train_arguments: list[str],
+    runs: Path,
+    *,
+    seeds: range | list[int],
+    preset: str = "quick",
+    jobs: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    prior_tool: str | None = None,
+    cache: bool = True,
+    progress: bool = True,
+) -> SuiteReport:
+    """Train `rows` x `seeds`. train_arguments: what every run gets on its command line (--dataset, --root ...).
 
-    jobs: runs at a time, default one a core; each gets its share of the cores. settings: changes for every row.
+    jobs: runs at a time; default one a core, each with its share of the cores, or a single one where the runs share a
+    GPU. settings: changes for every row, as text or typed. prior_tool, cache: as among the train_arguments.
+    A row that cannot be trained here is known before the first one starts, and reported with the failed.
     IDE runs that the rows start from are trained first, since variants of a seed share them.
     """
-    runs.mkdir(parents=True, exist_ok=True)
-    jobs = jobs or os.cpu_count() or 1
+    jobs = jobs or default_jobs(train_arguments)
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    first: dict[Path, list[str]] = {}   # IDE runs
+    report, checked = SuiteReport(), set()
+    first: dict[Path, list[str]] = {}  # IDE runs
     plan: dict[Path, list[str]] = {}
-    for seed in seeds:
-        common = [*train_arguments, "--preset", preset, "--seed", str(seed), "--threads", str(threads)]
-        for row in rows:
-            changes = {**row.settings, **(settings or {})}
-            recipe = recipe_for(row.variant, preset, changes)
-            if recipe.ide_init:
-                path = ide_path(dataset, recipe, runs, seed=seed, preset=preset)
-                first[path] = ["ide", *common, "--run", str(path), *_set(ide_settings(recipe, preset))]
+    for row in rows:
+        changes = read_settings(row.variant, {**row.settings, **(settings or {})})
+        recipe = recipe_for(row.variant, preset, changes)
+        refusal = _refusal(row, dataset, recipe, runs, preset, prior_tool, cache, checked)
+        for seed in seeds:
+            common = [*train_arguments, "--preset", preset, "--seed", str(seed), "--threads", str(threads)]
             path = runs / run_name(row.variant, dataset, preset, seed, changes)
+            if refusal:
+                report.failed[path] = refusal
+                continue
+            if recipe.ide_init:
+                ide = ide_path(row.variant, dataset, recipe, runs, seed=seed, preset=preset)
+                first[ide] = ["ide", *common, "--run", str(ide), *_set(ide_settings(row.variant, recipe, preset))]
             plan[path] = [row.variant, *common, "--run", str(path), *_set(changes)]
-    report = SuiteReport()
+        if refusal:
+            tqdm.write(f"{row.system} is left out: {refusal}", file=sys.stderr)
+    runs.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(first) + len(plan), unit="run", disable=not progress) as bar:
         for stage in (first, plan):
             with ThreadPoolExecutor(jobs) as pool:
@@ -120,9 +157,42 @@ def run_suite(rows: tuple[Entry, ...], dataset: ReIDDataset, train_arguments: li
     return report
 
 
+def default_jobs(train_arguments: list[str]) -> int:
+    """One run at a time on a GPU, which a single run fills; on the CPU one a core."""
+    named = dict(pairwise(train_arguments)).get("--device", "auto")
+    return (os.cpu_count() or 1) if choose_device(named).type == "cpu" else 1
+
+
+def _refusal(
+    row: Entry,
+    dataset: ReIDDataset,
+    recipe: Recipe,
+    runs: Path,
+    preset: str,
+    prior_tool: str | None,
+    cache: bool,
+    checked: set,
+) -> str:
+    """Why a row cannot be trained here; "" if it can."""
+    try:
+        check_start(
+            row.variant,
+            dataset,
+            recipe,
+            runs / row.variant,
+            cache=cache,
+            checked=checked,
+            prior_tool=prior_tool or default_prior_tool(dataset),
+            ide=ide_recipe(row.variant, recipe, preset) if recipe.ide_init else None,
+        )
+    except ReIDKitError as error:
+        return str(error)
+    return ""
+
+
 def _set(changes: Mapping[str, Any]) -> list[str]:
-    """{"model.num_parts": 4} -> ["--set", "model.num_parts=4"]; tuples as JSON lists."""
-    return [a for k, v in changes.items() for a in ("--set", f"{k}={json.dumps(v)}")]
+    """{"model.num_parts": 4} -> ["--set", "model.num_parts=4"]; read back by `read_settings`."""
+    return [a for k, v in changes.items() for a in ("--set", f"{k}={as_text(v)}")]
 
 
 def log_file(path: Path) -> Path:
@@ -136,8 +206,11 @@ def _train_process(path: Path, arguments: list[str]) -> str:
         return ""
     log = log_file(path)
     with open(log, "w") as out:
-        code = subprocess.run([sys.executable, "-m", "reidkit.cli", "train", *arguments, "--no-progress"],
-                              stdout=out, stderr=subprocess.STDOUT).returncode
+        code = subprocess.run(
+            [sys.executable, "-m", "reidkit.cli", "train", *arguments, "--no-progress"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        ).returncode
     if code == 0:
         log.unlink()
         return ""

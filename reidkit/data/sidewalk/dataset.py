@@ -46,6 +46,7 @@ def load_sidewalk(
         },
         level="mild",
         info=settings.as_dict(),
+        source={"name": "sidewalk", "options": {"size": size, "seed": seed}},
     )
 
 

@@ -1,0 +1,189 @@
+"""Everything that can be refused is refused here, before an image is decoded, a network trained or a folder made.
+
+`check_start` looks at a whole run: the recipe against the network, the data set, the protocol, the priors and the
+disk. `train` calls it for one run, `run_suite` for every row before the first of them starts.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from reidkit.data import PKSampler, ReIDDataset
+from reidkit.errors import DatasetError, ReIDKitError, TrainingError
+from reidkit.evaluation.protocol import queries_without_match
+from reidkit.models import ReIDModel, create_model
+from reidkit.priors import PriorBatch, PriorTable, find_priors, require_priors
+from reidkit.training.recipes import Recipe
+
+
+def check_start(
+    name: str,
+    dataset: ReIDDataset,
+    recipe: Recipe,
+    run: Path,
+    *,
+    prior_tool: str,
+    ide: Recipe | None = None,
+    cache: bool = True,
+    world_size: int = 1,
+    checked: set | None = None,
+) -> None:
+    """Raise the one error that says why `name` cannot be trained and tested here, and what to do; else return.
+
+    ide: the recipe of an IDE that is trained first. world_size: processes. checked: a set that several calls for one
+    data set share, so that what was found sound is not looked at again.
+    """
+    done = checked if checked is not None else set()
+    model = sketch(name, recipe, dataset.num_train_ids)
+    check_batches(dataset, recipe, world_size)
+    check_size(model, recipe)
+    if ide is not None:
+        check_batches(dataset, ide, world_size)
+        check_size(sketch("ide", ide, dataset.num_train_ids), ide)
+    if ("matches", recipe.camera_rule) not in done:
+        check_matches(dataset, recipe.camera_rule)
+        done.add(("matches", recipe.camera_rule))
+    needed = prior_splits(model)
+    grid = grid_of(model, recipe)
+    if needed and (needed, grid) not in done:
+        require_priors(dataset, prior_tool, grid=grid, splits=needed)
+        done.add((needed, grid))
+    check_disk(model, dataset, recipe, run, cache)
+
+
+def sketch(name: str, recipe: Recipe, num_classes: int) -> ReIDModel:
+    """The network without its numbers (on torch's meta device): shapes and counts in a few milliseconds."""
+    with torch.device("meta"):
+        return create_model(name, num_classes, backbone=recipe.backbone, **recipe.model)
+
+
+def grid_of(model: ReIDModel, recipe: Recipe) -> tuple[int, int]:
+    """(rows, columns) of the feature map, on which priors live."""
+    return recipe.size[0] // model.stride, recipe.size[1] // model.stride
+
+
+def prior_splits(model: ReIDModel) -> tuple[str, ...] | str:
+    """The splits whose priors a network needs: () for none, all of them where test images are rectified too."""
+    return "all" if model.needs_prior_at_test else ("train",) if model.needs_prior else ()
+
+
+def default_prior_tool(dataset: ReIDDataset) -> str:
+    """Sidewalk brings its maps; any other set has them in files."""
+    return "sidewalk" if dataset.source.get("name") == "sidewalk" else "files"
+
+
+def priors_for(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: str, progress: bool) -> PriorTable | None:
+    """The prior table the model needs, on the grid of its feature map; None where it needs none."""
+    splits = prior_splits(model)
+    return find_priors(dataset, tool, grid=grid_of(model, recipe), splits=splits, progress=progress) if splits else None
+
+
+def check_size(model: ReIDModel, recipe: Recipe) -> None:
+    """The stride must divide the image, or stripes and priors would not lie on the rows of the feature map; and the
+    network must accept that map, which is tried without numbers."""
+    stride = model.stride
+    if any(side % stride for side in recipe.size):
+        fits = "x".join(str(max(stride, round(side / stride) * stride)) for side in recipe.size)
+        raise TrainingError(
+            f"the image size {recipe.size[0]}x{recipe.size[1]} (height x width) is no multiple of "
+            f"{stride} pixels, which one cell of the {recipe.backbone} feature map covers; "
+            f"the nearest that fits is --set size={fits}"
+        )
+
+    grid = grid_of(model, recipe)
+    with torch.device("meta"):
+        prior = PriorBatch(
+            torch.empty(2, *grid, dtype=torch.bool), torch.empty(2), torch.empty(2), torch.empty(2).bool()
+        )
+        try:
+            model.train()(torch.empty(2, 3, *recipe.size), prior if model.needs_prior else None)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise TrainingError(
+                f"{model.name} cannot work on a feature map of {grid[0]}x{grid[1]} cells, which the "
+                f"{recipe.backbone} backbone makes of {recipe.size[0]}x{recipe.size[1]} images ({error}); "
+                "choose a larger --set size=... or other --set model.* values"
+            ) from error
+
+
+def check_batches(dataset: ReIDDataset, recipe: Recipe, world_size: int = 1) -> None:
+    """Can P x K be filled? The sampler itself says what is wrong, here in the words of the settings."""
+    try:
+        PKSampler(
+            dataset.train_labels(),
+            recipe.num_ids,
+            recipe.num_instances,
+            mode=recipe.sampling,
+            batches_per_epoch=recipe.batches_per_epoch,
+            world_size=world_size,
+        )
+    except TrainingError as error:
+        raise TrainingError(
+            f"{dataset.label}: {error} (P is --set num_ids=..., K is --set num_instances=...)"
+        ) from error
+
+
+def check_matches(dataset: ReIDDataset, camera_rule: bool) -> None:
+    """Every test level must have a query that can be right, and no picture may be its own match."""
+    for level in (dataset.level, *dataset.levels):
+        ds = dataset.at_level(level)
+        q, g = ds.query, ds.gallery
+        alone = queries_without_match(q.pid, g.pid, q.camid, g.camid, ds.junk_pids, camera_rule=camera_rule)
+        if len(alone) < len(q):
+            if not camera_rule and (both := sorted(set(q.path) & set(g.path))):
+                raise DatasetError(
+                    f"{ds.label}: {len(both)} images are in the query and in the gallery (first: {both[0]}); "
+                    "without the camera rule each would be its own match: take them out of the gallery"
+                )
+            continue
+        same = set(q.pid) & set(g.pid) - {*ds.junk_pids}
+        why = (
+            "none of their people are in the gallery"
+            if not same
+            else f"their people are in the gallery, but only under the query's own camera "
+            f"(cameras there: {', '.join(map(str, sorted(set(g.camid))))})"
+        )
+        way = (
+            ""
+            if not same or not camera_rule
+            else ". For a set without cameras, or with one, rank without the camera "
+            "rule: --no-camera-rule (in Python camera_rule=False); every result then says so"
+        )
+        raise DatasetError(f"{ds.label}: none of the {len(q)} queries of level {level!r} can have a match: {why}{way}")
+
+
+def check_disk(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, run: Path, cache: bool) -> None:
+    """Room for the checkpoint (twice, for the moment of replacing it), the weights and the decoded images."""
+    weights = 4 * sum(t.numel() for t in model.state_dict().values())
+    _room(
+        run, 2 * 2 * weights + weights, f"the checkpoints and weights of {run.name}", "name another folder with --run"
+    )
+    if not cache:
+        return
+    folder = dataset.derived("cache")
+    tables = [dataset.train, dataset.query, dataset.gallery, *(t for pair in dataset.levels.values() for t in pair)]
+    paths = {path for t in tables for path in t.path}
+    held = (
+        sum(f.stat().st_size for f in folder.glob(f"*-{recipe.size[0]}x{recipe.size[1]}-*.u8*"))
+        if folder.is_dir()
+        else 0
+    )
+    _room(
+        folder,
+        max(0, 3 * recipe.size[0] * recipe.size[1] * len(paths) - held),
+        "the decoded images",
+        "name another folder with --cache-dir, or decode anew each time with --no-cache",
+    )
+
+
+def _room(folder: Path, needed: int, what: str, way: str) -> None:
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise ReIDKitError(
+            f"{what} need {needed / 1e9:.2f} GB in {folder}, the disk has {free / 1e9:.2f} GB: make room, or {way}"
+        )

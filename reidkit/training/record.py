@@ -1,0 +1,109 @@
+"""What a run remembers, and whether a folder is free for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from reidkit.data import ReIDDataset
+from reidkit.errors import TrainingError
+from reidkit.training.ide import own_changes
+from reidkit.training.recipes import Recipe, changes_from
+from reidkit.training.runs import RunFolder, recipe_of, system_of, write_json, zoo_changes
+from reidkit.training.settings import plain
+
+# Entries of recipe.json that may differ between two calls for one run: they say where things lay, not what they were.
+PLACES = ("root",)
+
+
+def run_settings(
+    name: str,
+    dataset: ReIDDataset,
+    recipe: Recipe,
+    *,
+    preset: str,
+    seed: int,
+    precision: str,
+    prior_tool: str,
+    initialise_from: str | Path | None,
+) -> dict[str, Any]:
+    """What makes a run, and what recipe.json keeps: nothing about it has to be guessed later.
+
+    system: the variant's config and losses as they were (zoo.py may change). changes: to the preset. source, root,
+    fingerprint: how the data set was loaded, from where, and which files it held. precision: what "auto" became.
+    """
+    source = {k: v for k, v in dataset.source.get("options", {}).items() if isinstance(v, (str, int, float, bool))}
+    return plain(
+        {
+            "variant": name,
+            "system": system_of(name, recipe),
+            "preset": preset,
+            "changes": own_changes(name, recipe, preset),
+            "recipe": recipe.as_dict(),
+            "precision": precision,
+            "seed": seed,
+            "dataset": dataset.label,
+            "level": dataset.level,
+            "dataset_info": _plain(dataset.info),
+            "source": {"name": dataset.source["name"], "options": source} if dataset.source else None,
+            "root": dataset.source.get("root"),
+            "fingerprint": dataset.fingerprint(),
+            "num_classes": dataset.num_train_ids,
+            "images": len(dataset.train),
+            "prior_tool": prior_tool,
+            "initialise_from": str(initialise_from) if initialise_from else None,
+        }
+    )
+
+
+def check_claim(run: RunFolder, settings: dict[str, Any]) -> None:
+    """TrainingError unless the folder is new or holds the same run; the message names only what differs."""
+    if not run.settings.is_file():
+        return
+    old = run.read_settings()
+    differ = [f"{key}: {a!r} there, {b!r} asked for" for key, a, b in differences(old, settings)]
+    if differ:
+        more = f" and {len(differ) - 6} more" if len(differ) > 6 else ""
+        raise TrainingError(
+            f"{run.path} holds a run with other settings ({'; '.join(differ[:6])}{more}). "
+            "Choose another folder (--run) or delete this one."
+        )
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(entry, old, new) of every setting of a run that two records of it give differently.
+
+    Recipes are compared field by field, in the spelling of `--set`. What an older kit did not record is not compared.
+    """
+    recipes = recipe_of(old), recipe_of(new)
+    changes = changes_from(*recipes)
+    if "precision" not in old:  # an older kit wrote what "auto" became into the recipe itself
+        changes.pop("precision", None)
+    rows = [(key, _entry(old["recipe"], key), value) for key, value in changes.items()]
+    if not changes and old["variant"] == new["variant"] and (zoo := zoo_changes(old, recipes[1])):
+        rows.append((f"the line {new['variant']!r} of zoo.py has changed", zoo, "today's"))
+    skipped = {"recipe", "system", "changes", "fingerprint", *PLACES}
+    rows += [(k, old[k], v) for k, v in new.items() if k not in skipped and old.get(k) is not None and old[k] != v]
+    if old.get("fingerprint") not in (None, new["fingerprint"]):
+        rows.append(("the files of the data set", f"those of {old.get('root')}", f"others in {new['root']}"))
+    return [(k, a, plain(b)) for k, a, b in rows]
+
+
+def _entry(recipe: dict[str, Any], key: str) -> Any:
+    """ "lr" or "model.num_parts" of a recipe as JSON keeps it."""
+    room, _, leaf = key.rpartition(".")
+    return (recipe.get(room, {}) if room else recipe).get(leaf)
+
+
+def claim(run: RunFolder, settings: dict[str, Any], accelerator: Accelerator) -> None:
+    """Write the settings into a new folder; of several processes the first one does."""
+    if accelerator.is_main_process and not run.settings.is_file():
+        write_json(run.settings, settings)
+    accelerator.wait_for_everyone()
+
+
+def _plain(info) -> dict[str, Any]:
+    """The JSON-able facts of a data set's info (tables are left out)."""
+    return {k: v for k, v in info.items() if isinstance(v, (str, int, float, bool, type(None)))}
