@@ -99,7 +99,13 @@ class ImageCache:
 
     @classmethod
     def for_table(
-        cls, table: pd.DataFrame, root: str | Path, size: tuple[int, int], *, folder: str | Path | None = None, **options
+        cls,
+        table: pd.DataFrame,
+        root: str | Path,
+        size: tuple[int, int],
+        *,
+        folder: str | Path | None = None,
+        **options,
     ) -> ImageCache:
         """`build` at `<folder>/<first image's folder>-<H>x<W>-<hash of the file list>.u8`.
 
@@ -228,7 +234,7 @@ def _write(path: Path, header: dict[str, object], paths: Sequence[str], workers:
     if needed > free:
         raise DatasetError(
             f"the image cache {path} needs {needed / 1e9:.1f} GB more, the disk has {free / 1e9:.1f} GB; "
-            "make room or train without the cache"
+            "make room, name another folder (--cache-dir), or read the images each time (--no-cache)"
         )
     with open(part, "r+b" if done else "wb") as file:
         if not done:
@@ -282,8 +288,8 @@ def _only_one_process(lock: Path) -> Iterator[None]:
         file = open(lock, "w")
     except OSError as error:
         raise DatasetError(
-            f"cannot write the image cache in {lock.parent} ({error}); give ImageCache.build another path, "
-            "or train without the cache"
+            f"cannot write the image cache in {lock.parent} ({error}); name another folder (--cache-dir, in Python "
+            "load_dataset(..., cache_dir=...)), or read the images each time (--no-cache, cache=False)"
         ) from error
     with file:
         if fcntl is not None:

@@ -13,6 +13,7 @@ distractor identities, which carry numbers of their own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -99,5 +100,5 @@ def honest_label(ds: ReIDDataset, known: Iterable[str]) -> str:
     if loader == "sidewalk" or (loader in PUBLISHED and bool(compare_counts(ds).ok.all())):
         return ds.name
     own = Path(ds.root).name or loader
-    taken = own.lower().startswith(("sidewalk", "market-1501", "market1501", *known))
+    taken = re.fullmatch(rf"({'|'.join(map(re.escape, known))}|sidewalk-[a-z]+|market-?1501)(-v[\d.]+|-seed\d+)?", own, re.I)
     return f"{own}-other" if taken else own
