@@ -62,7 +62,7 @@ def test_defaults_of_functions_are_what_they_do():
     h[:3, 0] += 50  # an easy identity: its anchors do not violate
     said = losses.batch_hard_triplet(h, labels, average=choices.value_of("triplet.average", "MPN"))
     assert said == losses.batch_hard_triplet(h, labels) != losses.batch_hard_triplet(h, labels, average="all")
-    ids = torch.arange(6) % 3, torch.arange(12) % 3, torch.zeros(6), torch.ones(12)
+    ids = torch.arange(6) % 3, torch.arange(12) % 3, torch.zeros(6).long(), torch.ones(12).long()
     options = {k: choices.value_of(f"ranking.{k}", "MPN") for k in ("ap", "metric")}
     qf, gf = torch.randn(6, 7), torch.randn(12, 7)
     ranked = [evaluate_ranking(qf, gf, *ids, **o).mAP for o in ({}, options, {"ap": "trapezoid"})]
