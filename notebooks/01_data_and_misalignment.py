@@ -500,7 +500,7 @@ plots.image_grid([plt.imread(p) for p in first.path], titles, columns=16, height
 # ### What is an epoch?
 #
 # Users of every toolbox ask. There are two answers in use. `cover`, above, goes once through the *people*: its length
-# does not depend on the number of images. `independent` (the authors' released code of MPN) draws the people of each
+# does not depend on the number of images. `independent` (MPN's released code) draws the people of each
 # batch anew and calls as many batches an epoch as the number of *images* allows. "70 epochs" means nothing until it is
 # counted in batches.
 
@@ -657,6 +657,11 @@ def told(call, **folders):
 told(lambda: load_dataset("market1501", root=DATA).summary(), data=DATA)
 
 # %% [markdown]
+# If you count with a paper beside you, some of its numbers will not come out; they are slips of the papers. For
+# DukeMTMC-reID MPN prints 2,268 queries and 36,441 images, CGPN 16,552 training images: the set has 2,228, 36,411 and
+# 16,522. And CUHK03 has "six cameras" in CGPN's text and two in MPN's: its files tell two views apart, those of the
+# pair of cameras that saw the person, and the protocol needs no more.
+#
 # Any folder in Market-1501's layout will do (`"market-layout"`). Here is a small one, made from images of Sidewalk,
 # with a stray `Thumbs.db` as in the real archive.
 

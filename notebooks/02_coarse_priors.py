@@ -591,7 +591,7 @@ print("3:", check(answer_3, round((tight.bottom - tight.top) * 24), hint="prior_
 #
 # **4. What does the prior not know?**
 # <details><summary>answer</summary>Where knees, hips or arms are: the stripes are equal, and a bent or half-hidden body
-# is divided as if it stood straight. It is coarse, which is why the alignment of features in Sec. 3.4 is class-wise and
+# is divided as if it stood straight. It is coarse, which is why the alignment of features in Sec. 3.5 is class-wise and
 # forgiving.</details>
 #
 # **5. Why are priors not used at test time?**

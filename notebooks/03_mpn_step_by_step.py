@@ -80,7 +80,7 @@ def compare(name, by_hand, kit):
 # %% [markdown]
 # ## The feature map F (Sec. 3.3)
 #
-# MPN "removes the last spatial down-sampling operation of ResNet-50 to increase the size of the output feature maps".
+# MPN removes "the last spatial down-sampling operation of ResNet-50 to increase the size of the output feature maps".
 #
 # **Predict.** A ResNet-50 as published makes a 12 x 4 map of a 384 x 128 image. What comes out after the change, and
 # how many parameters does the change cost?
@@ -131,7 +131,7 @@ compare("ResNet-18 without last stride", x, kit(start))
 # body parts". If that holds, a part needs no location at test time: it is enough to know its *channels*.
 #
 # We look for it in a trained network if there is one here (a run of notebook 04, or the one that ships with the kit),
-# beside a network with random weights.
+# beside a network with random weights. Both are MPNo: MPN without channel attention, which comes after the pooling.
 
 # %%
 folder = run_name("mpn-no-ca", ds, PRESET, SEED)
@@ -281,7 +281,7 @@ pd.DataFrame(change, columns=["rows moved", "GMP of the whole map", "GMP of a fi
 
 # %% [markdown]
 # The fixed stripe of the baseline sees another part of the body after the move; the main task sees the same one as
-# long as it stays in the picture. This is the "translation invariance" of Sec. 3.1.
+# long as it stays in the picture. Sec. 3.1 calls such features "translation- and scale-invariant".
 #
 # **Channel attention** (Fig. 6): two small layers give each channel a weight in (0, 1) for *this* image. Then the
 # second conv, which gives $f_k$, and the classifier.
@@ -434,8 +434,10 @@ pd.DataFrame(rows).T.map(lambda v: "-" if np.isnan(v) else f"{v:.2f}")
 #
 # ## Eq. 1: every task names the person
 #
-# A cross entropy for each of the K main and K auxiliary tasks, summed over parts, averaged over images. A hand-sized
-# case: two parts, two images, three identities, and all scores 0 but one.
+# A cross entropy for each of the K main and K auxiliary tasks, summed over parts, averaged over images. (The paper
+# prints -1/N in front of the sum. A cross entropy is positive already, so a network that minimised the printed formula
+# would learn to be wrong: the minus is a slip.) A hand-sized case: two parts, two images, three identities, and all
+# scores 0 but one.
 
 # %%
 tiny_logits = torch.tensor([[[2.0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]])  # [K, N, identities]
@@ -847,7 +849,7 @@ def on_own_stripe(network):
     return (where == torch.arange(K)[:, None]).float().mean((0, 2))
 
 
-own = {"random weights": on_own_stripe(untrained)} | ({"trained MPN": on_own_stripe(trained)} if trained else {})
+own = {"random weights": on_own_stripe(untrained)} | ({"trained MPNo": on_own_stripe(trained)} if trained else {})
 columns = [f"part {part + 1}" for part in range(K)]
 own = pd.DataFrame({n: v.numpy() for n, v in own.items()}, index=columns).T
 own.assign(mean=own.mean(axis=1), chance=1 / K).round(3)

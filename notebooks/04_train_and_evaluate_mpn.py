@@ -2,8 +2,8 @@
 # # 04 Train and evaluate MPN
 #
 # **What you will learn.** What an epoch is, the loop and its schedule, how a killed run goes on; how a ranking is
-# scored (CMC, AP in its two forms, mINP); and whether MPN beats a stripe baseline where boxes are wrong, over several
-# seeds.
+# scored (CMC, AP in its two forms, mINP); and whether MPNo, which is MPN without channel attention, beats a stripe
+# baseline where boxes are wrong, over several seeds. And every choice that no paper prints, with a reason.
 #
 # **Prerequisites.** Notebooks 00 and 03.
 #
@@ -57,8 +57,8 @@ if "strong" in tables:
 plots.image_grid([Image.open(p) for p in pictures.values()], list(pictures), columns=len(pictures))
 
 # %% [markdown]
-# The **baseline** (Sec. 5.2.1) cuts F into K fixed stripes, in training and in tests: PCB with a triplet loss. **MPN**
-# here is MPNo of Table 1, without channel attention. Same backbone, same data, same number of steps.
+# The **baseline** (Sec. 5.2.1) cuts F into K fixed stripes, in training and in tests: PCB with a triplet loss. **MPNo**
+# (Table 1) is MPN without channel attention. Same backbone, same data, same number of steps.
 #
 # ## The recipe: the paper's and the quick one
 #
@@ -76,6 +76,30 @@ show = ["backbone", "size", "num_ids", "num_instances", "sampling", "translation
 pd.DataFrame({p: {k: str(asdict(recipe_for("mpn-no-ca", p))[k]) for k in show} for p in ("paper", "quick")})
 
 # %% [markdown]
+# ### What no paper prints
+#
+# A recipe has more fields than a paper has sentences. The next table has every setting of the preset `paper`: what is
+# printed, what MPN's released code does (a simplified version; "-": not known), what the kit chose, and why. The column
+# *ours* is read from the objects that training uses. `choices_table("CGPN", "MGN")` has CGPN's rows.
+#
+# **Predict.** Of the settings that decide a training, how many does MPN's Sec. 5.1 leave open: two, five, or more?
+
+# %%
+from IPython.display import Markdown
+
+from reidkit.training.choices import choices_table
+
+choices = choices_table("MPN", "Baseline (UB)", "IDE")
+silent = choices["the paper prints"].str.contains("not said|no number|none named")
+print(f"{silent.sum()} of {len(choices)} rows are not printed, or not in full; in "
+      f"{(silent & choices.why.str.contains('as released')).sum()} of them the released code decides")  # fmt: skip
+Markdown(report.markdown(choices))
+
+# %% [markdown]
+# Two numbers can hide behind one name. The released code's triplet margin is 0.4, on squared distances of unit vectors:
+# that is 0.2 in cosine distance, with the loss doubled (notebook 03 has the algebra of Eq. 3 and 4). And Eq. 1 is
+# printed with a minus sign in front of a sum of cross entropies, which nobody trains with.
+#
 # ### What is an epoch?
 #
 # With batches of S identities x A images there is no "once through the data". MPN's released code calls
@@ -125,13 +149,13 @@ figure
 # ## Train, or take a finished run
 #
 # `obtain_run` looks for a finished run of yours, then for the one that ships with the kit, and else trains: an IDE
-# first (Sec. 5.1: MPN starts from an IDE's backbone), then MPN, with progress bars. A run that was interrupted goes on.
-# `RETRAIN = True` in the settings cell trains both networks into a folder of their own.
+# first (Sec. 5.1: MPN starts from an IDE's backbone), then MPNo, with progress bars. A run that was interrupted goes
+# on. `RETRAIN = True` in the settings cell trains both networks into a folder of their own.
 
 # %%
 from reidkit.training import RunFolder, load_run, obtain_run
 
-NAMES = {"MPN": "mpn-no-ca", "baseline": "baseline"}
+NAMES = {"MPNo": "mpn-no-ca", "baseline": "baseline"}
 place, shipped = (RUNS / "retrained", None) if RETRAIN else (RUNS, SHIPPED)
 runs = {
     label: RunFolder(obtain_run(name, ds, runs=place, shipped=shipped, preset=PRESET, seed=SEED))
@@ -154,14 +178,14 @@ metrics = {label: pd.read_csv(run.metrics) for label, run in runs.items()}
 plots.training_curves(metrics, columns=("identity", "triplet"))
 
 # %%
-log = metrics["MPN"]
+log = metrics["MPNo"]
 title = "identity loss, summed over parts"
-tasks = {"MPN, main tasks": "identity", "MPN, auxiliary tasks": "identity_aux"}
+tasks = {"MPNo, main tasks": "identity", "MPNo, auxiliary tasks": "identity_aux"}
 curves = {name: log[["epoch", c]].rename(columns={c: title}) for name, c in tasks.items() if c in log}
 plots.training_curves(curves, columns=(title,))
 
 # %%
-K = load_run(runs["MPN"].path).num_parts
+K = load_run(runs["MPNo"].path).num_parts
 guess = K * np.log(ds.num_train_ids)
 first, last = log.iloc[0], log.iloc[-1]
 print(f"guessing would cost K log(identities) = {guess:.1f}; the first epoch averages {first['identity']:.1f}, "
@@ -178,7 +202,8 @@ if "identity_aux" in log:
 #
 # Here is the whole loop for one epoch, without the kit's `fit`: same seed, same start, same batches. Its mean loss
 # should be the first row of `metrics.csv`: bit for bit only on the machine that wrote the file, and nearly elsewhere,
-# since other processors and numbers of threads add in another order.
+# since other processors and numbers of threads add in another order. (And a shipped IDE, if that is where it starts
+# from, is stored in half precision.)
 
 # %%
 from reidkit.data.cache import ImageCache
@@ -189,11 +214,11 @@ from reidkit.models import create_model
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorBatch, build_priors
 
-settings = runs["MPN"].read_settings()
-recipe = runs["MPN"].recipe()  # what this run was really trained with
+settings = runs["MPNo"].read_settings()
+recipe = runs["MPNo"].recipe()  # what this run was really trained with
 torch.manual_seed(SEED)
 model = create_model("mpn-no-ca", ds.num_train_ids, backbone=recipe.backbone, **recipe.model)
-ide = [p for p in (runs["MPN"].path.parent.glob("ide-*")) if p.name.endswith(f"{ds.name}-{PRESET}-s{SEED}")]
+ide = [p for p in (runs["MPNo"].path.parent.glob("ide-*")) if p.name.endswith(f"{ds.name}-{PRESET}-s{SEED}")]
 if ide and RunFolder(ide[0]).finished:
     model.load_backbone(load_run(ide[0]).backbone.state_dict())  # Sec. 5.1
 print("starts from", f"the IDE {ide[0].name}" if ide else "random weights: no IDE run here, so the loss will differ")
@@ -314,7 +339,7 @@ with tempfile.TemporaryDirectory() as folder:
 #
 # ## Rank
 #
-# Test features of three networks: MPN, the baseline, and MPN with random weights. The last one is the floor: random
+# Test features of three networks: MPNo, the baseline, and MPNo with random weights. The last one is the floor: random
 # convolutions still carry colours and textures, so they need not rank like a blind guess.
 
 # %%
@@ -368,8 +393,9 @@ plots.cmc_curve({f"{n}, {v}": r.cmc for (n, v), (r, _, _) in ranked.items()}, ma
 # ## AP by hand, in two forms
 #
 # Right images at ranks 1, 3 and 6. The **step** form takes the precision at each right image. Market-1501's original
-# evaluator, which both papers' released code uses, draws straight lines between the points of the precision-recall
-# curve instead (**trapezoid**): at each right image the mean of the precision there and one place *earlier*.
+# evaluator, which MPN's released code uses (none is known of CGPN), draws straight lines between the points of the
+# precision-recall curve instead (**trapezoid**): at each right image the mean of the precision there and one place
+# *earlier*.
 #
 # **Predict.** Which of the two is lower, and can they ever be equal?
 
@@ -417,7 +443,7 @@ forms.assign(difference=forms["trapezoid"] - forms["step"]).round(2)
 # picture reads that far.
 
 # %%
-result, qf, gf = ranked["MPN", test_levels[-1]]
+result, qf, gf = ranked["MPNo", test_levels[-1]]
 query = int(result.per_query["ap"].sub(result.per_query["ap"].median()).abs().idxmin())  # an average query
 t = tables[test_levels[-1]]
 similarity = (gf / gf.norm(dim=1, keepdim=True)) @ (qf[query] / qf[query].norm())  # Eq. 11
@@ -435,15 +461,15 @@ print(f"INP by hand {len(at)} / {at[-1]} = {len(at) / at[-1]:.6f}   kit {row.inp
 # %% [markdown]
 # ## Ranked lists: where they differ
 #
-# Two queries at the hardest level: the one that MPN ranks better than the baseline by the largest margin, and the one
+# Two queries at the hardest level: the one that MPNo ranks better than the baseline by the largest margin, and the one
 # where it loses most. Both, because a figure of wins alone proves nothing.
 
 # %%
 from reidkit.evaluation import top_k
 
 hardest = test_levels[-1]
-gain = ranked["MPN", hardest][0].per_query["ap"] - ranked["baseline", hardest][0].per_query["ap"]
-print(f"{hardest}: MPN has the higher AP in {(gain > 0).mean():.0%} of the queries, the lower in "
+gain = ranked["MPNo", hardest][0].per_query["ap"] - ranked["baseline", hardest][0].per_query["ap"]
+print(f"{hardest}: MPNo has the higher AP in {(gain > 0).mean():.0%} of the queries, the lower in "
       f"{(gain < 0).mean():.0%}")  # fmt: skip
 
 
@@ -461,12 +487,12 @@ def list_of(label, query, k=7):
 
 
 win, loss = int(gain.idxmax()), int(gain.idxmin())
-for query, label in ((win, "baseline"), (win, "MPN")):
+for query, label in ((win, "baseline"), (win, "MPNo")):
     display(list_of(label, query))
 
 # %%
-print("and MPN's worst loss:")
-for label in ("baseline", "MPN"):
+print("and MPNo's worst loss:")
+for label in ("baseline", "MPNo"):
     display(list_of(label, loss))
 
 # %% [markdown]
@@ -492,7 +518,7 @@ if has_shift:
     for system, share in kept.items():
         print(f"{system}: Rank-1 {line[system].iloc[0]:.1%} unshifted, {line[system].iloc[-1]:.1%} "
               f"at {line.index[-1]:.2f}; {share:.0%} of it survives")  # fmt: skip
-    print("MPN keeps more:", bool(kept["mpn-no-ca"] > kept["baseline"]))
+    print("MPNo keeps more:", bool(kept["mpn-no-ca"] > kept["baseline"]))
 
 # %% [markdown]
 # ## Is it luck? Several seeds
@@ -549,7 +575,7 @@ def verdict(d):
 for (level, metric), d in paired.iterrows():
     print(f"{level:7s} {metric:6s} {d.difference:+5.1f} points, higher in {d.wins:.0f} of {d.seeds:.0f} seeds; "
           f"95 % interval: {verdict(d)}")  # fmt: skip
-paired.round(1).astype({"wins": int, "seeds": int}).rename_axis(["MPN - baseline", "metric"])
+paired.round(1).astype({"wins": int, "seeds": int}).rename_axis(["MPNo - baseline", "metric"])
 
 # %%
 if has_shift and len(seeds) > 1:
@@ -564,21 +590,22 @@ curves
 # with the paper is its *sign*.
 
 # %%
-claims = {"MPN above the untrained network everywhere": all(
-    ranked["MPN", v][0].mAP > ranked["untrained", v][0].mAP for v in test_levels)}  # fmt: skip
+claims = {"MPNo above the untrained network everywhere": all(
+    ranked["MPNo", v][0].mAP > ranked["untrained", v][0].mAP for v in test_levels)}  # fmt: skip
 for level in test_levels:
     d = paired.loc[level, "mAP"]
-    claims[f"MPN above the baseline in mAP, {level}, in every seed ({d.wins:.0f} of {d.seeds:.0f})"] = d.wins == d.seeds
+    seeds_ahead = f"{d.wins:.0f} of {d.seeds:.0f}"
+    claims[f"MPNo above the baseline in mAP, {level}, in every seed ({seeds_ahead})"] = d.wins == d.seeds
 if has_shift:
     end = stored[(stored["shift"] == stored["shift"].max()) & (stored.metric == "rank1")]
     end = end.pivot_table(index="seed", columns="system", values="value")
     ahead = (end["mpn-no-ca"] > end["baseline"]).dropna()
-    claims[f"MPN above the baseline at the largest shift, in every seed ({ahead.sum()} of {len(ahead)})"] = ahead.all()
+    claims[f"MPNo above the baseline at the largest shift, in every seed ({ahead.sum()} of {len(ahead)})"] = ahead.all()
 for claim, holds in claims.items():
     print("yes" if holds else "NO ", claim)
 
 # %% [markdown]
-# A "NO" is a result. On Market-1501 the paper has MPN above the baseline; where that does not appear here, ask what
+# A "NO" is a result. On Market-1501 the paper has MPNo above the baseline; where that does not appear here, ask what
 # differs: boxes that are nearly right, a network of half a million parameters, a few hundred batches for main tasks
 # that must *find* their part while a stripe is handed its own. Each of these can be tested: `--preset long`, another
 # backbone, a larger set. Notebook 05 looks at every row of the table.
@@ -594,7 +621,7 @@ from reidkit.evaluation import rerank
 from reidkit.evaluation.ranking import evaluate_distance
 
 rows = {}
-for label in ("MPN", "baseline"):
+for label in ("MPNo", "baseline"):
     t, (r, qf, gf) = tables[hardest], ranked[label, hardest]
     again = evaluate_distance(rerank(qf, gf, k1=20, k2=6, lambda_value=0.3), t.query.pid, t.gallery.pid,
                               t.query.camid, t.gallery.camid, junk_pids=ds.junk_pids)  # fmt: skip
@@ -658,7 +685,7 @@ epochs_below = None
 
 hint = "((0/1 + 1/2)/2 + (1/2 + 2/3)/2) / 2"
 print("1:", check(trapezoid_ap, average_precision(np.array([2, 3]), "trapezoid"), tolerance=1e-3, hint=hint))
-found = ranked["MPN", ds.level][0]
+found = ranked["MPNo", ds.level][0]
 expected = lambda f: abs(f(found.per_query["first_hit_rank"], 5) - found.rank(5)) < 1e-9
 print("2:", check(rank_k, expected, hint="a mean of True and False"))
 low = sum(paper.lr * paper.lr_factor(e, 1) < 5e-4 for e in range(paper.epochs))
@@ -683,7 +710,7 @@ print("3:", check(epochs_below, low, hint="0.01, 0.001, 0.0001, ...: which epoch
 # <details><summary>answer</summary>What the older numbers used: the trapezoid form reads lower by about that
 # much.</details>
 #
-# **5. Five seeds, mean difference +1.0, paired interval from -0.5 to +2.5. Is MPN better?**
+# **5. Five seeds, mean difference +1.0, paired interval from -0.5 to +2.5. Is MPNo better?**
 # <details><summary>answer</summary>Not shown: the interval holds zero. More seeds, or a test that asks about the effect
 # more directly, such as the shift curve.</details>
 #
@@ -694,5 +721,5 @@ print("3:", check(epochs_below, low, hint="0.01, 0.001, 0.0001, ...: which epoch
 # ## Summary
 #
 # A run is a recipe, a seed and a folder; it can be killed and resumed to the same weights. A ranking is scored by its
-# first right image (CMC), by all (AP, in two forms) and by the last (mINP). Whether MPN beats the stripes was asked
+# first right image (CMC), by all (AP, in two forms) and by the last (mINP). Whether MPNo beats the stripes was asked
 # where it matters, under misalignment, with one thing varied, and over seeds. Next: 05 MPN ablations.

@@ -8,7 +8,7 @@
 #
 # **Prerequisites.** [03 MPN step by step](03_mpn_step_by_step.ipynb); what a mean and a standard deviation are.
 #
-# **Paper.** MPN, Sec. 5.2 and 5.3 (Tables 1 to 4, Fig. 7 and 10), Sec. 5.4.5 (Table 9).
+# **Paper.** MPN, Sec. 5.1 (Fig. 7), 5.2 and 5.3 (Tables 1 to 4, Fig. 10), Sec. 5.4.5 (Table 9).
 #
 # **Minutes.** 1 on a 2-core CPU, 1 on a GPU: nothing is trained here, the numbers come from finished runs. The
 # commands that make them are printed where rows are missing, about 2 CPU minutes a run.
@@ -457,9 +457,10 @@ pd.DataFrame(rows).T.rename_axis(["images of", "box"]).round(2)
 
 # %% [markdown]
 # Compare the last two columns line by line: for which boxes does the prior repair most, and for which can it not
-# help? The lines of the test levels matter for Baseline (UB) alone, the one row that uses priors at test time.
+# help? The lines of the test levels matter for Baseline (UB) alone, the one row that uses priors at test time. (The
+# paper corrects the boxes of its images; the kit's `baseline-ub` resizes the rows of F between the boundaries instead.)
 #
-# "We can thus speculate that the quality of the representations of ATs is limited due to the errors in the prior.
+# "We can thus speculate that the quality of the representations of ATs is limited due to the errors in the prior ...
 # Therefore, sample-wise constraints are rigid. By contrast, the class-wise constraint is more robust to these errors
 # via the averaging operation" (Sec. 5.3.3). The first half of this argument can be measured: how far off are the
 # stripes of one image, and of the *mean* over several images of one person?
@@ -748,7 +749,7 @@ times.round(2).astype(object).fillna("-")
 # - **one-part siblings**: Sidewalk *siblings*, everybody belongs to a group of five who differ from their first in one
 #   part only (shoes, bag, sleeve ...). Only details tell them apart, which is what part features are for;
 # - **channels**: a larger backbone. Its last stage has 256 channels instead of 128, reduced to 64 a part as before, so
-#   PSA and channel attention have more to select from (the paper: 2048 to 256).
+#   PSA and channel attention have more to select from (the paper: 2048, reduced to 512 a part).
 #
 # **Predict.** Which of the four helps MPNo over Naive MTL most?
 

@@ -328,8 +328,8 @@ except ReIDKitError as error:
 # %% [markdown]
 # ## The global part (Sec. 3.1)
 #
-# "Two 1x1 convolution layers are applied to the output feature maps ... each will output c-channel features." Then
-# global max pooling (GMP) gives $fg_1$ and $fg_2$ with $c$ numbers each.
+# "Two 1x1 convolution layers are applied to the output feature maps ... Each of the 1x1 convolution layers will output
+# c-channel features." Then global max pooling (GMP) gives $fg_1$ and $fg_2$ with $c$ numbers each.
 #
 # A 1x1 convolution is a matrix product over channels, the same at every place of the map. Branch 1, by hand:
 
@@ -533,7 +533,10 @@ print(f"the formula's sum over channels is {channels} times the kit's mean (c of
 
 # %% [markdown]
 # "Mean square error" is the name, a *sum* over channels is the formula. The kit takes the mean, as the name and
-# PyTorch's `MSELoss` say. Mind the choice: it changes the weight of this term by the factor printed above.
+# PyTorch's `MSELoss` say. Mind the choice: it changes the weight of this term by the factor printed above, so with
+# ResNet-50 the kit's Eq. 3 pulls 2048 times less than the printed one. Other choices that CGPN's paper leaves to
+# whoever builds it (what an epoch is, the distance at test time, which pooling "a global pooling" is, whether the
+# teachers may move) stand in one table, `choices_table("CGPN")` of `reidkit/training/choices.py`: see notebook 08.
 #
 # ## Eq. 4: the plain sum
 

@@ -49,6 +49,18 @@ settings = pd.DataFrame({"paper, Sec. 4.2": asdict(paper_recipe), f"here: {PRESE
 settings[settings.iloc[:, 0].astype(str) != settings.iloc[:, 1].astype(str)]
 
 # %% [markdown]
+# Sec. 4.2 is a paragraph, and no code of CGPN is known, so much of `paper` is a choice of ours. The next table has them
+# all, with the reason (notebook 04 has MPN's; its columns are explained there). Read the lines "Eq. 3", "sampling" and
+# "epochs" first: they decide how strong the supervision is and how long the training.
+
+# %%
+from IPython.display import Markdown
+
+from reidkit.training.choices import choices_table
+
+Markdown(report.markdown(choices_table("CGPN", "MGN").drop(columns="released code")))
+
+# %% [markdown]
 # ## Train, or load what is trained
 #
 # Three networks: MGN, CGPN, and CGPN-4, which is CGPN without the supervision of its global parts (no Eq. 3).

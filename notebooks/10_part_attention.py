@@ -2,8 +2,9 @@
 # # 10 Part attention
 #
 # **What you will learn.** How Grad-CAM asks a part classifier where its evidence lies, derived in a few lines; MPN's
-# Figures 8 and 9 for our networks and for any picture of yours; and why a picture is not enough: scores with chance
-# levels, a network with random weights, and a stripe baseline that scores well for the wrong reason.
+# Figures 8 and 9 for our networks (with MPNo in MPN's place) and for any picture of yours; and why a picture is not
+# enough: scores with chance levels, a network with random weights, and a stripe baseline that scores well for the wrong
+# reason.
 #
 # **Prerequisites.** Notebooks 00 and 03.
 #
@@ -26,9 +27,10 @@ IMAGE = None  # your own picture of a pedestrian, e.g. Path("me.jpg"); None: one
 # %% [markdown]
 # ## Three networks, and the images to ask them about
 #
-# The rows of MPN's Fig. 8: the **Baseline** (fixed stripes), **Naive MTL** (main and auxiliary tasks that share
-# nothing but the backbone), and **MPNo** (both alignments, without channel attention). Own finished runs come first,
-# then shipped ones, else they are trained now.
+# MPN's Fig. 8 shows three networks: the **Baseline** (fixed stripes), **Naive MTL** (main and auxiliary tasks that
+# share nothing but the backbone), and MPN. Our third one is **MPNo**: both alignments, but not MPN's channel attention,
+# so that it differs from Naive MTL in the alignments alone. Own finished runs come first, then shipped ones, else they
+# are trained now.
 
 # %%
 import io
@@ -225,7 +227,8 @@ differences.style.format(lambda v: f"{v:.1e}" if v < 1e-3 else f"{v:.2f}")
 # ## Figure 8: three networks, K classifiers
 #
 # **Predict.** In the paper (a) the Baseline's maps sit at their stripes, one of them on the background, (b) those of
-# Naive MTL are nearly the same K times, (c) those of MPN follow the body. What will our small network show?
+# Naive MTL are nearly the same K times, (c) those of MPN follow the body. What will our small networks show, with MPNo
+# in the place of MPN?
 
 
 # %%
@@ -289,8 +292,8 @@ agreement.round(2)
 # %% [markdown]
 # ## Figure 9: one network, many problems
 #
-# Rows are the six queries, columns the parts of MPNo. The paper's words for its own: "reasonable and semantically
-# consistent". Judge: does column 1 mean the same thing in each row?
+# Rows are the six queries, columns the parts of MPNo (the paper's Fig. 9 shows MPN). The paper's words for its own:
+# "reasonable and semantically consistent". Judge: does column 1 mean the same thing in each row?
 
 # %%
 sheet({kind: overlays(p, m) for kind, p, m in zip(chosen, pictures, maps["MPNo"])}, PARTS)
@@ -531,8 +534,8 @@ for method in dict.fromkeys(scores.method) if len(scores) else ():
 # %% [markdown]
 # ### Which of the paper's sentences appear here?
 #
-# Sec. 5.2.5 says in words what Fig. 8 shows. Each sentence becomes a difference of two rows, paired by seed, with a
-# 95 % interval. The verdicts below are made from the numbers when the cell runs.
+# Sec. 5.2.5 says in words what Fig. 8 shows, of MPN. Each sentence becomes a difference of two rows, with MPNo in the
+# place of MPN, paired by seed, with a 95 % interval. The verdicts below are made from the numbers when the cell runs.
 
 # %%
 from reidkit.report import t_quantile
@@ -624,7 +627,7 @@ print("3:", check(hires, right, hint="multiply first, then sum over channels, th
 # <details><summary>answer</summary>It weighs whole channels. A channel that helped inside of the stripe is drawn
 # wherever it responds.</details>
 #
-# **3. The Baseline beats MPN in energy on the own stripe. Is it the better part model?**
+# **3. The Baseline beats MPNo in energy on the own stripe. Is it the better part model?**
 # <details><summary>answer</summary>No: its stripes are fixed, so the score measures how good the boxes are. Background
 # energy, and a shift seen with HiResCAM, measure what was asked.</details>
 #

@@ -439,7 +439,7 @@ if "group" in q and K == 6:
               "the Baseline's stripes.")  # fmt: skip
 
 # %% [markdown]
-# A Baseline part *is* a stripe of the image. A part of MPN is free to look elsewhere: how much it stays with its body
+# A Baseline part *is* a stripe of the image. A part of MPNo is free to look elsewhere: how much it stays with its body
 # part is what notebook 10 measures. And a part that notices is not all: most kinds differ in few pixels.
 #
 # ## Boxes, occluders, cameras

@@ -93,7 +93,8 @@ sweep
 # %% [markdown]
 # ## 4 Where parts look
 #
-# Notebook 10, MPN Sec. 5.2.5 and Fig. 8. **Predict** how much of a map survives when the weights are random.
+# Notebook 10, MPN Sec. 5.2.5 and Fig. 8 (which shows MPN; `mpn-no-ca` is MPNo). **Predict** how much of a map survives
+# when the weights are random.
 
 # %%
 from reidkit.panels.attention_panel import AttentionPanel

@@ -128,7 +128,7 @@ def batch_alignment(main: Tensor, aux: Tensor) -> Tensor:
 
 
 def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "sum") -> Tensor:
-    """Identification loss of K part classifiers (MPN Eq. 1, CGPN Eq. 1).
+    """Identification loss of K part classifiers (MPN Eq. 1 without its printed minus sign, a slip; CGPN Eq. 1).
 
     logits [K, N, C], labels [N]. Mean over the N images; reduction over the K parts: "sum" (both papers) or "mean".
     """
@@ -142,7 +142,8 @@ def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "sum") -
 def supervision_mse(pairs: list[tuple[Tensor, Tensor]], detach_targets: bool = False) -> Tensor:
     """CGPN Eq. 3: mean squared error between global features fg and their part targets fgl, summed over pairs.
 
-    pairs: [(fg, fgl), ...], one for each branch and part, [N, c] each; the mean runs over N and c.
+    pairs: [(fg, fgl), ...], one for each branch and part, [N, c] each; the mean runs over N and c. The formula is
+    printed as a squared norm, a sum over c: 2048 times as much with ResNet-50 (see `reidkit.training.choices`).
     detach_targets: let the targets teach only; in the paper both sides move.
     """
     return sum((F.mse_loss(*_full_precision(a, b.detach() if detach_targets else b)) for a, b in pairs),

@@ -33,6 +33,6 @@ def test_pieces_of_notebook_04_agree():
         assert re.search(rf"{form} +by hand {value} +kit {value}", text)
     by_hand, kit = re.search(r"AP  by hand ([\d.]+)   kit ([\d.]+)", text).groups()
     assert by_hand == kit
-    here, stored = map(float, re.search(r"MPN: mAP here ([\d.]+), in result.json ([\d.]+)", text).groups())
+    here, stored = map(float, re.search(r"MPNo: mAP here ([\d.]+), in result.json ([\d.]+)", text).groups())
     assert here == pytest.approx(stored, abs=0.005)  # half-precision weights where the run was shipped
     assert text.count("not attempted yet") == 3

@@ -40,7 +40,7 @@ def decode(path: str | Path) -> Image.Image:
 def read_image(path: str | Path, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
     """uint8 [3, H, W] at size = (height, width).
 
-    interpolation: "bilinear" or "bicubic", PIL's own filters as in the authors' code: like torchvision's with
+    interpolation: "bilinear" or "bicubic", PIL's own filters as in MPN's released code: like torchvision's with
     antialias=True, they widen when an image shrinks.
     """
     if interpolation not in FILTERS:

@@ -1,6 +1,6 @@
 """Augmentation of whole batches, on the device where they are: flip, normalise, random erasing, translation.
 
-Order of the authors' released code: flip -> normalise -> random erasing. Because erasing comes *after* the
+Order of MPN's released code: flip -> normalise -> random erasing. Because erasing comes *after* the
 normalisation, its fill (0.4914, 0.4822, 0.4465) is a value of normalised space, a little brighter than the
 mean image; it was meant as a colour of [0, 1] space. We keep what was trained with.
 
@@ -108,7 +108,7 @@ def flip_prior(prior: Mapping[str, Tensor] | None, flips: Tensor) -> dict[str, T
 def draw_rectangles(count: int, config: AugmentConfig, generator: torch.Generator, tries: int = 100) -> Tensor:
     """[B, 4] (top, left, height, width) in pixels of the rectangles to erase; height 0 = nothing.
 
-    As in the authors' code: area and aspect are drawn until the rectangle is smaller than the image on both
+    As in MPN's released code: area and aspect are drawn until the rectangle is smaller than the image on both
     sides, at most `tries` times, then its place. Here all tries are drawn at once and the first fitting taken.
     """
     H, W = config.size

@@ -1,7 +1,7 @@
 """From a table of images to a matrix of features.
 
-How the image is resized and whether its mirror image is added differ between the papers' codes by some tenths of
-a point, so the choice has a name: a `TestRecipe`.
+How the image is resized and whether its mirror image is added differs between MPN's paper, its released code and CGPN's
+paper, by some tenths of a point, so the choice has a name: a `TestRecipe`.
 
     features = extract_features(model, ds.query, **asdict(TestRecipe.released_mpn))
 """

@@ -1,4 +1,4 @@
-"""The README's gallery: the panels of the dashboard as the browser test saw them, in few colours.
+"""The gallery of docs/panels.md: the panels of the dashboard as the browser test saw them, in few colours.
 
     .venv/bin/python -m pytest tests/browser/test_dashboard.py && .venv/bin/python tests/browser/gallery.py
 """
