@@ -12,7 +12,6 @@ import base64
 import html
 import io
 import json
-import os
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from reidkit.errors import ReIDKitError
+from reidkit.files import write_text
 
 REPO = Path(__file__).resolve().parents[1]
 SIZE = "small"
@@ -110,10 +110,7 @@ def write_index(out_dir: str | Path, notebooks: Iterable[Page], figures: Iterabl
 <h2>Notebooks</h2><div class=cards>{cards}</div>
 </body></html>
 """
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f".index.{os.getpid()}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, out / "index.html")
+    write_text(out / "index.html", text)
     return out / "index.html"
 
 

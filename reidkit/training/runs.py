@@ -7,13 +7,9 @@ whole new one.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from reidkit.errors import CheckpointError, ReIDKitError
+from reidkit.files import read_json, replacing
+from reidkit.files import write_json as write_json  # where the rest of the kit looks for it
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.zoo import variant
 from reidkit.training.recipes import Recipe, resolved
@@ -31,41 +29,9 @@ from reidkit.training.settings import plain
 
 CHECKPOINT_VERSION = 1
 
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, readable and with sorted keys."""
-    with replacing(path) as t:
-        t.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
 # What recipe.json must hold for the rest of the kit to read it.
 SETTINGS = {"variant": str, "dataset": str, "level": str, "preset": str, "seed": int, "num_classes": int,
             "recipe": dict}  # fmt: skip
-
-
-def read_json(path: Path, missing: str) -> dict[str, Any]:
-    """The object in a JSON file; CheckpointError with `missing` where there is no file, and for one that is damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(missing) from None
-    except (ValueError, RecursionError, OSError) as e:
-        raise CheckpointError(f"{path} cannot be read ({e}); delete it and train again") from e
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds no JSON object; delete it and train again")
-    return found
 
 
 def recipe_of(settings: dict[str, Any], where: str | Path = "recipe.json") -> Recipe:
