@@ -323,6 +323,15 @@ def data_check(name: str, root: Root = Path("data"), size: Size = "small", decod
                                    **options))
 
 
+@data_app.command("restore")
+def data_restore(name: str, root: Root = Path("data"), size: Size = "small") -> None:
+    """Move the images back that `data check --quarantine` moved aside."""
+    from reidkit.data.quarantine import restore_command
+
+    options = {"size": size} if name == "sidewalk" else {}
+    typer.echo(f"{name}: {restore_command(name, root, **options)} files moved back")
+
+
 @sidewalk_app.command("render")
 def sidewalk_render(size: Size = "small", out: Path = Path("data"), seed: int = 0, workers: int | None = None) -> None:
     """Render the Sidewalk data set."""

@@ -1,10 +1,16 @@
-"""Unpacking: what comes out is what went in, attacks write nothing, and a killed run goes on."""
+"""Unpacking: what comes out is what went in, all of it or nothing; attacks write nothing; a disk is no damage."""
 
+import bz2
+import errno
+import gzip
 import io
 import os
+import resource
 import runpy
+import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reidkit.data import archives
-from reidkit.data.archive_formats import safe_name
-from reidkit.data.archives import Limits, StagingFolder, extract_archive
+from reidkit.data.archives import Limits, safe_name, unpack
+from reidkit.data.prepare import prepare_dataset
 from reidkit.errors import DatasetError
 
 FILES = {"set/a.jpg": b"alpha", "set/sub/b.jpg": os.urandom(3000), "set/empty.txt": b""}
@@ -57,19 +63,19 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_round_trip(tmp_path, name):
     archive = PACKERS[name](tmp_path / name, FILES)
     archive = archive.rename(tmp_path / "misnamed.bin")  # the format is read from the bytes
-    report = extract_archive(archive, tmp_path / "out", progress=False)
+    report = unpack(archive, tmp_path / "out", progress=False)
     assert tree(tmp_path / "out") == FILES
-    assert (report.files, report.total_bytes, report.resumed) == (3, 3005, 0)
+    assert (report.files, report.total_bytes) == (3, 3005)
     assert sorted(os.listdir(tmp_path)) == ["misnamed.bin", "out"]  # no working folder is left
     with pytest.raises(DatasetError, match="already holds"):
-        extract_archive(archive, tmp_path / "out", progress=False)
+        unpack(archive, tmp_path / "out", progress=False)
 
 
 def refused(archive: Path, match: str, **options) -> None:
     """Extraction fails with this message, and nothing lies outside or at the destination."""
     before = set(os.listdir(archive.parent))
     with pytest.raises(DatasetError, match=match):
-        extract_archive(archive, archive.parent / "deep" / "out", progress=False, **options)
+        unpack(archive, archive.parent / "deep" / "out", progress=False, **options)
     left = tree(archive.parent / "deep") if (archive.parent / "deep").exists() else {}
     assert not (archive.parent / "deep" / "out").exists()
     assert all(name.startswith("out.unpacking/") for name in left)
@@ -141,7 +147,7 @@ def test_bombs(tmp_path, pack):
     refused(archive, "ratio over 50", limits=Limits(ratio=50, ratio_floor=1 << 20))
     refused(archive, "more than 500,000 files or 1,000,000 bytes", limits=Limits(total_bytes=1_000_000))
     refused(archive, "more than 3 files", limits=Limits(files=3))
-    extract_archive(archive, tmp_path / "fine", progress=False)  # under the floor: text files compress well
+    unpack(archive, tmp_path / "fine", progress=False)  # under the floor: text files compress well
 
 
 def test_a_zip_that_lies_about_sizes(tmp_path):
@@ -171,7 +177,7 @@ def test_damaged_archives(tmp_path, name):
         refused(archive, match)
     archive.unlink()
     with pytest.raises(DatasetError, match="is missing"):
-        extract_archive(archive, tmp_path / "out")
+        unpack(archive, tmp_path / "out")
 
 
 def test_flipped_bit_is_noticed(tmp_path):
@@ -188,39 +194,193 @@ def test_only_this_many_bytes_free(tmp_path, monkeypatch):
     refused(archive, "more bytes")
 
 
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_flipped_bits_in_a_compressed_tar(tmp_path, mode):
+    """The checksum is at the very end, behind the mark at which a tar reader stops."""
+    archive = pack_tar(tmp_path / "a", {f"{i}.jpg": os.urandom(5000) for i in range(8)}, mode)
+    whole = archive.read_bytes()
+    for at in [*range(20, len(whole) - 9, 1511), len(whole) - 6]:
+        archive.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        refused(archive, "damaged|no zip, tar|cut off|outside|header asks|ratio")
+    archive.write_bytes(whole)
+    unpack(archive, tmp_path / "out", progress=False)
+
+
+def test_damage_in_a_plain_tar(tmp_path):
+    """Nothing but the images themselves can tell."""
+    files = {f"{i}.png": layouts.encoded(i, "PNG") for i in range(5)} | {"a.jpg": b"alpha", "2.txt": b"\x89PNG"}
+    archive = pack_tar(tmp_path / "a.tar", files, "w")
+    whole = archive.read_bytes()
+    start = whole.index(files["3.png"])
+    flipped = start + len(files["3.png"]) // 2
+    archive.write_bytes(whole[:flipped] + bytes([whole[flipped] ^ 16]) + whole[flipped + 1 :])
+    refused(archive, r"2 images cannot be decoded, the first is 3\.png")
+    unpack(archive, tmp_path / "as published", decode=False, progress=False)
+    header = start - 512
+    archive.write_bytes(whole[:header] + b"X" + whole[header + 1 :])
+    refused(archive, "list of files breaks off")  # not taken for the end
+
+
+def test_folders_and_litter_count(tmp_path):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as file:
+        file.addfile(tarfile.TarInfo("a.jpg"))
+        for i in range(20):
+            info = tarfile.TarInfo(f"folder/{i}")
+            info.type = tarfile.DIRTYPE
+            file.addfile(info)
+    refused(tmp_path / "a.tar.gz", "more than 10 files", limits=Limits(files=10))
+    litter = {f"__MACOSX/{i}": bytes(10**5) for i in range(20)}
+    refused(pack_zip(tmp_path / "a.zip", {"a.jpg": b"x"} | litter), "more than 10 files", limits=Limits(files=10))
+    refused(tmp_path / "a.zip", "1,000,000 bytes", limits=Limits(total_bytes=1_000_000))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:  # one file hides behind others that do not compress
+        file.writestr("a.jpg", os.urandom(200_000), zipfile.ZIP_STORED)
+        file.writestr("b.jpg", bytes(2_000_000), zipfile.ZIP_DEFLATED)
+    refused(tmp_path / "b.zip", "ratio over 50", limits=Limits(ratio=50, ratio_floor=1 << 20))
+
+
+def _header(name: str, kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_is_not_believed(tmp_path, kind):
+    """300 MB of a name, in 0.3 MB of archive."""
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(_header("long", kind, 300 << 20))
+        for _ in range(300):
+            file.write(b"a" * (1 << 20))
+        file.write(_header("a.jpg", tarfile.REGTYPE, 0) + bytes(1024))
+    tracemalloc.start()
+    refused(tmp_path / "a.tar.gz", "header asks for more bytes")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+def test_zeros_without_end(tmp_path):
+    """Nothing but padding behind the last file; and global headers that would add up."""
+    with bz2.open(tmp_path / "a.tar.bz2", "wb") as file:
+        file.write(_header("a.jpg", tarfile.REGTYPE, 0) + bytes(20 << 20))
+    refused(tmp_path / "a.tar.bz2", "ratio over 100", limits=Limits(ratio_floor=1 << 20))
+    with gzip.open(tmp_path / "b.tar.gz", "wb") as file:
+        for i in range(40):
+            record = b"%d k%d=" % (300_000, i)
+            record += b"v" * (299_999 - len(record)) + b"\n"
+            file.write(_header("g", tarfile.XGLTYPE, 300_032) + record + bytes(32))
+            file.write(_header(f"{i}.jpg", tarfile.REGTYPE, 0))
+        file.write(bytes(1024))
+    refused(tmp_path / "b.tar.gz", "ratio over 100", limits=Limits(ratio_floor=1 << 20))
+
+
+def python(code: str, *arguments, **options) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, **options)
+
+
 @pytest.mark.parametrize("name", PACKERS)
-def test_a_killed_run_goes_on(tmp_path, monkeypatch, name):
-    files = {f"set/{i:03d}.jpg": os.urandom(500 + i) for i in range(20)}
-    archive = PACKERS[name](tmp_path / name, files)
-    finish, done = StagingFolder.finish, []
+def test_a_disk_that_refuses_is_no_damage(tmp_path, name):
+    """A limit on the size of files stands for the full disk."""
+    archive = PACKERS[name](tmp_path / name, {"small.jpg": b"x", "large.jpg": os.urandom(100_000)})
+    code = ("import sys; from reidkit.data.archives import unpack; from reidkit.errors import DatasetError\n"
+            "try: unpack(sys.argv[1], sys.argv[2], progress=False)\nexcept DatasetError as e: print(e)")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # noqa: E731
+    out, err = python(code, archive, tmp_path / "out", preexec_fn=limit).communicate()
+    assert out.startswith(f"cannot unpack {archive} to {tmp_path / 'out'}") and "File too large" in out, out + err
+    assert "damaged" not in out and "download" not in out and os.listdir(tmp_path) == [name]
 
-    def killed_after_seven(self, member):
-        if len(done) == 7:
-            raise KeyboardInterrupt
-        done.append(member.name)
-        finish(self, member)
 
-    monkeypatch.setattr(StagingFolder, "finish", killed_after_seven)
-    with pytest.raises(KeyboardInterrupt):
-        extract_archive(archive, tmp_path / "out", progress=False)
-    monkeypatch.setattr(StagingFolder, "finish", finish)
-    assert not (tmp_path / "out").exists()
-    staged = tmp_path / "out.unpacking" / "files" / done[0]
-    staged.write_bytes(b"cut")  # a file that lost its end is written again
-    report = extract_archive(archive, tmp_path / "out", progress=False)
-    assert report.resumed == 6 and tree(tmp_path / "out") == files
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EIO])
+def test_what_the_disk_says(tmp_path, monkeypatch, number):
+    archive = pack_zip(tmp_path / "a.zip", FILES)
+
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number), "some/file")
+
+    for owner, function in ((Path, "mkdir"), (archives, "locked"), (zipfile.ZipFile, "open"), (archives.os, "replace"),
+                            (archives, "_format")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, function, refuse)
+            with pytest.raises(DatasetError, match=rf"cannot unpack .*some/file.*{os.strerror(number)}") as found:
+                unpack(archive, tmp_path / "out", progress=False)
+        assert "damaged" not in str(found.value) and os.listdir(tmp_path) == ["a.zip"]
+
+
+# unpacks, and waits for a line of input after the first file
+HALTING = """
+import sys
+from reidkit.data import archives
+extract = archives._extract
+def halting(*arguments):
+    extract(*arguments)
+    print("one file", flush=True)
+    archives._extract = extract
+    sys.stdin.readline()
+archives._extract = halting
+print(archives.unpack(sys.argv[1], sys.argv[2], may_exist=True, progress=False))
+"""
+
+
+def test_two_processes_unpack_to_one_place(tmp_path):
+    files = {f"set/{i}.jpg": os.urandom(500) for i in range(10)}
+    archive = pack_tar(tmp_path / "a.tar.gz", files)
+    first = python(HALTING, archive, tmp_path / "out", stdin=subprocess.PIPE)
+    assert first.stdout.readline() == "one file\n"
+    rest = [python(HALTING, archive, tmp_path / "out", stdin=subprocess.DEVNULL) for _ in range(2)]
+    assert all("waiting for it" in child.stderr.readline() for child in rest)
+    outputs = [child.communicate("go on\n" if child is first else None, timeout=120) for child in (first, *rest)]
+    assert [child.returncode for child in (first, *rest)] == [0, 0, 0], outputs
+    assert ["one file" in out for out, _ in outputs[1:]] == [False, False]  # they found it done
+    assert tree(tmp_path / "out") == files and sorted(os.listdir(tmp_path)) == ["a.tar.gz", "out"]
+
+
+def test_a_killed_run_leaves_no_half_folder(tmp_path):
+    files = {f"set/{i}.jpg": os.urandom(500) for i in range(10)}
+    archive = pack_tar(tmp_path / "a.tar.gz", files)
+    victim = python(HALTING, archive, tmp_path / "out", stdin=subprocess.PIPE)
+    assert victim.stdout.readline() == "one file\n"
+    waiting = python(HALTING, archive, tmp_path / "out", stdin=subprocess.DEVNULL)
+    assert "waiting for it" in waiting.stderr.readline()
+    victim.kill()
+    victim.communicate()
+    waiting.communicate(timeout=120)
+    assert waiting.returncode == 0 and tree(tmp_path / "out") == files
+    assert sorted(os.listdir(tmp_path)) == ["a.tar.gz", "out"]
 
 
 def test_leftovers_of_another_archive_are_not_mixed_in(tmp_path):
     (tmp_path / "out.unpacking" / "files").mkdir(parents=True)
     (tmp_path / "out.unpacking" / "files" / "stranger.jpg").write_bytes(b"x")
-    extract_archive(pack_zip(tmp_path / "a.zip", FILES), tmp_path / "out", progress=False)
-    assert tree(tmp_path / "out") == FILES
+    unpack(pack_zip(tmp_path / "a.zip", FILES), tmp_path / "out", progress=False)
+    assert tree(tmp_path / "out") == FILES and sorted(os.listdir(tmp_path)) == ["a.zip", "out"]
+
+
+def test_a_half_unpacked_folder_is_not_taken_for_whole(tmp_path):
+    archive = zipped(layouts.write_market(tmp_path / "in" / "Market-1501-v15.09.15"), tmp_path / "a.zip")
+    home = tmp_path / "data" / "market1501"
+    (whole,) = prepare_dataset("market1501", archive, tmp_path / "data", progress=False)
+    image = Path(whole.train.path[0])
+    aside = image.rename(home / image.name)  # moved within the folder, as into a quarantine
+    prepare_dataset("market1501", archive, tmp_path / "data", progress=False)
+    aside.write_bytes(b"cut off")
+    with pytest.raises(DatasetError, match=rf"lacks 1 of the .* files of .*a\.zip, the first is {image.name}"):
+        prepare_dataset("market1501", archive, tmp_path / "data", progress=False)
+    archive.unlink()  # nothing to compare with: the counts tell
+    (rest,) = prepare_dataset("market1501", archive, tmp_path / "data", progress=False)
+    assert len(rest.train) == len(whole.train) - 1
+
+
+def test_links_to_an_empty_folder_are_followed(tmp_path):
+    (tmp_path / "big disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "big disk")
+    unpack(pack_zip(tmp_path / "a.zip", FILES), tmp_path / "out", progress=False)
+    assert (tmp_path / "out").is_symlink() and tree(tmp_path / "big disk") == FILES
 
 
 def test_keep_and_litter(tmp_path):
     archive = pack_zip(tmp_path / "a.zip", {**FILES, "__MACOSX/set/._a.jpg": b"fork"})
-    extract_archive(archive, tmp_path / "out", keep=lambda n: n.endswith(".jpg"), progress=False)
+    unpack(archive, tmp_path / "out", keep=lambda n: n.endswith(".jpg"), progress=False)
     assert set(tree(tmp_path / "out")) == {"set/a.jpg", "set/sub/b.jpg"}
 
 

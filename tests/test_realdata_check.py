@@ -19,7 +19,7 @@ from reidkit.data.check import check_command, check_dataset, check_labels
 from reidkit.data.contact_sheet import contact_sheet
 from reidkit.data.imagefile import inspect_image
 from reidkit.data.published import PUBLISHED, compare_counts
-from reidkit.data.quarantine import quarantine_files, restore_quarantine
+from reidkit.data.quarantine import quarantine_files, restore_command, restore_quarantine
 from reidkit.errors import DatasetError
 
 
@@ -195,6 +195,46 @@ def test_sets_with_list_files_load_without_quarantined_images(tmp_path, name):
     assert len(load_dataset(name, root=tmp_path).train) == len(ds.train) - 1
     restore_quarantine(ds.root / "quarantine")
     assert len(load_dataset(name, root=tmp_path).train) == len(ds.train)
+
+
+def test_the_restore_command(market, tmp_path, capsys):
+    from typer.testing import CliRunner
+
+    from reidkit.cli import app
+
+    assert str(market.root).startswith(str(tmp_path))
+    with pytest.raises(DatasetError, match="nothing is in quarantine"):
+        restore_command("market1501", tmp_path)
+    victim = Path(market.query.path[1])
+    victim.write_bytes(b"broken")
+    assert check_command("market1501", tmp_path, quarantine=True) == 1 and not victim.exists()
+    done = CliRunner().invoke(app, ["data", "restore", "market1501", "--root", str(tmp_path)])
+    assert done.exit_code == 0 and done.output == "market1501: 1 files moved back\n"
+    assert victim.read_bytes() == b"broken"
+    for path in market.query.path:
+        Path(path).write_bytes(b"broken")
+    assert check_command("market1501", tmp_path, quarantine=True) == 1
+    with pytest.raises(DatasetError, match="name its own folder"):  # without queries nothing loads
+        restore_command("market1501", tmp_path)
+    assert restore_command("market1501", market.root) == len(market.query)
+
+
+def test_restoring_loses_nothing(market, tmp_path):
+    path, quarantine = Path(market.train.path[0]), market.root / "quarantine"
+    assert quarantine_files([(str(path), "bad")], market.root, quarantine) == 1
+    path.write_bytes(b"second")
+    assert quarantine_files([(str(path), "bad")], market.root, quarantine) == 1
+    with pytest.raises(DatasetError, match="twice"):  # the second would overwrite the first
+        restore_quarantine(quarantine)
+    next(p for p in quarantine.rglob("*.jpg") if p.read_bytes() != b"second").unlink()
+    moved = market.root.rename(market.root.with_name("elsewhere"))
+    with pytest.raises(DatasetError, match="moved or renamed"):
+        restore_quarantine(moved / "quarantine")
+    moved.rename(market.root)
+    assert restore_quarantine(quarantine) == 1 and path.read_bytes() == b"second"
+    (quarantine / "quarantine.csv").write_text("some,table\n1,2\n")
+    with pytest.raises(DatasetError, match="damaged"):
+        restore_quarantine(quarantine)
 
 
 def test_duplicates_across_train_and_test(market):
