@@ -16,7 +16,6 @@ from functools import cache
 from math import isclose, nan, sqrt
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from reidkit.errors import ReIDKitError, unknown_name
@@ -185,15 +184,10 @@ def _series(results: pd.DataFrame, system: str, metric: str, **wanted: str | Non
 
 @cache
 def t_quantile(confidence: float, degrees: int) -> float:
-    """t with P(|T| < t) = confidence for Student's T with `degrees` >= 1 degrees of freedom.
+    """t with P(|T| < t) = confidence for Student's T with `degrees` >= 1 degrees of freedom."""
+    from scipy.stats import t
 
-    With T = sqrt(degrees) tan(x) the density of x is proportional to cos(x)^(degrees - 1) on (-pi/2, pi/2):
-    smooth and bounded, so the trapezoid rule and an interpolation suffice (1e-5 up to 99 %).
-    """
-    x = np.linspace(0, np.pi / 2, 200_001)
-    density = np.cos(x) ** (degrees - 1)
-    mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return float(sqrt(degrees) * np.tan(np.interp(confidence * mass[-1], mass, x)))
+    return float(t.ppf((1 + confidence) / 2, degrees))
 
 
 def ordering(results: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: str = "mAP", *,

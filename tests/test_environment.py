@@ -62,6 +62,18 @@ def test_every_dependency_has_a_reason(file):
     assert len(named) >= 10 and not [line for line in named if not re.search(r"#\s*\w+", line)]
 
 
+def test_scipy_is_a_core_dependency(project):
+    """Intervals, rank correlations and re-ranking import it without a fallback."""
+    def imported(tree: ast.Module) -> set[str]:
+        may_fail = {inner for n in ast.walk(tree) if isinstance(n, ast.Try) for s in n.body for inner in ast.walk(s)}
+        nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) and n not in may_fail]
+        return {name.split(".")[0] for n in nodes for name in imports(n)}
+
+    users = [dotted(path) for path in MODULES if "scipy" in imported(ast.parse(path.read_text()))]
+    core = {name for name, _ in map(split, project["dependencies"])}
+    assert len(users) >= 3 and "scipy" in core and "scipy" not in str(project["optional-dependencies"])
+
+
 def test_all_is_every_extra(project):
     extras = project["optional-dependencies"]
     assert extras["all"] == [f"reidkit[{','.join(k for k in extras if k != 'all')}]"]

@@ -123,10 +123,18 @@ def test_paired_difference_by_hand(results):
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 30])
-def test_t_quantile_against_scipy(confidence, degrees):
-    stats = pytest.importorskip("scipy.stats")
-    expected = stats.t.ppf((1 + confidence) / 2, degrees)
+def test_t_quantile_against_a_sum(confidence, degrees):
+    """With T = sqrt(degrees) tan(x) the density of x is proportional to cos(x)^(degrees - 1) on (-pi/2, pi/2)."""
+    x = np.linspace(0, np.pi / 2, 200_001)
+    density = np.cos(x) ** (degrees - 1)
+    mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    expected = np.sqrt(degrees) * np.tan(np.interp(confidence * mass[-1], mass, x))
     assert report.t_quantile(confidence, degrees) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("degrees, printed", [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042)])
+def test_t_quantile_against_a_printed_table(degrees, printed):
+    assert report.t_quantile(0.95, degrees) == pytest.approx(printed, abs=5e-4)
 
 
 def test_paired_difference_refuses_guessing(results):
