@@ -102,7 +102,7 @@ def restore_command(name: str, root: str | Path = "data", **options) -> int:
         try:
             place = load_dataset(name, root=root, **options).root
         except DatasetError as error:  # too much is in quarantine
-            raise DatasetError(f"{error}\nTo restore a data set that does not load, name its own folder, the one that "
+            raise DatasetError(f"{error} To restore a data set that does not load, name its own folder, the one that "
                                f"holds {FOLDER}/, with --root") from error
     if not (place / FOLDER / MANIFEST).is_file():
         raise DatasetError(f"{name} in {place}: nothing is in quarantine ({place / FOLDER / MANIFEST} does not exist)")
