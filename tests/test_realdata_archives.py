@@ -283,7 +283,7 @@ def python(code: str, *arguments, **options) -> subprocess.Popen:
 def test_a_disk_that_refuses_is_no_damage(tmp_path, name):
     """A limit on the size of files stands for the full disk."""
     archive = PACKERS[name](tmp_path / name, {"small.jpg": b"x", "large.jpg": os.urandom(100_000)})
-    code = ("import sys; from reidkit.data.archives import unpack; from reidkit.errors import DatasetError\n"
+    code = (f"import sys; from {archives.__name__} import unpack; from reidkit.errors import DatasetError\n"
             "try: unpack(sys.argv[1], sys.argv[2], progress=False)\nexcept DatasetError as e: print(e)")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # noqa: E731
     out, err = python(code, archive, tmp_path / "out", preexec_fn=limit).communicate()
@@ -308,9 +308,9 @@ def test_what_the_disk_says(tmp_path, monkeypatch, number):
 
 
 # unpacks, and waits for a line of input after the first file
-HALTING = """
+HALTING = f"""
 import sys
-from reidkit.data import archives
+import {archives.__name__} as archives
 extract = archives._extract
 def halting(*arguments):
     extract(*arguments)
