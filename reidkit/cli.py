@@ -241,11 +241,15 @@ def report(runs: Annotated[Path, typer.Argument(help="Folder of run folders.")] 
            save: Annotated[Path | None, typer.Option(help="Write one row a run, with provenance, as CSV.")] = None,
            ) -> None:
     """Mean and spread over seeds of every run in a folder, beside the paper's numbers."""
+    from reidkit.evaluation.forms import RELEASED
     from reidkit.report import collect_results, mean_spread, report_table
     from reidkit.training.suites import SUITES
 
     results = collect_results(runs, tests=("ours", "released"))
     trained = set(results.variant)
+    if paper:
+        typer.echo(f"paper: as printed. The authors' released code of MPN tests with {RELEASED}: compare its columns with\n"
+                   "those named released, where the data set is the paper's. Data sets are named in every column.")
     for name in [suite] if suite else [s for s, rows in SUITES.items() if trained & {r.variant for r in rows}]:
         typer.echo(f"\n{name}")
         typer.echo(report_table(name, results, paper=paper).to_string())

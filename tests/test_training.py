@@ -190,7 +190,7 @@ def test_corrupt_checkpoint_and_weights(finished, tmp_path):
 
 def test_weights_of_another_model(finished, tmp_path):
     run, _ = finished
-    other = json.loads(run.settings.read_text()) | {"variant": "mt-only", "system": None}
+    other = json.loads(run.settings.read_text()) | {"variant": "mt-only", "resolved": None}
     (tmp_path / "recipe.json").write_text(json.dumps(other))
     (tmp_path / "model.safetensors").write_bytes(run.weights.read_bytes())
     with pytest.raises(CheckpointError, match="another model"):

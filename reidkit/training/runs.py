@@ -208,7 +208,7 @@ def build_model(settings: dict[str, Any], pretrained: bool = False) -> ReIDModel
     Raises CheckpointError where the variant's line in zoo.py is another one than the run was trained with.
     """
     recipe = recipe_of(settings)
-    if changed := zoo_changes(settings, recipe):
+    if changed := zoo_changes(settings, recipe, rooms=("model",)):
         raise CheckpointError(
             f"the variant {settings['variant']!r} has changed since this run was trained ({changed}); "
             "bring its line in zoo.py back, or train the run again"
@@ -222,22 +222,20 @@ def build_model(settings: dict[str, Any], pretrained: bool = False) -> ReIDModel
     )
 
 
-def system_of(name: str, recipe: Recipe) -> dict[str, Any]:
+def as_resolved(name: str, recipe: Recipe) -> dict[str, Any]:
     """What a name of the zoo stands for at this moment: the fields of its config and losses, as JSON keeps them."""
     v = resolved(variant(name), recipe)
-    return plain({"config": asdict(v.config), "loss": asdict(v.loss)})
+    return plain({"model": asdict(v.config), "loss": asdict(v.loss)})
 
 
-def zoo_changes(settings: dict[str, Any], recipe: Recipe) -> str:
+def zoo_changes(settings: dict[str, Any], recipe: Recipe, rooms: tuple[str, ...] = ("model", "loss")) -> str:
     """How a run's variant differs from today's, in words; "" for the same. Fields that are new since do not count."""
-    recorded = settings.get("system")
-    if not recorded:
-        return ""
-    today = system_of(settings["variant"], recipe)
+    recorded = settings.get("resolved") or {}
+    today = as_resolved(settings["variant"], recipe)
     return "; ".join(
         f"{room}.{key}: {old!r} there, {today[room].get(key)!r} now"
-        for room in ("config", "loss")
-        for key, old in recorded[room].items()
+        for room in rooms
+        for key, old in recorded.get(room, {}).items()
         if today[room].get(key) != old
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from reidkit.errors import CheckpointError
-from reidkit.training.runs import RunFolder, load_run, replacing
+from reidkit.training.runs import RunFolder, load_run, replacing, write_json
 
 MAX_BYTES = 2 * 2**20        # a network
 MAX_TOTAL = 16 * 2**20       # all of them
@@ -43,8 +43,9 @@ def ship_one(run: RunFolder, folder: Path) -> Path:
         if t.stat().st_size > MAX_BYTES:
             raise CheckpointError(f"{run.path}: {t.stat().st_size / 2**20:.1f} MB of weights in half precision, "
                                   f"more than {MAX_BYTES / 2**20:.0f} MB")
-    for source in (run.settings, run.metrics, run.result):
-        shutil.copyfile(source, folder / source.name)
+    shutil.copyfile(run.metrics, target.metrics)
+    for found, file in ((run.read_settings(), target.settings), (run.read_result(), target.result)):
+        write_json(file, {k: v for k, v in found.items() if k != "root"})   # where the data lay on this machine
     target.checksum.write_text(hashlib.sha256(target.weights.read_bytes()).hexdigest() + "\n")
     load_run(folder)         # it opens, and the hash fits
     return folder
