@@ -76,7 +76,7 @@ PLACES = {
 
 
 def implausible(census: LabelCensus, label_set: str) -> dict[str, float]:
-    """What cannot be, if the maps are in this label set: {what is seen: the share of the body's pixels that it concerns}.
+    """What cannot be, if the maps are in this label set: {what is seen: the share of the body's pixels it concerns}.
 
     Pixels of a label outside the set, of one that lies elsewhere, and those that a label covers beyond its most.
     """
@@ -126,7 +126,7 @@ def doubt_labels(census: LabelCensus, announced: str, *, whole: bool = False) ->
     if holds_masks(census):
         shown = ", ".join(map(str, np.flatnonzero(census.pixels)[:12]))
         return (f"{census.lone} of {census.bodies} parsing maps hold a single label beside 0 (values found: {shown}): "
-                "these are masks, no parsing maps; name the folder of the parsing maps with parsing_dir= (--parsing DIR)")
+                "masks, no parsing maps; name the folder of the parsing maps with parsing_dir= (--parsing DIR)")
     seen = implausible(census, announced)
     share, other = sum(seen.values()), fitting_set(census)
     explained = other not in (None, announced) and 3 * sum(implausible(census, other).values()) <= share

@@ -71,7 +71,8 @@ def build_priors(
     grid: (rows, columns) of the feature map that the masks are for.
     splits: of "train", "query", "gallery" and the names of test levels (their query and gallery), or "all".
     out: the cache file; see `default_file`.
-    missing: "error", or "unreliable" = an image without maps gets the prior of the whole image and is counted.
+    missing: "error", or "unreliable" = an image without maps gets the prior of the whole image and is counted
+        (still an error where no image has maps).
     min_head, min_leg, threshold: see `coarse_prior`.
     rebuild: ignore the cache.
 
@@ -94,7 +95,7 @@ def build_priors(
     paths = relative_paths(ds, splits)
     stamps = {path: source.stamp(path) for path in paths}
     absent = [path for path in paths if stamps[path] == 0]
-    if absent and missing == "error":
+    if absent and (missing == "error" or len(absent) == len(paths)):
         raise PriorError(_about_missing(absent, len(paths), source))
     table = empty_table(grid, settings) if rebuild else _valid_cache(out, grid, settings)
     known = dict(zip(table.paths, table.stamps.tolist()))

@@ -72,7 +72,7 @@ class FileMaps:
     def hint(self, absent: Sequence[str]) -> str:
         """Where the maps of these images lie instead, if a folder was named one level too high or too low, else ""."""
         folders = {"parsing": self.parsing_dir, "segmentation": self.segmentation_dir}
-        return "".join(nearby_maps(kind, folder, absent) for kind, folder in folders.items())
+        return "".join(map_hint(kind, folder, absent) for kind, folder in folders.items())
 
     def maps(self, paths: Sequence[str]) -> list[Maps]:
         """The maps of these images; PriorError names the file that cannot be used.
@@ -132,23 +132,28 @@ class FileMaps:
         return os.path.realpath(folder)
 
 
-def nearby_maps(kind: str, folder: Path, paths: Sequence[str]) -> str:
-    """A hint for maps that are not in `folder` but beside it, above it or below it; "" if they are nowhere near.
-
-    kind: "parsing" or "segmentation". paths: images whose maps are missing, of which a few are looked for.
-    """
+def nearby_folder(folder: Path, paths: Sequence[str]) -> Path | None:
+    """The folder above, below or beside `folder` that holds the maps of these images (a few are looked for)."""
     below = [child for child in sorted(folder.iterdir()) if child.is_dir()] if folder.is_dir() else []
     places = [folder.parent, *below, folder.parent.parent / folder.name]
-    for path in {paths[0], paths[len(paths) // 2], paths[-1]}:
-        name = Path(path).with_suffix(".png")
-        if (folder / name).is_file():
-            continue
-        for place in places:
-            if (place / name).is_file():
-                return f"the {kind} maps lie in {place}: name that folder (--{kind} {place}, {kind}_dir=).\n"
+    names = [Path(path).with_suffix(".png") for path in {paths[0], paths[len(paths) // 2], paths[-1]}]
+    return next((place for place in places if any((place / name).is_file() for name in names)), None)
+
+
+def map_hint(kind: str, folder: Path, paths: Sequence[str]) -> str:
+    """A line that says where the maps of these images lie instead, or what is wrong with their names; else "".
+
+    kind: "parsing" or "segmentation". paths: images of which at least one map is missing in `folder`.
+    """
+    names = [Path(path).with_suffix(".png") for path in (paths[0], paths[-1])]
+    absent = [name for name in names if not (folder / name).is_file()]
+    if not absent:
+        return ""
+    if place := nearby_folder(folder, paths):
+        return f"the {kind} maps lie in {place}: name that folder (--{kind} {place}, {kind}_dir=)\n"
+    for name in absent:
         if (folder / name.name).is_file():
-            return (f"{folder} mirrors no folders: move the {kind} maps of {name.parent}/ to {folder / name.parent} "
-                    f"(found {name.name})\n")
+            return f"{folder / name.name} lies flat: move the {kind} maps of {name.parent}/ into {folder / name.parent}\n"
         if others := sorted((folder / name).parent.glob(f"{escape(name.stem)}.*")):
             return f"{others[0]} is no PNG: write the {kind} maps as PNGs of one channel\n"
     return ""

@@ -113,8 +113,8 @@ class PriorTable:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise PriorError(
-                f"cannot write the prior table {path}: {error}; name another file with out= (--out FILE), or keep derived "
-                "files elsewhere (--cache-dir DIR, load_dataset(cache_dir=DIR))"
+                f"cannot write the prior table {path}: {error}; name another file with out= (--out FILE), or keep "
+                "derived files elsewhere (--cache-dir DIR, load_dataset(cache_dir=DIR))"
             ) from error
 
     @classmethod
