@@ -136,7 +136,8 @@ def doubt_labels(census: LabelCensus, announced: str, *, whole: bool = False) ->
     advice = (
         f'They fit label_set="{other}" (--label-set {other})'
         if explained
-        else f"They fit none of the label sets {', '.join(LABEL_SETS)}: write the label indices of one of them"
+        else f"They fit none of the label sets {', '.join(LABEL_SETS)} (are they grey pictures?): write the label "
+        "indices of one of them"
     )
     return f"{census.maps} parsing maps are not labelled in the label set {announced!r}: {worst}. {advice}"
 

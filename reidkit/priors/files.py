@@ -153,7 +153,7 @@ def map_hint(kind: str, folder: Path, paths: Sequence[str]) -> str:
         return f"the {kind} maps lie in {place}: name that folder (--{kind} {place}, {kind}_dir=)\n"
     for name in absent:
         if (folder / name.name).is_file():
-            return f"{folder / name.name} lies flat: move the {kind} maps of {name.parent}/ into {folder / name.parent}\n"
+            return f"{folder / name.name} lies flat: move the {kind} maps of {name.parent}/ to {folder / name.parent}\n"
         if others := sorted((folder / name).parent.glob(f"{escape(name.stem)}.*")):
             return f"{others[0]} is no PNG: write the {kind} maps as PNGs of one channel\n"
     return ""
