@@ -301,7 +301,8 @@ def priors_build(name: str, root: Root = Path("data"), size: Size = "small",
                              progress=progress, **maps)
     sheet = file.with_suffix(".png")
     contact_sheet(ds, table, source=open_source(ds, tool, **maps)).save(sheet)
-    typer.echo(f"grid {grid}, {', '.join(chosen)}: {table.summary()}\n{file}\nthe best and the worst: {sheet}")
+    typer.echo(f"{len(table)} priors, grid {grid}, {', '.join(chosen)}: {table.summary()}")
+    typer.echo(f"{file}\nthe best and the worst: {sheet}")
     if table.reliable.mean() < 0.5:
         typer.echo("less than half are reliable: look at the sheet before you train")
     if file != usual:

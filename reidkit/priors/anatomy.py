@@ -84,7 +84,8 @@ def implausible(census: LabelCensus, label_set: str) -> dict[str, float]:
     body = max(int(census.pixels[1:].sum()), 1)
     found = {}
     for label in np.flatnonzero(census.pixels[1:]) + 1:
-        share, height = census.pixels[label] / body, census.heights[label] / census.pixels[label]
+        share = float(census.pixels[label] / body)
+        height = float(census.heights[label] / census.pixels[label])
         if label >= len(names):
             found[f"label {label} is not in this set"] = share
             continue
