@@ -321,7 +321,7 @@ def parse_grid(grid: str) -> tuple[int, int]:
 def plain_warnings():
     """Warnings as one line for the reader, without the line of code that they come from."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *place, **more: typer.echo(f"reidkit: {message}", err=True)
+        warnings.showwarning = lambda message, *place, **more: typer.echo(f"reidkit: warning: {message}", err=True)
         yield
 
 

@@ -185,12 +185,17 @@ def test_build_refuses_maps_of_another_label_set(ds, real, announced, palette):
     assert not default_file(ds, "files", (8, 4)).exists()  # nothing computed wrongly is kept
 
 
+@pytest.mark.filterwarnings("ignore:the cached priors")
 def test_build_refuses_masks_and_swapped_folders(ds):
     lip = figure(*FIGURES["lip"])
     for label in (1, 15, 255):
         write_figures(ds, ds.train, (label,) * 4)
         with pytest.raises(PriorError, match=r"masks, no parsing maps.*--parsing"):
             build(ds)
+    for image in ds.train.path:
+        write_map(ds.root / "parsing", ds.root, image, lip > 0)  # PNGs of one bit
+    with pytest.raises(PriorError, match=r"masks, no parsing maps.*--parsing"):
+        build(ds)
     for mask in (1, 15, 255):  # the maps of both folders exchanged
         write_figures(ds, ds.train, (mask,) * 4, segmentation=lip)
         with pytest.raises(PriorError, match=r"swapped.*--parsing.*--segmentation"):

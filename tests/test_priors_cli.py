@@ -88,7 +88,7 @@ def test_warnings_come_without_source_lines(ds):
     assert priors_build(ds).exit_code == 0
     answer = priors_build(ds, "--segmentation", ds.root / "parsing")
     assert answer.exit_code and "hold labels" in str(answer.exception)
-    assert "reidkit: the cached priors" in answer.output and "built anew" in answer.output
+    assert "reidkit: warning: the cached priors" in answer.output and "built anew" in answer.output
     assert ".py:" not in answer.output and "UserWarning" not in answer.output
 
 

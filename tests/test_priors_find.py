@@ -202,6 +202,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_any_map_is_read(ds, mon
             call(ds, "files", grid=GRID)
 
 
+@pytest.mark.filterwarnings("ignore:the maps of 24")  # they are written anew for each spelling
 def test_relative_and_linked_roots(tmp_path, monkeypatch):
     root = make_market_folder(tmp_path / "disk" / "set")
     (tmp_path / "link").symlink_to(root)

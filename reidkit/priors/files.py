@@ -107,7 +107,7 @@ class FileMaps:
     def _stored(self, path: str) -> tuple[Path, np.ndarray, tuple[np.ndarray, str]]:
         """The parsing file of an image, its labels [H, W] as stored, and the segmentation's values [H, W] and mode."""
         files = [self._map(folder, path) for folder in (self.parsing_dir, self.segmentation_dir)]
-        labels, segmentation = _read_index(files[0], "parsing")[0], _read_index(files[1], "segmentation")
+        labels, segmentation = _read_labels(files[0]), _read_index(files[1], "segmentation")
         size = image_size(self.root / path)
         for file, shape in zip(files, (labels.shape, segmentation[0].shape)):
             if shape != size:
@@ -172,7 +172,7 @@ def file_stamp(path: str, *files: Path) -> int:
 def read_parsing(file: Path, label_set: str = "lip") -> np.ndarray:
     """[H, W] uint8 LIP labels from a palette or grey PNG of the label set named."""
     table = label_table(label_set)
-    labels, _ = _read_index(file, "parsing")
+    labels = _read_labels(file)
     if labels.size and labels.max() >= len(table):
         census = MapCensus()
         census.labels.add(labels)
@@ -220,6 +220,11 @@ def image_size(file: Path) -> tuple[int, int]:
             return image.height, image.width
     except OSError as error:
         raise PriorError(f"{file}: the image of these maps cannot be read ({error}); restore the file") from error
+
+
+def _read_labels(file: Path) -> np.ndarray:
+    """The stored labels [H, W] uint8 of a parsing map."""
+    return _read_index(file, "parsing")[0].astype(np.uint8, copy=False)  # a PNG of 1 bit is read as bool
 
 
 def _read_index(file: Path, kind: str) -> tuple[np.ndarray, str]:
