@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -339,7 +340,8 @@ def sidewalk_render(size: Size = "small", out: Path = Path("data"), seed: int = 
 def priors_build(name: str, root: Root = Path("data"), size: Size = "small",
                  tool: Annotated[str, typer.Option(help="sidewalk, files, torchvision+segformer")] = "files",
                  grid: Annotated[str, typer.Option(help="rows x columns of the feature map")] = "24x8",
-                 splits: Annotated[str, typer.Option(help="train, or all (Baseline (UB))")] = "train",
+                 splits: Annotated[str, typer.Option(help="of train, query, gallery and test levels, such as "
+                                                     "query,gallery; or all")] = "train",
                  parsing: Annotated[Path | None, typer.Option(help="files: folder of parsing maps")] = None,
                  segmentation: Annotated[Path | None, typer.Option(help="files: folder of segmentation maps")] = None,
                  label_set: Annotated[str, typer.Option(help="files: lip, atr or pascal")] = "lip",
@@ -350,25 +352,55 @@ def priors_build(name: str, root: Root = Path("data"), size: Size = "small",
                  parsing_model: Annotated[str | None, typer.Option(
                      help="networks: a SegFormer on the hub, or its folder")] = None,
                  missing: Annotated[str, typer.Option(help="error, or unreliable")] = "error",
+                 cache_dir: Annotated[Path | None, typer.Option(
+                     help="Folder for derived files, if the data set's own cannot be written to.")] = None,
+                 out: Annotated[Path | None, typer.Option(help="The prior file (.npz); default: where train looks "
+                                                          "for it.")] = None,
                  device: Device = "auto", rebuild: bool = False, progress: Progress = True) -> None:
     """Turn parsing and segmentation maps into coarse priors: one cached file, and a sheet of the best and worst."""
     from reidkit.priors import build_priors, contact_sheet, default_file, open_source
+    from reidkit.priors.build import check_choices, check_writable, paths_by_split
     from reidkit.training.device import choose_device
 
-    rows, _, columns = grid.partition("x")
-    if not (rows.isdigit() and columns.isdigit()):
-        raise ReIDKitError(f"--grid {grid!r}: expected rows x columns, for example 24x8")
-    ds, cells = open_dataset(name, root, size), (int(rows), int(columns))
+    check_choices(tool, missing, label_set)
+    cells = parse_grid(grid)
+    ds = load_dataset(name, root=root, cache_dir=cache_dir, **({"size": size} if name == "sidewalk" else {}))
+    chosen = [split.strip() for split in splits.split(",")]
+    paths_by_split(ds, chosen)    # an unknown split is refused now
+    usual = default_file(ds, tool, cells)
+    file = (out or usual).with_suffix(".npz")
+    check_writable(file)
     networks = {"segmentation_model": segmentation_model, "segmentation_weights": segmentation_weights,
                 "parsing_model": parsing_model}
     maps = {"parsing_dir": parsing, "segmentation_dir": segmentation, "label_set": label_set,
             "device": choose_device(device), **{k: v for k, v in networks.items() if v is not None}}
-    table = build_priors(ds, tool, grid=cells, splits="all" if splits == "all" else (splits,), missing=missing,
-                         rebuild=rebuild, progress=progress, **maps)
-    file = default_file(ds, tool, cells)
+    with plain_warnings():
+        table = build_priors(ds, tool, grid=cells, splits=chosen, out=file, missing=missing, rebuild=rebuild,
+                             progress=progress, **maps)
     sheet = file.with_suffix(".png")
     contact_sheet(ds, table, source=open_source(ds, tool, **maps)).save(sheet)
-    typer.echo(f"{len(table)} priors, {table.reliable.mean():.1%} reliable: {file}\nthe best and the worst: {sheet}")
+    typer.echo(f"{len(table)} priors, grid {grid}, {', '.join(chosen)}: {table.summary()}")
+    typer.echo(f"{file}\nthe best and the worst: {sheet}")
+    if table.reliable.mean() < 0.5:
+        typer.echo("less than half are reliable: look at the sheet before you train")
+    if file != usual:
+        typer.echo(f"`reidkit train` looks for priors in {usual}")
+
+
+def parse_grid(grid: str) -> tuple[int, int]:
+    """(24, 8) of "24x8"."""
+    rows, _, columns = grid.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
+        raise ReIDKitError(f"--grid {grid!r}: expected rows x columns, for example 24x8")
+    return int(rows), int(columns)
+
+
+@contextmanager
+def plain_warnings():
+    """Warnings as one line for the reader, without the line of code that they come from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *place, **more: typer.echo(f"reidkit: warning: {message}", err=True)
+        yield
 
 
 def main() -> None:

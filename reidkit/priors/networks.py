@@ -89,6 +89,13 @@ class NetworkMaps:
         """The file that was looked for, for messages."""
         return f"the image itself, {Path(self.root) / path}"
 
+    def hint(self, absent: Sequence[str]) -> str:
+        """No other place where these images may be is known."""
+        return ""
+
+    def doubt(self, whole: bool = False) -> None:
+        """Nothing to doubt: the labels' names come with the network."""
+
     @cached_property
     def segmenter(self) -> PersonSegmenter:
         return load_segmenter(self.segmentation_model, self.segmentation_weights).to(self.device)
