@@ -17,6 +17,7 @@ from reidkit.evaluation.scores import (
     feature_pair,
     refuse_rows,
     rows,
+    sampled,
     score_strips,
     squared_norms,
     working_place,
@@ -135,7 +136,7 @@ def query_scores(query, gf, metric: str, device=None, block: int = 2048) -> np.n
     scores = torch.empty(len(gf), dtype=dtype, device=device)                       # [G]
     for left in range(0, len(gf), block):
         gallery = rows(gf, left, left + block, dtype, device)
-        scores[left:left + block] = gallery @ vector if metric == "cosine" else -distances(gallery, vector)
+        scores[left:left + block] = gallery @ vector if metric == "cosine" else 0 - distances(gallery, vector)
     if metric == "cosine":
         scores = apply_metric(scores, squared_norms(gf, "gallery features", dtype, device=device), metric)
         scores = scores * torch.where(own > 0, own, 1).rsqrt()
@@ -158,12 +159,12 @@ def readable(scores: np.ndarray, order: np.ndarray, qf, gf, metric: str, device)
     if metric == "cosine":
         own = squared_norms(qf, "query features", dtype, device=device)             # [Q]
         return scores * torch.where(own > 0, own, 1).rsqrt().cpu().numpy()[:, None]
-    own = squared_norms(qf, "query features", dtype, device=device, origin=centre(gf, dtype, device)).cpu().numpy()
+    own = squared_norms(qf, "query features", dtype, device=device, origin=centre(sampled(gf, device))).cpu().numpy()
     squared = own[:, None] - 2 * scores                                             # [Q, k]
     short = squared < 1e-6 * own[:, None]
-    readable = -np.sqrt(np.maximum(squared, 0))
+    lengths = np.sqrt(np.maximum(squared, 0))
     for query in np.flatnonzero(short.any(1)):
         near = gf[order[query, short[query]]]                                       # [n, D]
         vector = rows(qf, query, query + 1, dtype, device)[0]
-        readable[query, short[query]] = -distances(rows(near, 0, len(near), dtype, device), vector).cpu().numpy()
-    return readable
+        lengths[query, short[query]] = distances(rows(near, 0, len(near), dtype, device), vector).cpu().numpy()
+    return 0 - lengths

@@ -9,7 +9,10 @@ the [Q, G] matrix nor a normalised or converted copy of the features ever exists
 The Euclidean score is a small difference of large numbers, the larger the farther the features lie from the origin:
 at 1,000 in every column float32 keeps nothing of it. So q and g are first moved by one `centre`, which changes no
 distance, and the products run in float64, which leaves enough digits also where no centre is near (a few far rows,
-two far groups, lengths of many sizes). Cosine has no such difference and stays in the features' own precision.
+two far groups, lengths of many sizes).
+
+Cosine has no such difference and is computed in float32. Only where all features point almost the same way (a large
+common part in every one of them) their cosines differ by less than float32 resolves, and float64 is used as well.
 """
 
 from __future__ import annotations
@@ -56,14 +59,30 @@ def rows(matrix: Tensor | np.ndarray, start: int, stop: int, dtype: torch.dtype,
     return part.to(dtype) if origin is None else part.to(dtype, copy=True).sub_(origin)
 
 
-def centre(matrix: Tensor | np.ndarray, dtype: torch.dtype, device=None, sample: int = 512) -> Tensor:
-    """[D] a point amid the rows: the median of at most `sample` of them, evenly spread.
+def sampled(matrix: Tensor | np.ndarray, device=None, count: int = 512) -> Tensor:
+    """float64 [S, D]: at most `count` rows, evenly spread."""
+    return rows(matrix[::-(-len(matrix) // count)], 0, count, torch.float64, device)
 
-    Any point would do. This one costs no pass over the rows, and unlike their mean it does not follow a few that
-    lie far off; a median is an element, so features that are whole numbers stay whole.
+
+def centre(picked: Tensor) -> Tensor:
+    """[D] a point amid the rows of a sample [S, D]: their median in each column, rounded.
+
+    For Euclidean distances any point would do. This one costs no pass over all rows, and unlike a mean it does not
+    follow a few that lie far off. It is rounded to a power of two below the usual spread: a number of few digits
+    leaves short numbers (whole ones, say) short, so distances that tie still do.
     """
-    picked = rows(matrix[::-(-len(matrix) // sample)], 0, sample, dtype, device)     # [S, D]
-    return picked.nanmedian(0).values.nan_to_num(0, 0, 0)                            # bad rows are named elsewhere
+    middle = picked.nanmedian(0).values
+    spread = (picked - middle).abs().nanmedian()
+    step = spread.log2().floor().exp2()
+    rounded = torch.where(step > 0, (middle / step).round() * step, middle)
+    return rounded.nan_to_num(0, 0, 0)                       # rows that are not finite are named elsewhere
+
+
+def point_one_way(picked: Tensor) -> bool:
+    """Does a typical row of a sample [S, D] lie within a tenth of the centre's length of it, some 6 degrees?"""
+    middle = centre(picked)
+    spread = (picked - middle).square().sum(1).nanmedian()
+    return bool(spread < 1e-2 * middle.square().sum())
 
 
 def refuse_rows(bad: Tensor, name: str) -> None:
@@ -108,9 +127,10 @@ def device_of(device, *matrices: Tensor | np.ndarray) -> torch.device:
 
 
 def working_place(metric: str, device, qf, gf) -> tuple[torch.dtype, torch.device]:
-    """Type and device of the products. Euclidean: float64 (see the top), which Apple's GPUs lack: there the CPU."""
-    dtype = torch.float64 if metric == "euclidean" else working_dtype(qf, gf)
-    device = device_of(device, gf, qf)
+    """Type and device of the products: float64 where the top of the file says so; Apple's GPUs lack it, so the CPU."""
+    dtype, device = working_dtype(qf, gf), device_of(device, gf, qf)
+    if metric == "euclidean" or point_one_way(sampled(gf, "cpu")):
+        dtype = torch.float64
     return dtype, torch.device("cpu") if device.type == "mps" and dtype == torch.float64 else device
 
 
@@ -127,14 +147,14 @@ def score_strips(qf, gf, metric: str, block: int = 2048, device=None) -> Iterato
     """Yield (first query row, scores [b, G]) strip by strip. The array is reused: read it before the next one.
 
     qf [Q, D], gf [G, D]: tensors or arrays of float16, bfloat16, float32 or float64. Cosine is computed in float32
-    (float64 for double features), Euclidean in float64.
+    (float64 for double features and for those that all point one way), Euclidean in float64.
     block: gallery rows in one matrix product. device: where the products run; scores come back to the CPU.
     """
     if block < 1:
         raise ReIDKitError(f"block must be at least 1 gallery row, got {block}")
     qf, gf = feature_pair(qf, gf, metric)
     dtype, device = working_place(metric, device, qf, gf)
-    origin = centre(gf, dtype, device) if metric == "euclidean" else None
+    origin = centre(sampled(gf, device)) if metric == "euclidean" else None
     squared_norms(qf, "query features", dtype, block, device)  # for its check
     squared = squared_norms(gf, "gallery features", dtype, block, device, origin)  # [G]
     num_query, num_gallery = len(qf), len(gf)
