@@ -1,6 +1,7 @@
 """Feature extraction against a picture-by-picture reference, and multi-query pooling by hand."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from reidkit.data.cache import ImageCache
 from reidkit.errors import PriorError, ReIDKitError, UnknownNameError
 from reidkit.evaluation import features as module
 from reidkit.evaluation import pool_queries
@@ -180,6 +182,51 @@ def test_recipes(table):
     assert module.TestRecipe.cgpn.flip == "mean" and module.TestRecipe.released_mpn is RELEASED_MPN_TEST
     got = extract_features(ToyModel(), table.iloc[:2], **asdict(RELEASED_MPN_TEST), progress=False)
     torch.testing.assert_close(got.norm(dim=1), torch.ones(2))
+
+
+def test_images_may_be_paths(table):
+    model = ToyModel()
+    expected = extract_features(model, table, size=SIZE, progress=False)
+    paths = table.path.tolist()
+    for images in (paths, [Path(p) for p in paths], tuple(paths), table.path, np.array(paths), iter(paths),
+                   table[["path"]], table.assign(pid="anna", camid=[None] * 11), table.assign(pid=0.5),
+                   table.assign(path=[Path(p) for p in paths]), table.set_index("camid")):
+        assert torch.equal(extract_features(model, images, size=SIZE, progress=False), expected)
+    for one in (paths[3], Path(paths[3]), paths[3:4]):
+        got = extract_features(model, one, size=SIZE, progress=False)
+        torch.testing.assert_close(got, expected[3:4], atol=1e-6, rtol=1e-6)
+
+
+def test_paths_with_priors_a_cache_and_workers(table, tmp_path):
+    paths, model = table.path.tolist(), ToyModel(needs_prior=True)
+    options = {"size": SIZE, "priors": prior_table(table, tmp_path), "root": tmp_path, "progress": False}
+    expected = extract_features(model, table, **options)
+    cache = ImageCache.build(table[["path"]], tmp_path, SIZE, tmp_path / "x.u8", progress=False)
+    for more in ({}, {"cache": cache}, {"workers": 2}):
+        assert torch.equal(extract_features(model, paths, **options, **more), expected)
+
+
+def test_images_that_are_none(table, tmp_path):
+    run = lambda images: extract_features(ToyModel(), images, size=SIZE, progress=False)  # noqa: E731
+    for images, message in (([], "there is no image"), (tmp_path / "query", "query' is a folder; pass its"),
+                            ([table.path[0], str(tmp_path) + "/"], "is a folder"),
+                            (table[["pid"]], r"needs a column 'path'; it has \['pid'\]"),
+                            ([table.path[0], None], "image 1 is a NoneType"), (7, "image 0 is a int"),
+                            ([np.zeros((4, 4, 3))], "image 0 is a ndarray; expected the path"),
+                            (tmp_path / "no.jpg", "no.jpg")):
+        with pytest.raises(ReIDKitError, match=message):
+            run(images)
+
+
+def test_a_cache_of_another_interpolation_is_refused(table, tmp_path):
+    """The released recipe resizes bicubically; a cache decoded bilinearly must not pass for it."""
+    recipe = asdict(replace(module.TestRecipe.released_mpn, size=SIZE))
+    caches = {i: ImageCache.build(table, tmp_path, SIZE, tmp_path / f"{i}.u8", progress=False, interpolation=i)
+              for i in ("bilinear", "bicubic")}
+    run = lambda **options: extract_features(ToyModel(), table, **recipe, progress=False, **options)  # noqa: E731
+    with pytest.raises(ReIDKitError, match=r"holds 24x8 bilinear images, the loader asks for 24x8 bicubic.*interpol"):
+        run(cache=caches["bilinear"])
+    assert torch.equal(run(cache=caches["bicubic"]), run())
 
 
 @pytest.mark.gpu

@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from reidkit.errors import ReIDKitError
-from reidkit.evaluation.scores import STRIP_BYTES, device_of, feature_pair, rows, squared_norms, working_dtype
+from reidkit.evaluation.scores import STRIP_BYTES, feature_pair, rows, squared_norms, working_place
 
 PROGRESS_FROM = 5000   # images; smaller problems take a second or so
 
@@ -31,7 +31,8 @@ PROGRESS_FROM = 5000   # images; smaller problems take a second or so
 @torch.no_grad()
 def rerank(qf, gf, k1: int = 20, k2: int = 6, lambda_value: float = 0.3, *, device=None,
            progress: bool | None = None) -> np.ndarray | Tensor:
-    """[Q, G] re-ranked distance (smaller is better), float32 (float64 for double features).
+    """[Q, G] re-ranked distance (smaller is better), float32 (float64 for double features and for those that
+    all point almost one way, see `scores`).
 
     qf [Q, D], gf [G, D]: tensors or arrays; the result is of the same kind as qf, on the CPU.
     k1: size of the reciprocal neighbourhood; k2: images averaged in the local query expansion (1: none);
@@ -57,7 +58,7 @@ def rerank(qf, gf, k1: int = 20, k2: int = 6, lambda_value: float = 0.3, *, devi
 def normalised_union(qf, gf, device) -> tuple[Tensor, int]:
     """([N, D] unit-length features, queries first; number of queries). Raises ReIDKitError naming a NaN row."""
     qf, gf = feature_pair(qf, gf, "cosine")
-    device, dtype = device_of(device, gf, qf), working_dtype(qf, gf)
+    dtype, device = working_place("cosine", device, qf, gf)
     norms = [squared_norms(m, f"{name} features", dtype, device=device).sqrt()
              for m, name in ((qf, "query"), (gf, "gallery"))]
     features = torch.cat([rows(m, 0, len(m), dtype, device) for m in (qf, gf)])                   # [N, D]
