@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from reidkit.data.images import decode
+from reidkit.errors import DatasetError
+
 PAPER, INK, GREY = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 
 
@@ -46,9 +49,8 @@ def _thumbnail(path: str, width: int, height: int) -> Image.Image:
     """The image scaled into a white box of the given size."""
     box = Image.new("RGB", (width, height), PAPER)
     try:
-        with Image.open(path) as image:
-            picture = image.convert("RGB")
-    except Exception:  # shown, not hidden: the report lists the file and its problem
+        picture = decode(path)
+    except DatasetError:  # shown, not hidden: the report lists the file and its problem
         ImageDraw.Draw(box).line((0, 0, width, height), fill=GREY, width=2)
         ImageDraw.Draw(box).line((0, height, width, 0), fill=GREY, width=2)
         return box
