@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from reidkit.data.images import decode
 from reidkit.errors import DatasetError
 
+MAX_CAMERAS = 40  # rows of the page
 PAPER, INK, GREY = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 
 
@@ -22,12 +23,17 @@ def contact_sheet(
 ) -> Image.Image:
     """An RGB picture: per camera (ascending) up to `columns` images of different people, drawn by `seed`.
 
+    Of more than MAX_CAMERAS cameras the first ones are shown, and the title says so.
+
     table: with `path`, `pid`, `camid`. thumb: height, width in pixels; images keep their aspect.
     A file that cannot be opened is drawn as a crossed box, so the page shows the damage too.
     """
     height, width = thumb
     label, gap, head = 120, 4, 28
     cameras = sorted(table.camid.unique())
+    if len(cameras) > MAX_CAMERAS:
+        title = f"{title} ({MAX_CAMERAS} of {len(cameras):,})"
+        cameras = cameras[:MAX_CAMERAS]
     size = (label + columns * (width + gap) + gap, head + len(cameras) * (height + gap) + gap)
     page = Image.new("RGB", size, PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=14)
