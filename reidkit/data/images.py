@@ -69,15 +69,29 @@ def decode(path: str | Path) -> Image.Image:
     try:
         return flatten(straighten(open_picture(read_file(path))))
     except Unreadable as error:
-        raise DatasetError(
-            f"cannot decode the image {os.fspath(path)!r} ({error}); replace or remove it. "
-            "`reidkit data check` lists every such file of a data set."
-        ) from error
+        raise _cannot_decode(path, error) from error
+
+
+def _cannot_decode(path: str | Path, error: Unreadable) -> DatasetError:
+    return DatasetError(
+        f"cannot decode the image {os.fspath(path)!r} ({error}); replace or remove it. "
+        "`reidkit data check` lists every such file of a data set."
+    )
 
 
 def decode_bytes(data: bytes) -> Image.Image:
     """`decode` of a file's content. Raises Unreadable."""
     return flatten(straighten(open_picture(data)))
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of `decode(path)`, without decoding its pixels. Raises DatasetError as `decode` does."""
+    try:
+        image = open_picture(read_file(path))
+    except Unreadable as error:
+        raise _cannot_decode(path, error) from error
+    hidden = image.format == "PNG" and "exif" not in image.info  # Pillow would decode all pixels to look behind them
+    return image.size if not hidden and orientation(image) >= 5 else image.size[::-1]
 
 
 def read_image(path: str | Path, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:

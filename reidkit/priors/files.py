@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reidkit.errors import PriorError
+from reidkit.data.images import upright_size
+from reidkit.errors import DatasetError, PriorError
 from reidkit.priors.labels import LABEL_SETS, label_table
 
 Maps = tuple[np.ndarray, np.ndarray]  # parsing [H, W] uint8 LIP labels; segmentation [H, W] bool or float32
@@ -125,11 +126,10 @@ def read_segmentation(file: Path) -> np.ndarray:
 
 
 def image_size(file: Path) -> tuple[int, int]:
-    """(height, width) of an image, from its header alone."""
+    """(height, width) of an image as it is trained on (upright), from its header alone."""
     try:
-        with Image.open(file) as image:
-            return image.height, image.width
-    except OSError as error:
+        return upright_size(file)
+    except DatasetError as error:
         raise PriorError(f"{file}: the image of these maps cannot be read ({error}); restore the file") from error
 
 
