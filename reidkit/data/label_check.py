@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 
 import numpy as np
 import pandas as pd
@@ -79,7 +79,7 @@ def queries_without_match(ds: ReIDDataset) -> pd.DataFrame:
 def _unused(numbers: Collection[int]) -> tuple[int, str]:
     """How many numbers from 1 to the largest one are not used, and the first of them."""
     used = np.unique([0, *(int(n) for n in numbers if n > 0)]).tolist()
-    gaps = chain.from_iterable(range(low + 1, high) for low, high in zip(used, used[1:]))
+    gaps = chain.from_iterable(range(low + 1, high) for low, high in pairwise(used))
     return used[-1] + 1 - len(used), _examples(islice(gaps, SHOWN + 1))
 
 

@@ -110,6 +110,7 @@ def _parse_line(line: str, where: str) -> tuple[PurePosixPath, int, int]:
     if not is_label or match is None or relative.is_absolute() or ".." in relative.parts:
         raise DatasetError(
             f"{where}: expected '<folder>/<label>_<index>_<camera>_....jpg <label>', such as "
-            f"'0000/0000_000_01_0303morning_0015_0.jpg 0' (or another suffix of {', '.join(IMAGE_SUFFIXES)}), got {line.strip()[:200]!r}"
+            f"'0000/0000_000_01_0303morning_0015_0.jpg 0' (suffixes: {' '.join(IMAGE_SUFFIXES)}), "
+            f"got {line.strip()[:200]!r}"
         )
     return relative, int(fields[1]), int(match["camid"])
