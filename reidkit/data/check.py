@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 from reidkit.data.contact_sheet import contact_sheet
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.decoder_warnings import hears_complaints
 from reidkit.data.imagefile import ImageFacts, inspect_image
+from reidkit.data.jpeg_damage import hears_complaints
 from reidkit.data.label_check import SPLITS, check_files, check_labels
 from reidkit.data.published import compare_counts
 from reidkit.data.quarantine import FOLDER, quarantine_files

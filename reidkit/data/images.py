@@ -44,6 +44,7 @@ BACKGROUND = (255, 255, 255)  # white, as on paper, lies behind transparent pixe
 
 
 ORIENTATION = 0x0112  # EXIF tag
+TIFF_SIZE = (256, 257)  # TIFF tags
 TURNS = {  # value of the tag -> what brings the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -90,8 +91,11 @@ def upright_size(path: str | Path) -> tuple[int, int]:
         image = open_picture(read_file(path))
     except Unreadable as error:
         raise _cannot_decode(path, error) from error
-    hidden = image.format == "PNG" and "exif" not in image.info  # Pillow would decode all pixels to look behind them
-    return image.size if not hidden and orientation(image) >= 5 else image.size[::-1]
+    if image.format == "TIFF":  # as stored; `image.size` is turned already in newer Pillows only
+        width, height = (image.tag_v2[tag] for tag in TIFF_SIZE)
+    else:
+        width, height = image.size
+    return (width, height) if orientation(image) >= 5 else (height, width)
 
 
 def read_image(path: str | Path, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
@@ -181,11 +185,16 @@ def straighten(image: Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """What EXIF says of how the picture is held: 1 upright (also where the block is missing or damaged) .. 8."""
+    """What EXIF says of how the picture is held: 1 upright (also without EXIF) .. 8; 0 unreadable.
+
+    Decodes nothing. Pillow turns a TIFF upright when its pixels are decoded, and says 1 from then on.
+    """
+    if image.format == "PNG" and not image.info.keys() & {"exif", "Raw profile type exif"}:
+        return 1  # Pillow would decode all pixels to look behind them
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # EXIF is a format of its own, with damage of its own
-        return 1
+        return 0
 
 
 def _from_deep(image: Image.Image) -> Image.Image:

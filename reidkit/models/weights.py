@@ -1,7 +1,7 @@
 """Weights from files: open a checkpoint of any training code, find the backbone in it, name what does not fit.
 
-    state = read_state_dict("checkpoint.pth")             # {"epoch": 3, "model": {"module.conv1.weight": ...}} is opened
-    load_backbone_weights(backbone, "checkpoint.pth")     # whatever "module.", "model.", "backbone." stands before it
+    state = read_state_dict("checkpoint.pth")            # {"epoch": 3, "model": {"module.conv1.weight": ...}} is opened
+    load_backbone_weights(backbone, "checkpoint.pth")    # whatever "module.", "model.", "backbone." stands before it
 """
 
 from __future__ import annotations
