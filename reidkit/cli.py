@@ -319,13 +319,16 @@ def bench(what: Annotated[str, typer.Argument(help="train, evaluate, rerank, att
 def data_check(name: str, root: Root = Path("data"), size: Size = "small", decode: bool = True,
                workers: int | None = None,
                quarantine: Annotated[bool, typer.Option(help="Move broken images aside (reversible).")] = False,
-               out: Annotated[Path | None, typer.Option(help="Default: <root>/checks/<name>.")] = None) -> None:
+               out: Annotated[Path | None, typer.Option(help="Folder of the tables; default <root>/checks/<name>, or "
+                                                        "in the cache folder.")] = None,
+               cache_dir: Annotated[Path | None, typer.Option(help="Where files made from the data go, if not beside "
+                                                              "it.")] = None) -> None:
     """Compare a data set on disk with its published counts; find broken and duplicate images."""
     from reidkit.data.check import check_command
 
     options = {"size": size} if name == "sidewalk" else {}
     raise typer.Exit(check_command(name, root, decode=decode, workers=workers, quarantine=quarantine, out=out,
-                                   **options))
+                                   cache_dir=cache_dir, **options))
 
 
 @sidewalk_app.command("render")

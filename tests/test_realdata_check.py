@@ -226,7 +226,7 @@ def test_label_checks_by_hand(market):
         "training identities seen by one camera only": "2",
         "unused identity numbers": "3, 4",
     }
-    assert table.is_problem.tolist() == [True, True, False, False, False, False]
+    assert table.is_problem.tolist() == [True, False, False, False, False, False]
 
 
 def test_published_counts():

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from tqdm.auto import tqdm
 from reidkit.data.contact_sheet import contact_sheet
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.imagefile import ImageFacts, inspect_image
+from reidkit.data.jpeg_damage import hears_complaints
+from reidkit.data.label_check import SPLITS, check_files, check_labels
 from reidkit.data.published import compare_counts
 from reidkit.data.quarantine import FOLDER, quarantine_files
+from reidkit.errors import DatasetError
 
-SPLITS = ("train", "query", "gallery")
 HEIGHT_BIN = 32  # pixels, of the printed histogram
 
 
@@ -32,9 +35,11 @@ class CheckReport:
     """What `check_dataset` found. `problems` decide the exit code; notes do not.
 
     counts: split, quantity, found, published, ok.          cameras: split, camid, images, ids.
-    broken: path, split, problem.                           odd: path, split, note (usable files).
+    broken: path, split, problem.
+    odd: path, split, note (usable files; parts joined by "; "), transparent (pixels that are not opaque).
     duplicates: digest, path, split, pid, kind: "train/test" (a problem), "two people", "copy".
     labels: check, count, examples, is_problem.             sizes: height, width, images.
+    unseen: one sentence about the damage that this check cannot see.
     """
 
     dataset: str
@@ -49,6 +54,7 @@ class CheckReport:
     labels: pd.DataFrame
     sizes: pd.DataFrame
     sheet: Image.Image
+    unseen: str
     quarantined: int = 0
 
     @property
@@ -83,7 +89,9 @@ class CheckReport:
         how = "decoded" if self.decoded else "headers read"
         seen = f"{images:,} images {how} in {self.seconds:.1f} s ({images / max(self.seconds, 1e-9):,.0f} a second)"
         notes = [f"{r.check}: {r.count:,} ({r.examples})" for r in self.labels[~self.labels.is_problem].itertuples()]
-        notes += [f"{kind}: {n:,} images" for kind, n in self.odd.note.value_counts().items()]
+        notes += [f"{kind}: {n:,} images" for kind, n in self.odd.note.str.split("; ").explode().value_counts().items()]
+        if self.odd.transparent.sum():
+            notes.append(f"transparent pixels in all: {self.odd.transparent.sum():,}")
         copies = self.duplicates[self.duplicates.kind != "train/test"].groupby("kind").digest.nunique()
         names = {"copy": "identical files within train or within test", "two people": "one picture, two identities"}
         notes += [f"{names[kind]}: {n:,}" for kind, n in copies.items()]
@@ -91,6 +99,7 @@ class CheckReport:
         text = "\n\n".join(
             [
                 f"{self.dataset} in {self.root}\n{seen}",
+                self.unseen,
                 self.counts.to_string(index=False, na_rep="-"),
                 f"images per camera\n{cameras[[s for s in SPLITS if s in cameras]].to_string()}",
                 f"image heights\n{_histogram(self.sizes)}",
@@ -125,6 +134,7 @@ def check_dataset(
     workers: threads; None takes one a core. quarantine: a folder to which unusable images are moved
         (`reidkit.data.quarantine.restore_quarantine` moves them back); None leaves them where they are.
     """
+    unseen = _unseen(decode)  # loads the second decoder, before the clock starts
     start = time.perf_counter()
     table = _all_rows(ds)
     facts = _inspect(table.path.unique().tolist(), decode, workers, progress)
@@ -145,11 +155,12 @@ def check_dataset(
         counts=compare_counts(ds),
         cameras=table.groupby(["split", "camid"]).agg(images=("path", "size"), ids=("pid", "nunique")).reset_index(),
         broken=broken,
-        odd=table.loc[(table.problem == "") & (table.note != ""), ["path", "split", "note"]].reset_index(drop=True),
+        odd=sound.loc[sound.note != "", ["path", "split", "note", "transparent"]].reset_index(drop=True),
         duplicates=find_duplicates(table[table.digest != ""]),
-        labels=check_labels(ds),
+        labels=pd.concat([check_labels(ds), check_files(ds)], ignore_index=True),
         sizes=sound.groupby(["height", "width"]).size().rename("images").reset_index(),
         sheet=sheet,
+        unseen=unseen,
         quarantined=moved,
     )
 
@@ -182,8 +193,13 @@ def find_duplicates(table: pd.DataFrame) -> pd.DataFrame:
     """Files with the same bytes: digest, path, split, pid, kind, sorted by digest.
 
     kind: "train/test" when a training image is also a query or gallery image (a leak), "two people" when one
-    picture carries two identities, "copy" otherwise. `gt_bbox` counts as test.
+    picture carries two identities, "copy" otherwise. `gt_bbox` counts as test, but its boxes are drawn in the frames
+    of the other pictures: one that is also another picture of its person is no news.
     """
+    person = ["digest", "pid"]
+    others = table.loc[table.split != "gt_bbox", person].drop_duplicates()
+    is_twin = table[person].merge(others, how="left", indicator="found").found.to_numpy() == "both"
+    table = table[~(is_twin & (table.split == "gt_bbox").to_numpy())]
     same = table[table.duplicated("digest", keep=False)].copy()
     same = same[same.groupby("digest").path.transform("nunique") > 1]
     columns = ["digest", "path", "split", "pid", "kind"]
@@ -195,32 +211,6 @@ def find_duplicates(table: pd.DataFrame) -> pd.DataFrame:
     return same.sort_values(["digest", "split", "path"])[columns].reset_index(drop=True)
 
 
-def check_labels(ds: ReIDDataset) -> pd.DataFrame:
-    """Gaps and clashes of identities and cameras: check, count, examples, is_problem. Only rows with a count."""
-    people = {s: set(getattr(ds, s).pid) - {0, *ds.junk_pids} for s in SPLITS}
-    test = people["query"] | people["gallery"]
-    seen = ds.gallery.groupby("pid").camid.agg(set)
-    alone = [r.pid for r in ds.query.itertuples() if not (seen.get(r.pid, set()) - {r.camid})]
-    cameras = set(ds.train.camid) | set(ds.query.camid) | set(ds.gallery.camid)
-    per_person = ds.train.groupby("pid").camid.nunique()
-    used = people["train"] | test
-    rows = [
-        ("identities in train and in test", people["train"] & test, True),
-        ("camera numbers below 1", {c for c in cameras if c < 1}, True),
-        ("queries without a match in another camera", alone, False),
-        ("unused camera numbers", set(range(1, max(cameras, default=0))) - cameras, False),
-        ("training identities seen by one camera only", per_person.index[per_person == 1], False),
-        ("unused identity numbers", set(range(1, max(used, default=0))) - used, False),
-    ]
-    found = [(check, len(ids), _examples(ids), is_problem) for check, ids, is_problem in rows if len(ids)]
-    return pd.DataFrame(found, columns=["check", "count", "examples", "is_problem"]).astype({"is_problem": bool})
-
-
-def _examples(values, limit: int = 5) -> str:
-    values = sorted({int(v) for v in values})
-    return ", ".join(map(str, values[:limit])) + (" ..." if len(values) > limit else "")
-
-
 def _histogram(sizes: pd.DataFrame, width: int = 40) -> str:
     """Text bars of image heights, `HEIGHT_BIN` pixels a bar."""
     if sizes.empty:
@@ -228,6 +218,28 @@ def _histogram(sizes: pd.DataFrame, width: int = 40) -> str:
     bins = sizes.groupby(sizes.height // HEIGHT_BIN * HEIGHT_BIN).images.sum()
     bars = {low: "#" * max(1, round(width * n / bins.max())) for low, n in bins.items()}
     return "\n".join(f"  {low:4d}-{low + HEIGHT_BIN - 1:<4d} {bins[low]:7,d} {bar}" for low, bar in bars.items())
+
+
+def _unseen(decoded: bool) -> str:
+    """What damage stays unseen."""
+    if not decoded:
+        return "not looked for: damage inside of an image, as headers and ends of files were read only"
+    if not hears_complaints():
+        return "cannot be seen: damage inside of a JPEG, as this torchvision has no decoder that warns of it"
+    return (
+        "cannot be seen: damage after which an image still decodes without a warning, such as one changed bit in a "
+        "JPEG (of the kinds read, only PNG has checksums)"
+    )
+
+
+def _cannot_write(folder: Path) -> str:
+    """Why no file can be written to `folder`, which is made where it is missing; "" where one can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"{folder} cannot be written to ({error.strerror or error})"
 
 
 def check_command(
@@ -238,19 +250,33 @@ def check_command(
     workers: int | None = None,
     quarantine: bool = False,
     out: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     **options,
 ) -> int:
-    """All of `reidkit data check NAME`: load, check, print, save to `out` (default `<root>/checks/<name>`).
+    """All of `reidkit data check NAME`: load, check, print, save the tables.
 
     quarantine: move unusable images to `<root of the data set>/quarantine`, where its parser knows of them.
+    out: folder of the tables; default `<root>/checks/<name>`, or with a cache_dir `ds.derived("checks")`. Where it
+        cannot be written to, the report is printed all the same.
     options: of the set's loader (`size`, `seed` of Sidewalk). Returns the exit code: 0 sound, 1 problems.
-    Raises DatasetError when the data set cannot even be listed.
+    Raises DatasetError when the data set cannot even be listed, or images are to be moved on a disk that cannot be
+    written to.
     """
     from reidkit.data import load_dataset
 
-    ds = load_dataset(name, root=root, **options)
+    ds = load_dataset(name, root=root, cache_dir=cache_dir, **options)
+    default = ds.derived("checks") if cache_dir else Path(root) / "checks" / name
+    folder = Path(out) if out else default
+    refusal = _cannot_write(folder)  # before minutes of decoding
+    if quarantine and not os.access(ds.root, os.W_OK):
+        raise DatasetError(f"{ds.root} cannot be written to, so no image can be moved to quarantine; check without it")
     report = check_dataset(ds, decode, workers, ds.root / FOLDER if quarantine else None)
-    folder = report.save(Path(out) if out else Path(root) / "checks" / name)
     print(report)
-    print(f"\ntables and contact sheet: {folder}")
+    if not refusal:
+        try:
+            report.save(folder)
+        except OSError as error:  # a full disk
+            refusal = f"{folder}: {error.strerror or error}"
+    print(f"\ntables and contact sheet: {folder}" if not refusal else
+          f"\ntables and contact sheet were not saved: {refusal}; name another folder: --out DIR or --cache-dir DIR")
     return report.exit_code

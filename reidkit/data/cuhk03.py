@@ -24,7 +24,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.market import SPLITS, read_layout
+from reidkit.data.market import SPLITS, SUFFIX, read_layout
 from reidkit.data.quarantine import quarantined
 from reidkit.errors import DatasetError, unknown_name
 
@@ -33,7 +33,9 @@ NAMES = ("cuhk03-np", "CUHK03-NP", "cuhk03_np", "cuhk03", "CUHK03", "cuhk03_rele
 MAT_FILE = "cuhk-03.mat"
 PROTOCOL_FILE = "cuhk03_new_protocol_config_{}.mat"
 INDEX_KEYS = {"train": "train_idx", "query": "query_idx", "gallery": "gallery_idx"}
-IMAGE_NAME = re.compile(r"(?P<pair>[0-9]+)_(?P<person>[0-9]+)_(?P<view>[12])_(?P<index>[0-9]+)\.png", re.ASCII)
+IMAGE_NAME = re.compile(
+    rf"(?P<pair>[0-9]+)_(?P<person>[0-9]+)_(?P<view>[12])_(?P<index>[0-9]+){SUFFIX}", re.IGNORECASE | re.ASCII
+)
 VIEWS = 10  # columns of a person's row: five images of view 1, five of view 2
 
 
@@ -153,7 +155,8 @@ def _read_protocol(protocol: Path, images: Path, boxes: str) -> ReIDDataset:
         rows = {split: config[key].ravel().astype(int) - 1 for split, key in INDEX_KEYS.items()}
     except Exception as error:  # loadmat raises a family of errors on damaged bytes
         raise DatasetError(f"{protocol} is not a protocol file of CUHK03-NP ({error!r}); download it again") from error
-    on_disk = {_key(name): name for name in os.listdir(images)}
+    by_suffix = sorted(os.listdir(images), key=lambda name: (name.endswith(".png"), name))  # .png, the kit's own, wins
+    on_disk = {_key(name): name for name in by_suffix}
     gone = {_key(os.path.basename(path)) for path in quarantined(images.parent) if f"images_{boxes}" in path}
     keys = [_key(name) for name in names]
     bad = [n for n, k in zip(names, keys) if k is None or (k not in on_disk and k not in gone)]

@@ -1,30 +1,30 @@
 """Look at one image file: can it be used, and is anything odd about it?
 
-A *problem* makes a file unusable (empty, truncated, not an image ...). A *note* is worth knowing and harms
-nothing by itself (a PNG named .jpg, CMYK, an EXIF rotation).
+A *problem* makes a file unusable (empty, truncated, not an image, damaged in the middle ...). A *note* is worth
+knowing and harms nothing by itself (a PNG named .jpg, CMYK, transparency, an EXIF rotation).
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import stat
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
-SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
-ENDINGS = {"JPEG": (b"\xff\xd9", 4096), "PNG": (b"IEND", 64)}  # (mark of the end, how near the end it must be)
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG")
-MAX_BYTES = 256 << 20
-MAX_PIXELS = 50_000_000  # a crop of one person has 8,192 (Market-1501) to about a million
-ORIENTATION = 0x0112  # EXIF tag
-SIZE_ERROR = Image.DecompressionBombError
+from reidkit.data.images import FORMATS, MAX_BYTES, Unreadable, open_picture, orientation, read_file, straighten
+from reidkit.data.jpeg_damage import jpeg_damage, jpeg_segments
+
+BITS_PER_SAMPLE = 258  # TIFF tag
 
 
 class ImageFacts(NamedTuple):
-    """What a look at one file gave. width, height: pixels, 0 when unknown. digest: of the file's bytes."""
+    """What a look at one file gave.
+
+    width, height: pixels as stored, 0 when unknown. digest: of the file's bytes. transparent: how many pixels are
+    not opaque (0 where pixels were not decoded). note: parts joined by "; ".
+    """
 
     path: str
     width: int = 0
@@ -34,81 +34,71 @@ class ImageFacts(NamedTuple):
     digest: str = ""
     problem: str = ""
     note: str = ""
+    transparent: int = 0
 
 
 def inspect_image(path: str, decode: bool = True) -> ImageFacts:
     """Facts about one file; never raises for what the file holds.
 
-    decode: also decode every pixel. Without it only the header is parsed and the end of a JPEG or PNG is
-    looked for, which finds cut-off files but not damage in the middle.
+    decode: also decode every pixel, a JPEG twice (see `jpeg_damage`). Without it only the header is parsed and
+    the end of a JPEG or PNG is looked for, which finds cut-off files but not damage in the middle.
     """
-    data, problem = _read(path)
-    if problem:
-        return ImageFacts(path, problem=problem)
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    facts = ImageFacts(path)
     try:
-        image = Image.open(io.BytesIO(data))
-    except SIZE_ERROR:
-        return ImageFacts(path, digest=digest, problem="too large: its header declares too many pixels")
-    except Exception as error:  # any byte string may arrive here
-        kind = "truncated or damaged in its header" if data.startswith(MAGIC) else "not an image"
-        return ImageFacts(path, digest=digest, problem=f"{kind} ({type(error).__name__})")
-    facts = ImageFacts(path, *image.size, image.format or "", image.mode, digest)
-    if image.width * image.height > MAX_PIXELS:
-        return facts._replace(problem=f"too large: {image.width} x {image.height} pixels")
-    problem = _decode(image) if decode else _cut_off(data, facts.format)
-    return facts._replace(problem=problem, note=_note(image, facts))
+        data = read_file(path, MAX_BYTES)
+        facts = facts._replace(digest=hashlib.blake2b(data, digest_size=16).hexdigest())
+        image = open_picture(data)
+        facts = facts._replace(width=image.width, height=image.height, format=image.format, mode=image.mode)
+        notes = _notes(image, facts, data)
+        if decode:
+            facts = facts._replace(transparent=_decode(image, data))
+        else:
+            _look_for_the_end(data, image.format)
+    except Unreadable as error:
+        return facts._replace(problem=str(error))
+    if facts.transparent:
+        notes.append("transparent pixels, put on white when read")
+    elif not decode and image.has_transparency_data:
+        notes.append("an alpha channel: what it hides is put on white when read")
+    return facts._replace(note="; ".join(notes))
 
 
-def _read(path: str) -> tuple[bytes, str]:
-    """(bytes, problem)."""
-    try:
-        about = os.stat(path)
-        if stat.S_ISDIR(about.st_mode):
-            return b"", "a folder, not a file"
-        if not stat.S_ISREG(about.st_mode):
-            return b"", "not a plain file"
-        if about.st_size > MAX_BYTES:
-            return b"", f"too large: {about.st_size:,} bytes"
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        return b"", "missing"
-    except (OSError, ValueError) as error:
-        return b"", f"unreadable ({type(error).__name__}: {getattr(error, 'strerror', None) or error})"
-    return data, "" if data else "empty file"
+def _decode(image: Image.Image, data: bytes) -> int:
+    """Decode all; how many pixels are not opaque. Raises Unreadable for damage, a JPEG's of `jpeg_damage` included."""
+    pixels = straighten(image)
+    if image.format in ("JPEG", "MPO") and (damage := jpeg_damage(data)):
+        raise Unreadable(f"damaged ({damage})")
+    return int((np.asarray(pixels.getchannel("A")) < 255).sum()) if pixels.mode == "RGBA" else 0
 
 
-def _decode(image: Image.Image) -> str:
-    try:
-        image.load()
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error ... on damaged bytes
-        kind = "truncated" if "truncated" in str(error).lower() else "damaged"
-        return f"{kind} ({type(error).__name__}: {error})"
-    return ""
+def _look_for_the_end(data: bytes, kind: str) -> None:
+    """Raise Unreadable where the end mark is missing. Bytes after it harm nothing."""
+    no_end_of_jpeg = kind == "JPEG" and data.rfind(b"\xff\xd9") < jpeg_segments(data)[1]
+    if no_end_of_jpeg or (kind == "PNG" and b"IEND" not in data[8:]):
+        raise Unreadable("truncated (no end mark)")
 
 
-def _cut_off(data: bytes, kind: str) -> str:
-    if kind not in ENDINGS:
-        return ""
-    mark, reach = ENDINGS[kind]
-    return "" if mark in data[-reach:] else "truncated (no end mark)"
-
-
-def _note(image: Image.Image, facts: ImageFacts) -> str:
-    """Oddities of a usable file."""
+def _notes(image: Image.Image, facts: ImageFacts, data: bytes) -> list[str]:
+    """Oddities that the header of a usable file tells."""
     notes = []
     suffix = os.path.splitext(facts.path)[1].lower()
-    if facts.format not in SUFFIXES or suffix not in SUFFIXES[facts.format]:
+    if suffix not in FORMATS.get(facts.format, ()):
         notes.append(f"{facts.format} data in a file named {suffix}")
-    if facts.mode.startswith("I"):
+    if facts.mode in ("I", "F"):
+        notes.append(f"mode {facts.mode}, scaled to 8 bits when read")
+    elif _depth(image, data) > 8:
         notes.append("16-bit: only the upper byte of each value is read")
     elif facts.mode != "RGB":
         notes.append(f"mode {facts.mode}, converted to RGB when read")
-    try:
-        turned = image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
-    except Exception:  # EXIF is a format of its own, with damage of its own
-        turned, _ = 1, notes.append("unreadable EXIF")
-    if turned != 1:
-        notes.append(f"EXIF orientation {turned}: stored pixels are not upright")
-    return "; ".join(notes)
+    if getattr(image, "is_animated", False):
+        notes.append("several pictures in one file: only the first is read")
+    if (turned := orientation(image)) != 1:
+        notes.append(f"EXIF orientation {turned}: stored pixels are not upright" if turned else "unreadable EXIF")
+    return notes
+
+
+def _depth(image: Image.Image, data: bytes) -> int:
+    """Bits of one value of a pixel; Pillow's modes tell it of grey images only."""
+    if image.format == "PNG":
+        return data[24]
+    return max(image.tag_v2.get(BITS_PER_SAMPLE, (8,))) if image.format == "TIFF" else 8

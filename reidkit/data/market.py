@@ -7,6 +7,8 @@
 
 A name reads `<identity>_c<camera>s<sequence>_<frame>_<detection>`. Identity -1 marks junk (bad boxes, ignored
 by the protocol), identity 0 distractors (they stay in the gallery and can only be wrong).
+Images may have any suffix that the kit decodes, in small or capital letters. Images of other kinds (.gif, .heic ...)
+are named in `info["unread_images"]`, with a warning, and are a problem of `reidkit data check`.
 The parsers of other sets share `find_layout` and `read_folder`.
 """
 
@@ -15,23 +17,24 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
 from reidkit.errors import DatasetError
 
 SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 MULTI_QUERY = "gt_bbox"
 ARCHIVE_NAMES = ("Market-1501-v15.09.15", "Market-1501", "market-1501", "Market1501", "market1501")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+NUMBER = "[0-9]{1,18}"  # what 64 bits hold
+SUFFIX = rf"\.(?:{'|'.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})"
 MARKET_NAME = re.compile(
-    r"(?P<pid>-1|[0-9]+)_c(?P<camid>[0-9]+)(?:s[0-9]+)?(?:_[\w.-]*)?\.(?:jpg|jpeg|png)",
-    re.IGNORECASE | re.ASCII,
+    rf"(?P<pid>-1|{NUMBER})_c(?P<camid>{NUMBER})(?:s[0-9]+)?(?:_[\w.-]*)?{SUFFIX}", re.IGNORECASE | re.ASCII
 )
-EXPECTED_NAME = "<identity>_c<camera>...jpg|jpeg|png, such as 0002_c1s1_000451_03.jpg"
+EXPECTED_NAME = "<identity>_c<camera>...jpg|png|bmp|webp|tif, such as 0002_c1s1_000451_03.jpg"
 
 
 def find_layout(
@@ -75,6 +78,27 @@ def parse_name(name: str, pattern: re.Pattern = MARKET_NAME) -> tuple[int, int] 
 def is_stray(name: str) -> bool:
     """Files that unpacking and file managers leave behind: Thumbs.db, .DS_Store, ._0002_c1s1.jpg, notes."""
     return name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def unread_images(folders: Iterable[Path], dataset: str) -> tuple[str, ...]:
+    """Paths of images, by their suffix, of kinds that the kit does not read; a warning says how many.
+
+    folders: missing ones are passed over.
+    """
+    found = sorted(
+        entry.path
+        for folder in folders
+        if folder.is_dir()
+        for entry in os.scandir(folder)
+        if entry.name.lower().endswith(OTHER_SUFFIXES) and not entry.name.startswith(".")
+    )
+    if found:
+        warnings.warn(
+            f"{dataset}: {len(found)} images are left out, as the kit does not read their kind (first: {found[0]!r}); "
+            f"convert them to one of {', '.join(IMAGE_SUFFIXES)}",
+            stacklevel=4,
+        )
+    return tuple(found)
 
 
 def read_folder(
@@ -122,14 +146,19 @@ def read_layout(
     splits: folder of each of train, query, gallery (Sidewalk has other test folders for other levels).
     overlap: what to do when test identities are also trained on: "error", or "warn" for folders of
         unknown origin.
-    `gt_bbox`, where present, becomes the table `info["gt_bbox"]` for multi-query tests.
+    `gt_bbox`, where present, becomes the table `info["gt_bbox"]` for multi-query tests; `info["unread_images"]`
+    names the images that no table holds because of their kind.
     Raises DatasetError as `read_folder` does.
     """
     folder = Path(os.path.abspath(folder))
     tables = {split: read_folder(folder / sub, name) for split, sub in splits.items()}
     tables["train"] = _without_junk(tables["train"], name)
     _check_overlap(tables, name, overlap)
-    info = {"gt_bbox": read_folder(folder / MULTI_QUERY, name)} if (folder / MULTI_QUERY).is_dir() else {}
+    info: dict[str, object] = {}
+    if (folder / MULTI_QUERY).is_dir():
+        info["gt_bbox"] = read_folder(folder / MULTI_QUERY, name)
+    if unread := unread_images((folder / sub for sub in (*splits.values(), MULTI_QUERY)), name):
+        info["unread_images"] = unread
     return ReIDDataset(name=name, root=folder, **tables, info=info)
 
 

@@ -21,13 +21,15 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.images import IMAGE_SUFFIXES
+from reidkit.data.market import NUMBER, SUFFIX
 from reidkit.data.quarantine import quarantined
 from reidkit.errors import DatasetError
 
 NAMES = ("MSMT17_V1", "MSMT17_V2", "MSMT17", "msmt17", "MSMT17_v1", "MSMT17_v2", "msmt17_v1", "msmt17_v2")
 FOLDERS = (("train", "test"), ("mask_train_v2", "mask_test_v2"), ("mask_train_V2", "mask_test_V2"))
 LISTS = {"train": "list_train.txt", "val": "list_val.txt", "query": "list_query.txt", "gallery": "list_gallery.txt"}
-IMAGE_NAME = re.compile(r"[0-9]+_[0-9]+_(?P<camid>[0-9]+)_.*\.(?:jpg|jpeg|png)", re.IGNORECASE | re.ASCII)
+IMAGE_NAME = re.compile(rf"[0-9]+_[0-9]+_(?P<camid>{NUMBER})_.*{SUFFIX}", re.IGNORECASE | re.ASCII)
 
 
 def load_msmt17(root: str | Path = "data") -> ReIDDataset:
@@ -104,10 +106,11 @@ def _parse_line(line: str, where: str) -> tuple[PurePosixPath, int, int]:
     fields = line.strip().rsplit(maxsplit=1)
     relative = PurePosixPath(fields[0])
     match = IMAGE_NAME.fullmatch(relative.name)
-    is_label = len(fields) == 2 and re.fullmatch(r"[0-9]+", fields[1], re.ASCII)
+    is_label = len(fields) == 2 and re.fullmatch(NUMBER, fields[1], re.ASCII)
     if not is_label or match is None or relative.is_absolute() or ".." in relative.parts:
         raise DatasetError(
             f"{where}: expected '<folder>/<label>_<index>_<camera>_....jpg <label>', such as "
-            f"'0000/0000_000_01_0303morning_0015_0.jpg 0', got {line.strip()[:200]!r}"
+            f"'0000/0000_000_01_0303morning_0015_0.jpg 0' (suffixes: {' '.join(IMAGE_SUFFIXES)}), "
+            f"got {line.strip()[:200]!r}"
         )
     return relative, int(fields[1]), int(match["camid"])

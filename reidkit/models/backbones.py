@@ -1,7 +1,8 @@
 """Backbones: images [B, 3, H, W] -> feature maps F [B, C, h, w].
 
 Part-based models cut F into horizontal stripes, so they want many rows: every ResNet here has its last
-down-sampling removed (MPN Sec. 3.3, CGPN Sec. 4.1, both after PCB). 384x128 images give 24x8 maps (stride 16).
+down-sampling removed (MPN Sec. 3.3, after PCB; CGPN leaves it open, and on 24 rows its halves, thirds and quarters are
+whole rows). 384x128 images give 24x8 maps (stride 16).
 
     create_backbone("resnet50", pretrained=True)     torchvision: resnet18, resnet34, resnet50
     create_backbone("small")                         a ResNet-10 for CPUs, stride 8: 144x48 -> 18x6
@@ -15,13 +16,15 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from reidkit.errors import CheckpointError, ReIDKitError, unknown_name
 from reidkit.models.rga import add_spatial_attention
+from reidkit.models.weights import load_backbone_weights, read_state_dict
+
+__all__ = ["Backbone", "create_backbone", "load_backbone_weights", "read_state_dict"]
 
 RESNETS = ("resnet18", "resnet34", "resnet50")
 SMALL_WIDTHS = (16, 32, 48, 96, 128)  # stem, layer1 .. layer4
@@ -194,58 +197,3 @@ def _timm_features(timm, name: str) -> tuple[nn.Module, dict]:
 
 def _is_path(value: str | Path) -> bool:
     return isinstance(value, Path) or value.endswith(WEIGHT_SUFFIXES) or "/" in value or "\\" in value
-
-
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file (.safetensors or torch.save), without running code from it.
-
-    A wrapping dict ("state_dict", "model", "net", ...) is opened and a "module." prefix (DataParallel) dropped.
-    Raises CheckpointError for a missing, damaged or foreign file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}: pass the path of a state dict (.pth, .pt, .safetensors)")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged archives raise many kinds
-        raise CheckpointError(f"{path} is not a readable state dict ({type(error).__name__}: {error}). Expected a "
-                              "file of tensors only: save model.state_dict(), not the model object") from error
-    while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
-        inner = [v for v in content.values() if isinstance(v, Mapping) and v]
-        content = max(inner, key=len) if inner else None  # {"state_dict": {...}, "epoch": 69}
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds no tensors: expected a state dict, or a dict that wraps one")
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    while tensors and all(k.startswith("module.") for k in tensors):
-        tensors = {k.removeprefix("module."): v for k, v in tensors.items()}
-    return tensors
-
-
-def load_backbone_weights(backbone: Backbone, source: str | Path | Mapping[str, Tensor]) -> None:
-    """Copy weights into a backbone: a torchvision state dict (its fc is ignored), or a model of this kit.
-
-    The second is how MPN starts from a trained IDE (Sec. 5.1): keys "backbone.*" are taken, heads are ignored.
-    Raises CheckpointError that lists missing, unexpected or misshapen tensors. New spatial attention keeps its
-    initial values.
-    """
-    where = str(source) if isinstance(source, (str, Path)) else "the state dict"
-    state = read_state_dict(source) if isinstance(source, (str, Path)) else dict(source)
-    if any(k.startswith("backbone.") for k in state):
-        state = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
-    elif backbone.name.startswith("timm:") and "features" in dict(backbone.named_children()):
-        state = {k if k.startswith("features.") else f"features.net.{k}": v for k, v in state.items()}
-    wanted = backbone.state_dict()
-    missing = [k for k in wanted if k not in state and not k.startswith("rga") and "num_batches" not in k]
-    shapes = [f"{k} {tuple(state[k].shape)}, expected {tuple(v.shape)}" for k, v in wanted.items()
-              if k in state and state[k].shape != v.shape]
-    heads = ("fc.", "head.", "classifier.", "features.net.fc.", "features.net.head", "features.net.classifier", "rga")
-    unexpected = [k for k in state if k not in wanted and not k.startswith(heads)]
-    if missing or shapes or unexpected:
-        raise CheckpointError(f"{where} does not fit backbone {backbone.name!r}: {len(missing)} missing "
-                              f"{missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of another "
-                              f"shape {shapes[:3]}. Use the weights of the same architecture")
-    backbone.load_state_dict({k: state[k] for k in wanted if k in state}, strict=False)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
+from reidkit.data.images import Unreadable, decode_bytes
 from reidkit.errors import ReIDKitError
 
 COVER = (124, 116, 104)  # the mean colour of ImageNet, so that a network sees "nothing special"
@@ -53,16 +52,14 @@ def _lines(image: np.ndarray, position: np.ndarray, axis: int) -> np.ndarray:
 
 
 def read_upload(name: str, content: bytes, largest: int = 1024) -> np.ndarray:
-    """uint8 [H, W, 3] of an uploaded file; images larger than `largest` pixels a side are shrunk.
+    """uint8 [H, W, 3] of an uploaded file, by the rule of `reidkit.data.images`: upright, 8 bits, no transparency.
 
-    Raises ReIDKitError for a file that is no image.
+    Images larger than `largest` pixels a side are shrunk. Raises ReIDKitError for a file that is no image.
     """
     try:
-        with Image.open(io.BytesIO(bytes(content))) as file:
-            file.load()
-            image = file.convert("RGB")
-    except Exception as error:  # decoders raise many kinds
-        raise ReIDKitError(f"{name!r} is not an image that can be read ({type(error).__name__}): "
+        image = decode_bytes(bytes(content))
+    except Unreadable as error:
+        raise ReIDKitError(f"{name!r} is not an image that can be read ({error}): "
                            "upload a JPEG or PNG crop of one person") from error
     image.thumbnail((largest, largest))
     return np.asarray(image)

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reidkit.errors import PriorError
+from reidkit.data.images import upright_size
+from reidkit.errors import DatasetError, PriorError
 from reidkit.priors.anatomy import EARLY, doubt, fitting_set
 from reidkit.priors.census import LabelCensus, MapCensus
 from reidkit.priors.labels import label_table
@@ -214,11 +215,10 @@ def _guess(census: LabelCensus, label_set: str) -> str:
 
 
 def image_size(file: Path) -> tuple[int, int]:
-    """(height, width) of an image, from its header alone."""
+    """(height, width) of an image as it is trained on (upright), from its header alone."""
     try:
-        with Image.open(file) as image:
-            return image.height, image.width
-    except OSError as error:
+        return upright_size(file)
+    except DatasetError as error:
         raise PriorError(f"{file}: the image of these maps cannot be read ({error}); restore the file") from error
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from reidkit.errors import PriorError, unknown_name
+from reidkit.data.images import decode
+from reidkit.errors import DatasetError, PriorError, unknown_name
 from reidkit.priors.files import Maps, file_stamp
 from reidkit.priors.labels import to_lip_table
 
@@ -271,9 +271,8 @@ def _count_classes(state: dict[str, Tensor], file: Path, model: str) -> int:
 def _read_image(file: Path) -> np.ndarray:
     """[H, W, 3] uint8."""
     try:
-        with Image.open(file) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+        return np.array(decode(file))
+    except DatasetError as error:
         raise PriorError(
             f"{file} does not decode ({error}); restore the image, then call again: what is computed already is kept"
         ) from error

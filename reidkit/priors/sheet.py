@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.images import decode
 from reidkit.data.lip import LIP_COLOURS, LIP_LABELS
-from reidkit.errors import PriorError
+from reidkit.errors import DatasetError, PriorError
 from reidkit.priors.build import MapSource
 from reidkit.priors.coarse import prior_steps
 from reidkit.priors.files import Maps
@@ -114,9 +115,8 @@ def _case(
     """
     path = table.paths[row]
     try:
-        with Image.open(Path(ds.root) / path) as file:
-            photo = file.convert("RGB")
-    except OSError as error:
+        photo = decode(Path(ds.root) / path)
+    except DatasetError as error:
         raise PriorError(f"{Path(ds.root) / path} does not open ({error}); restore the image") from error
     width = max(1, round(photo.width * height / photo.height))
     photo = photo.resize((width, height), Image.Resampling.BICUBIC)
