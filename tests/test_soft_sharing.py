@@ -107,7 +107,10 @@ def test_infinite_weight_is_hard_sharing_at_half_the_rate():
         main.copy_(hard)
         aux.copy_(hard)
     p, q = random(*hard.shape, seed=1), random(*hard.shape, seed=2)
-    task = lambda m, a: (m - p).square().sum() + 3 * (a - q).abs().sum()
+
+    def task(m, a):
+        return (m - p).square().sum() + 3 * (a - q).abs().sum()
+
     soft_sgd = torch.optim.SGD([main, aux], lr=0.02, momentum=0.9, nesterov=True)
     hard_sgd = torch.optim.SGD([hard], lr=0.01, momentum=0.9, nesterov=True)
     for _ in range(20):
