@@ -36,14 +36,14 @@ class MPNConfig:
     share:             layers that MT and AT share (hard sharing, with their batch norm): any of "conv1" (C1-S),
                        "conv2" (C2-S), "attention". Naming "attention" without channel attention changes nothing.
     soft_share:        "conv1" or "conv2": separate weights, pulled together by a penalty (`regularization`, Fig. 10).
-    share_bn:          what becomes of the batch norm behind a shared conv. None, as the paper describes it: with hard
-                       sharing both tasks use one (scale, shift, running statistics), with soft sharing each has its
-                       own. So Fig. 10 compares two things at once; True or False gives both kinds of sharing one, or
-                       two, batch norms, and leaves the conv as the only difference.
+    share_bn:          one batch norm (scale, shift, running statistics) for both tasks behind a shared conv? None:
+                       with hard sharing yes, as in the released code; with soft sharing no, its penalty is on the
+                       conv. Then two things differ in Fig. 10. True: one for either kind; False: two for either kind;
+                       so the conv alone differs. (`separate_bn` below parts the running statistics only.)
     channel_attention: the CA module of Fig. 6; attention_dim: its hidden channels, None = part_dim / 4 (128).
     prior:             where the ATs' stripes come from: "uniform", "roi", "roi-mask" (Table 2).
-    separate_bn:       a shared batch norm keeps separate running statistics for MT and AT. One pair is updated by
-                       whole maps and by stripes in turn, and the MTs are tested with that mixture, as in the paper.
+    separate_bn:       a shared batch norm keeps separate running statistics for MT and AT. The paper has one pair:
+                       whole maps and stripes update it in turn, and the MTs are tested with that mixture.
     spatial_attention: None, "rga" or "rga:HxW", RGA-S in the backbone (MPN*, Table 5); see `reidkit.models.rga`.
     """
 
