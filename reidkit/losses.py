@@ -30,6 +30,10 @@ class LossConfig:
     alignment:  None, "class" (Eq. 8), "sample" (Eq. 9), "batch" (Sec. 5.3.3), or "sample-triplet"
                 ([10] in Sec. 5.3.3: the triplet loss sees h + g instead of h).
     *_weight:   weights in the total; the papers use 1 everywhere.
+    soft_sharing_weight: of the squared distance of softly shared weights (MPN Fig. 10); 0 = no such term. The loop
+                takes its step apart from SGD (see `total_loss`) with the rate lr x schedule. In the long run SGD's own
+                steps on a head are head_lr_factor / (1 - momentum) times as long, so at rest the same weight pulls
+                that many times less than it would inside SGD; in exchange no recipe can make it unstable.
     """
 
     identity: str = "sum"
@@ -50,6 +54,9 @@ class LossConfig:
         if self.alignment == "sample-triplet" and self.triplet != "embedding":
             raise TrainingError("alignment='sample-triplet' puts h + g in the triplet loss, so it needs "
                                 f"triplet='embedding', not {self.triplet!r}")
+        weight = self.soft_sharing_weight
+        if not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
+            raise TrainingError(f"soft_sharing_weight={weight!r}: expected a finite number, 0 or more")
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -163,6 +170,9 @@ def total_loss(out: Any, labels: Tensor, config: LossConfig,
     Returns (total, terms): terms are the unweighted values, detached, of those named here that take part:
     identity, identity_aux, triplet, alignment, supervision, soft_sharing. An auxiliary output is optional
     (MT Only has none); alignment without one raises TrainingError.
+
+    Soft sharing is a term like the others, and its gradient flows if `regularization` has one. Our loop passes it
+    detached: total and terms report it, and `model.proximal_step` takes its step, which no weight makes unstable.
     """
     terms = {"identity": part_cross_entropy(out.logits, labels, config.identity)}
     weights = {"identity": config.identity_weight}

@@ -107,6 +107,12 @@ class ReIDModel(nn.Module):
         """An unweighted penalty on the parameters (MPN's soft sharing, Fig. 10); zero for most models."""
         return torch.zeros((), device=next(self.parameters()).device)
 
+    def proximal_step(self, step: float) -> None:
+        """Move the parameters one implicit gradient step on `regularization()`; step: rate times weight, >= 0.
+
+        The loop calls it after each step of the optimiser, in place of the penalty's gradient.
+        """
+
     def count_parameters(self, classifiers: bool = False) -> int:
         """Number of trainable parameters of the test-time network (MPN Table 9 leaves the classifiers out)."""
         raise NotImplementedError

@@ -116,18 +116,26 @@ def _merge_parts(x: Tensor) -> Tensor:
 
 
 class PartConvBlock(nn.Module):
-    """1x1 conv, batch norm, ReLU for K parts: "each Conv layer is followed by BN and ReLU" (MPN Sec. 3.3)."""
+    """1x1 conv, batch norm, ReLU for K parts: "each Conv layer is followed by BN and ReLU" (MPN Sec. 3.3).
+
+    aux_own: what the auxiliary tasks (`aux=True`) have for themselves in a block that they share with the main
+        tasks: "conv", "norm", or neither.
+    """
 
     def __init__(self, num_parts: int, in_dim: int, out_dim: int, *, separate_bn: bool = False, relu: bool = True,
-                 bias: bool = True):
+                 bias: bool = True, aux_own: tuple[str, ...] = ()):
         super().__init__()
         self.conv = PartConv(num_parts, in_dim, out_dim, bias)
         self.norm = PartBatchNorm(num_parts, out_dim, separate_bn)
+        self.aux_conv = PartConv(num_parts, in_dim, out_dim, bias) if "conv" in aux_own else None
+        self.aux_norm = PartBatchNorm(num_parts, out_dim) if "norm" in aux_own else None
         self.relu = relu
 
     def forward(self, x: Tensor, aux: bool = False) -> Tensor:
-        """Same shapes as `PartConv`; aux selects the running statistics (see `PartBatchNorm`)."""
-        y = self.norm(self.conv(x), aux)
+        """Same shapes as `PartConv`; aux selects the auxiliary tasks' own pieces and running statistics."""
+        conv = self.aux_conv if aux and self.aux_conv is not None else self.conv
+        norm = self.aux_norm if aux and self.aux_norm is not None else self.norm
+        y = norm(conv(x), aux)
         return F.relu(y) if self.relu else y
 
     def one(self, x: Tensor, k: int) -> Tensor:
@@ -139,10 +147,11 @@ class PartConvBlock(nn.Module):
 class PartAttention(nn.Module):
     """Channel attention of K parts (MPN Fig. 6): conv d -> d/4, BN, ReLU, conv d/4 -> d, BN, sigmoid."""
 
-    def __init__(self, num_parts: int, dim: int, hidden: int, separate_bn: bool = False):
+    def __init__(self, num_parts: int, dim: int, hidden: int, separate_bn: bool = False,
+                 aux_own: tuple[str, ...] = ()):
         super().__init__()
-        self.squeeze = PartConvBlock(num_parts, dim, hidden, separate_bn=separate_bn)
-        self.excite = PartConvBlock(num_parts, hidden, dim, separate_bn=separate_bn, relu=False)
+        self.squeeze = PartConvBlock(num_parts, dim, hidden, separate_bn=separate_bn, aux_own=aux_own)
+        self.excite = PartConvBlock(num_parts, hidden, dim, separate_bn=separate_bn, aux_own=aux_own, relu=False)
 
     def forward(self, x: Tensor, aux: bool = False) -> Tensor:
         """x [B, K, D] -> x times its attention in (0, 1), [B, K, D]."""

@@ -56,7 +56,8 @@ def export_released_mpn(model: MPN) -> dict[str, Tensor]:
     """
     config = getattr(model, "config", None)
     fits = (isinstance(config, MPNConfig) and config.main and config.aux and {"conv1", "conv2"} <= set(config.share)
-            and not (config.channel_attention or config.spatial_attention or config.separate_bn)
+            and not (config.channel_attention or config.spatial_attention or config.separate_bn
+                     or config.share_bn is False)
             and model.backbone.name == "resnet50")
     if not fits:
         raise CheckpointError(f"model {getattr(model, 'name', model)!r} has no place in the released layout, which is "

@@ -45,8 +45,9 @@ def time_variant(name: str, preset: str, device: torch.device, steps: int) -> di
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             out = model(images, prior if model.needs_prior else None)
-        total_loss(out, labels, loss_config, regularization=model.regularization())[0].backward()
+        total_loss(out, labels, loss_config, regularization=model.regularization().detach())[0].backward()
         optimizer.step()
+        model.proximal_step(recipe.lr * loss_config.soft_sharing_weight)
         optimizer.zero_grad(set_to_none=True)
 
     clock = time.perf_counter if device.type == "cuda" else time.process_time

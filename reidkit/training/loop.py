@@ -175,12 +175,13 @@ def fit(model: ReIDModel, loader, loss_config: LossConfig, recipe: Recipe, accel
             batch = augment(batch.to(accelerator.device), generator)
             with accelerator.autocast():
                 out = net(batch.images, PriorBatch(**batch.prior) if batch.prior else None)
-            loss, terms = total_loss(out, batch.labels, loss_config, regularization=model.regularization())
+            loss, terms = total_loss(out, batch.labels, loss_config, regularization=model.regularization().detach())
             check_finite(loss, terms, epoch, i, run)
             accelerator.backward(loss)
             if recipe.clip_norm:
                 accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)
             optimizer.step()
+            model.proximal_step(lr * loss_config.soft_sharing_weight)   # soft sharing: not clipped, no momentum
             optimizer.zero_grad(set_to_none=True)
             for key, value in {"loss": loss, **terms}.items():
                 sums[key] = sums.get(key, 0.0) + value.detach().item()
