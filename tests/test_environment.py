@@ -11,9 +11,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
+from needs import need
+from paths import REPO
 
-REPO = Path(__file__).resolve().parents[1]
 PACKAGE = REPO / "reidkit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "playwright": "playwright-python"}
@@ -34,7 +34,7 @@ def project() -> dict:
 
 @pytest.fixture(scope="module")
 def conda() -> dict:
-    return yaml.safe_load((REPO / "environment.yml").read_text())
+    return need("yaml").safe_load((REPO / "environment.yml").read_text())
 
 
 def test_conda_environment_names_the_same_packages(project, conda):

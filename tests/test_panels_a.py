@@ -9,8 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from needs import need
 from panel_runs import tiny_runs
 from PIL import Image
+
+for package in ("ipywidgets", "anywidget", "pytorch_grad_cam"):
+    need(package)
 from traitlets import Bool, Int, Unicode
 
 from reidkit.errors import PriorError, ReIDKitError

@@ -8,8 +8,11 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from needs import need
 from PIL import Image
 from seeded_runs import suite_names, train_runs
+
+need("ipywidgets")
 
 from reidkit import report
 from reidkit.errors import ReIDKitError

@@ -5,6 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from needs import need
+
+need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from needs import need
+
+need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -264,14 +267,6 @@ def test_top_k_agrees_with_evaluation(metric):
     assert list(top_k(qf[0], gf, 3, **ids).columns) == ["gallery_index", "score", "correct", "junk"]
     with pytest.raises(ReIDKitError, match="k must be"):
         top_k(qf[0], gf, 0, **ids)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu():
-    qf, gf, labels = random_problem()
-    on_cpu, on_gpu = evaluate_ranking(qf, gf, *labels), evaluate_ranking(qf, gf, *labels, device="cuda")
-    np.testing.assert_array_equal(on_cpu.per_query, on_gpu.per_query)
 
 
 def test_bench_reports_what_it_promises():

@@ -9,9 +9,12 @@ import layouts
 import numpy as np
 import pandas as pd
 import pytest
+from needs import need
+from PIL import Image
+
+need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from reidkit.data import check as check_module
 from reidkit.data import imagefile, load_dataset
