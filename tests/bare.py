@@ -20,7 +20,8 @@ def needed(names: set[str]) -> set[str]:
     while new:
         found |= new
         wanted = [Requirement(text) for name in new for text in _requires(name)]
-        new = {canonicalize_name(r.name) for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})} - found
+        wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+        new = {canonicalize_name(r.name) for r in wanted} - found
     return found
 
 
@@ -40,20 +41,25 @@ def absent_packages() -> set[str]:
             if not present & {canonicalize_name(owner) for owner in owners}}  # fmt: skip
 
 
-class Absent:
-    """An import hook: these packages are not here."""
+class Hiding:
+    """An import finder that does not find these packages."""
 
-    def __init__(self, packages: set[str]):
-        self.packages = packages
+    def __init__(self, finder, packages: set[str]):
+        self.finder, self.packages = finder, packages
 
     def find_spec(self, name: str, path=None, target=None):
-        if name.partition(".")[0] in self.packages:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return None if name.partition(".")[0] in self.packages else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name: str):
+        return getattr(self.finder, name)
+
+
+def hide(packages: set[str]) -> None:
+    """Make packages impossible to import from now on, as if they were not installed."""
+    for name in [n for n in sys.modules if n.partition(".")[0] in packages]:
+        del sys.modules[name]
+    sys.meta_path[:] = [Hiding(finder, packages) for finder in sys.meta_path]
 
 
 def pytest_configure(config) -> None:
-    """Nothing imported so far may be of use either."""
-    packages = absent_packages()
-    for name in [n for n in sys.modules if n.partition(".")[0] in packages]:
-        del sys.modules[name]
-    sys.meta_path.insert(0, Absent(packages))
+    hide(absent_packages())
