@@ -6,6 +6,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from needs import need
 from safetensors.torch import save_file
 
 from reidkit.errors import CheckpointError, ReIDKitError, UnknownNameError
@@ -144,7 +145,7 @@ def test_unknown_backbones_list_the_choices():
 @pytest.mark.parametrize(("name", "size"), [("resnet10t", (64, 32)), ("mobilenetv3_small_050", (64, 32)),
                                             ("test_vit", (160, 160))])
 def test_timm_backbones(name, size):
-    pytest.importorskip("timm")
+    need("timm")
     backbone = create_backbone(f"timm:{name}").eval()
     with torch.no_grad():
         maps = backbone(images(*size))
@@ -153,7 +154,7 @@ def test_timm_backbones(name, size):
 
 
 def test_timm_resnets_can_be_split_and_others_say_why_not():
-    timm = pytest.importorskip("timm")
+    timm = need("timm")
     backbone = create_backbone("timm:resnet18").eval()
     shared, tail = backbone.split()
     with torch.no_grad():
@@ -166,7 +167,7 @@ def test_timm_resnets_can_be_split_and_others_say_why_not():
 
 
 def test_timm_weights_from_a_file(tmp_path):
-    timm = pytest.importorskip("timm")
+    timm = need("timm")
     torch.manual_seed(1)
     for name in ("resnet10t", "mobilenetv3_small_050"):
         net = timm.create_model(name, features_only=True)
@@ -180,7 +181,7 @@ def test_timm_weights_from_a_file(tmp_path):
 
 
 def test_timm_without_weights_to_download(monkeypatch):
-    timm = pytest.importorskip("timm")
+    timm = need("timm")
     create = timm.create_model
 
     def offline(name, pretrained=False, **options):

@@ -180,7 +180,7 @@ def test_several_processes_build_one_cache(ds, tmp_path):
     processes = [context.Process(target=_build_in_process, args=(ds.root, tmp_path / "c.u8", queue)) for _ in range(3)]
     for p in processes:
         p.start()
-    results = [queue.get(timeout=60) for _ in processes]
+    results = [queue.get(timeout=600) for _ in processes]
     for p in processes:
         p.join()
     expected = sum(int(read_image(path, SIZE).astype(int).sum()) for path in ds.train.path)
@@ -193,6 +193,6 @@ def test_bench_counts_every_way():
 
     result = run(num_ids=6, images_per_id=8, size=SIZE, rounds=1)
     assert result["images"] == 48
-    for way in ("files", "cache", "files+augment", "cache+augment"):
+    for way in ("files", "cache", "files+augment", "cache+augment", "headers"):
         wall, cpu = result[way]
         assert wall > 0 and cpu > 0

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from needs import need
 
+need("ipywidgets")
 from reidkit import losses
 from reidkit.panels.loss_playground import TOP, LossPlayground, batch_all_triplet, evaluate
 from reidkit.panels.plane import PLANE, REACH, anchor_story, violations

@@ -4,15 +4,18 @@ import importlib.util
 import json
 import re
 import sys
-from pathlib import Path
 
-import jupytext
-import nbformat
 import numpy as np
 import pytest
+from needs import need
+from paths import REPO
+
+for package in ("jupytext", "nbclient", "nbconvert", "ipykernel", "ipywidgets"):
+    need(package)
+import jupytext
+import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-REPO = Path(__file__).resolve().parents[1]
 NOTEBOOKS = REPO / "notebooks"
 SOURCES = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
 SIZE_BUDGET = 1_500_000  # bytes

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from needs import need
 from seeded_runs import suite_names, train_runs
+
+need("ipywidgets")
 
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import evaluate_ranking, extract_features

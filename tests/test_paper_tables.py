@@ -1,11 +1,10 @@
 """The papers' tables: spot values, row counts, and every difference that the papers' own text states."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
+from paths import REPO
 
-PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
+PAPER = REPO / "results" / "paper"
 CELLS = {  # table: (rows, numbers), counted on the printed page
     "mpn-table1": (10, 78), "mpn-table2": (5, 20), "mpn-table3": (6, 24), "mpn-table4": (4, 16),
     "mpn-table5": (32, 82), "mpn-table6": (26, 52), "mpn-table7": (20, 66), "mpn-table8": (12, 24),

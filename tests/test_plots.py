@@ -2,14 +2,13 @@
 
 import io
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from needs import need
 from PIL import Image
 
-matplotlib.use("Agg")
-
+need("matplotlib").use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from needs import need
 from PIL import Image
 from torchvision import models
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from reidkit.priors import PriorTable, build_priors, open_source
 from reidkit.priors.labels import ATR_LABELS, LIP_LABELS, label_table
 from reidkit.priors.networks import PersonSegmenter, largest_person, load_parser, load_segmenter
 
-transformers = pytest.importorskip("transformers")
+transformers = need("transformers")
 SEGMENTER = "lraspp_mobilenet_v3_large"
 
 

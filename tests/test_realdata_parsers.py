@@ -7,9 +7,12 @@ import layouts
 import numpy as np
 import pandas as pd
 import pytest
+from needs import need
+from PIL import Image
+
+need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from reidkit.data import cuhk03, load_dataset, msmt17
 from reidkit.data.cuhk03 import extract_mat, load_cuhk03

@@ -8,6 +8,7 @@ from math import isnan
 import numpy as np
 import pandas as pd
 import pytest
+from needs import need
 
 from reidkit import claims, report
 from reidkit.errors import ReIDKitError, UnknownNameError
@@ -94,7 +95,8 @@ def test_two_runs_of_one_seed_are_refused(runs):
 
 
 def test_changed_recipes_are_other_systems(runs):
-    recipes = pytest.importorskip("reidkit.training.recipes")
+    from reidkit.training import recipes
+
     for seed in range(2):
         for k in (4, 6):
             recipe = recipes.recipe_for("mpn", "quick", {"model.num_parts": k, "lr": 0.02 if k == 4 else 0.04})
@@ -124,7 +126,7 @@ def test_paired_difference_by_hand(results):
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 30])
 def test_t_quantile_against_scipy(confidence, degrees):
-    stats = pytest.importorskip("scipy.stats")
+    stats = need("scipy.stats")
     expected = stats.t.ppf((1 + confidence) / 2, degrees)
     assert report.t_quantile(confidence, degrees) == pytest.approx(expected, rel=1e-5)
 

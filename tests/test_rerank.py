@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from counting import Operators
 
 from reidkit.errors import ReIDKitError
+from reidkit.evaluation import reranking
 from reidkit.evaluation.bench import bench_rerank
 from reidkit.evaluation.ranking import evaluate_distance, evaluate_ranking
 from reidkit.evaluation.reranking import rerank, stable_smallest
@@ -123,6 +125,16 @@ def test_bad_input_is_named():
         rerank(q, q, lambda_value=1.5)
     with pytest.raises(ReIDKitError, match="16 columns, gallery features 5"):
         rerank(q, q[:, :5])
+
+
+def test_no_matrix_of_all_images(monkeypatch):
+    """[N, N] would be 16 MB: what is made at one time is a strip of it, and the entries of the sparse V."""
+    rng = np.random.default_rng(0)
+    q, g = rng.normal(size=(100, 8)).astype(np.float32), rng.normal(size=(1900, 8)).astype(np.float32)
+    monkeypatch.setattr(reranking, "STRIP_BYTES", 64 * 4 * 2000)
+    with Operators() as operators:
+        rerank(q, g, k1=4, k2=2, progress=False)
+    assert operators.largest < 2000 * 2000
 
 
 def test_bench_reports_what_it_promises():

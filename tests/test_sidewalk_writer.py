@@ -8,13 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter, namedtuple
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killed import run_until_killed
 from PIL import Image
 
 from reidkit.data.sidewalk import PART_NAMES, ToolRates, load_sidewalk, load_truth, render_sidewalk, writer
@@ -199,18 +199,11 @@ def test_deleted_files_are_rendered_again(micro, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_killed_and_rival_processes_do_no_harm(tmp_path):
     command = "from reidkit.data.sidewalk import render_sidewalk as r; r({!r}, 'tiny', workers=1, progress=False)"
-    run = [sys.executable, "-c", command.format(str(tmp_path / "shared"))]
-    victim = subprocess.Popen(run)
-    parts = tmp_path / "shared" / "sidewalk-tiny" / "truth" / "parts"
-    deadline = time.monotonic() + 60
-    while len(list(parts.glob("*.npz"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    victim.kill()
-    victim.wait()
-    assert not (tmp_path / "shared" / "sidewalk-tiny" / "sidewalk.json").exists()
-    rivals = [subprocess.Popen(run) for _ in range(2)]
+    code, folder = command.format(str(tmp_path / "shared")), tmp_path / "shared" / "sidewalk-tiny"
+    run_until_killed(code, at="*.npz", count=3, cwd=tmp_path)
+    assert len(list((folder / "truth" / "parts").glob("*.npz"))) == 2 and not (folder / "sidewalk.json").exists()
+    rivals = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [rival.wait() for rival in rivals] == [0, 0]
-    folder = tmp_path / "shared" / "sidewalk-tiny"
     for leftover in folder.glob(".tmp-*"):  # of the victim; cleared by a later rendering
         shutil.rmtree(leftover)
     reference = digest(render_sidewalk(tmp_path / "alone", "tiny", progress=False))
@@ -269,5 +262,5 @@ def test_bench_measures_every_stage_and_leaves_no_size_behind():
     before = dict(SIZES)
     rates = bench.measure(96, 32, 10)
     assert SIZES == before
-    assert rates["render"] > rates["with_files"] > 0 and rates["with_tools"] > 0
+    assert all(rates[stage] > 0 for stage in ("render", "with_files", "with_tools"))
     assert 1000 < rates["bytes_an_image"] < 20_000

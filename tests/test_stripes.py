@@ -4,6 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from needs import need
+
+need("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 

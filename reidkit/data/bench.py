@@ -13,6 +13,7 @@ from PIL import Image
 
 from reidkit.data import load_dataset
 from reidkit.data.cache import ImageCache
+from reidkit.data.check import _inspect
 from reidkit.data.loaders import BatchLoader, train_loader
 from reidkit.data.transforms import AugmentConfig, TrainAugment
 
@@ -29,6 +30,7 @@ def run(
 
     files: decode and resize every time. cache: memory-mapped uint8. "+augment" adds flip, normalisation and
     erasing; "cache_on_<device>" keeps the cache there and augments there (default: CUDA where there is one).
+    headers: look at a file as `reidkit data check` does when it decodes nothing.
     Values are [images a second of wall time, of CPU time], the best of `rounds` taken in turn.
     """
     device = device or ("cuda" if torch.cuda.is_available() else None)
@@ -46,6 +48,7 @@ def run(
             "cache": lambda: _epoch(cached),
             "files+augment": lambda: _epoch(files, augment),
             "cache+augment": lambda: _epoch(cached, augment),
+            "headers": lambda: len(_inspect(ds.train.path.tolist(), False, None, False)),
         }
         if device is not None:
             there = train_loader(ds, **settings, cache=cache.to(device))

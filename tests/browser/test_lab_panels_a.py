@@ -3,11 +3,13 @@
 import re
 
 import pytest
+from needs import need
 from PIL import Image
 
-pytest.importorskip("playwright.sync_api")
+need("playwright.sync_api")
 from panel_page import (
     FRAGILE,
+    WIDE,
     PanelHand,
     choose_and_undo,
     controls_by_tab,
@@ -122,6 +124,12 @@ def test_numbers_follow_the_controls(page):
     ranked.click("reset")
 
 
+INSIDE = """([image, page]) => {
+  const [inner, outer] = [image, document.querySelector(page)].map(e => e.getBoundingClientRect());
+  return inner.right <= outer.right;
+}"""
+
+
 def drag(page, x: float, y: float, dx: float, dy: float) -> None:
     page.mouse.move(x, y)
     page.mouse.down()
@@ -188,11 +196,12 @@ def test_every_control_is_reached_by_tab_and_has_a_name(page, kind):
 
 @pytest.mark.parametrize("kind", list(CELLS))
 def test_a_narrow_page_shrinks_the_picture(page, kind):
+    hand = PanelHand(page, kind)
+    hand.settled()
     page.set_viewport_size({"width": 1100, "height": 1400})
     try:
-        hand = PanelHand(page, kind)
-        box, output = (part.bounding_box() for part in (hand.picture, page.locator(".jp-Notebook").first))
-        assert box["x"] + box["width"] <= output["x"] + output["width"], "part of the picture is cut off"
+        page.wait_for_function(INSIDE, arg=[hand.picture.element_handle(), ".jp-Notebook"])  # nothing is cut off
+        box = hand.picture.bounding_box()
         natural = hand.picture.evaluate("i => i.naturalWidth / i.naturalHeight")
         assert box["width"] < 900 and box["width"] / box["height"] == pytest.approx(natural, rel=0.02)
         if kind == "MisalignmentSandbox":  # the mouse is in the picture's own pixels
@@ -200,8 +209,10 @@ def test_a_narrow_page_shrinks_the_picture(page, kind):
             drag(page, box["x"] + 60 * shrunk, box["y"] + 150 * shrunk, 12 * shrunk, 72 * shrunk)
             expect(hand.status).to_contain_text(re.compile(r"right \+0\.(09|10|11), down \+0\.(19|20|21)"))
             hand.click("reset")
+            hand.settled()
     finally:
-        page.set_viewport_size({"width": 1500, "height": 1400})
+        page.set_viewport_size({"width": WIDE, "height": 1400})
+        page.wait_for_function("image => image.clientWidth === image.naturalWidth", arg=hand.picture.element_handle())
 
 
 def test_a_reopened_notebook_shows_the_picture(page, lab, browser):
@@ -211,11 +222,11 @@ def test_a_reopened_notebook_shows_the_picture(page, lab, browser):
     for picture in page.locator(static).all():
         expect(picture).to_be_hidden()
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    page.wait_for_timeout(2000)
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
     end_kernels(lab)
     again = open_page(lab, browser, "panels_a.ipynb", run=False)
     for picture in again.locator(static).all():
-        expect(picture).to_be_visible(timeout=60_000)
+        expect(picture).to_be_visible()
         assert picture.evaluate("i => i.naturalWidth") == 960
     assert again.locator(static).count() == len(CELLS)
     again.context.close()

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from needs import need
 
-pytest.importorskip("playwright.sync_api")
+need("playwright.sync_api")
 from panel_page import (
     FRAGILE,
     PanelHand,
