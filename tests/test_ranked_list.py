@@ -137,7 +137,7 @@ def test_a_result_says_which_rule_it_followed():
     assert off.mAP == pytest.approx((1 / 1 + 2 / 3 + 3 / 4 + 4 / 7) / 4)          # ranks 1, 3, 4, 7: junk is gone
     assert "camera_rule" not in on.summary() and off.summary()["camera_rule"] is False
     assert "camera_rule=True" in repr(on) and "camera_rule=False" in repr(off) and "mAP=0.7222" in repr(on)
-    assert "1 of 1 queries" in repr(on)
+    assert "1 of 1 queries have a match" in repr(on)
 
 
 def test_one_camera_is_refused_with_a_way_out():

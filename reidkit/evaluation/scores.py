@@ -55,7 +55,7 @@ def rows(matrix: Tensor | np.ndarray, start: int, stop: int, dtype: torch.dtype,
     if not isinstance(part, Tensor):
         part = np.ascontiguousarray(part)
         part = torch.from_numpy(part if part.flags.writeable else part.copy())
-    part = part.to(device)
+    part = part.to(device or part.device)
     return part.to(dtype) if origin is None else part.to(dtype, copy=True).sub_(origin)
 
 
