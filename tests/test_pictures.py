@@ -137,7 +137,7 @@ def test_sixteen_bits_are_scaled(tmp_path, suffix):
 
 @pytest.mark.parametrize(
     ("values", "top"),
-    [(np.int32, 65535), (np.int32, 255), (np.int32, 3 * 10**6), (np.float32, 1), (np.float32, 255), (np.float32, 65535)],
+    [(np.int32, 65535), (np.int32, 255), (np.int32, 10**7), (np.float32, 1), (np.float32, 255), (np.float32, 65535)],
 )
 def test_wide_values_are_scaled(tmp_path, values, top):
     ramp = np.linspace(0, top, 256)[None].repeat(4, 0).astype(values)
