@@ -137,7 +137,7 @@ def test_sixteen_bits_are_scaled(tmp_path, suffix):
 
 @pytest.mark.parametrize(
     ("values", "top"),
-    [(np.int32, 65535), (np.int32, 255), (np.int32, 3 * 10**6), (np.float32, 1), (np.float32, 255), (np.float32, 65535)],
+    [(np.int32, 65535), (np.int32, 255), (np.int32, 10**7), (np.float32, 1), (np.float32, 255), (np.float32, 65535)],
 )
 def test_wide_values_are_scaled(tmp_path, values, top):
     ramp = np.linspace(0, top, 256)[None].repeat(4, 0).astype(values)
@@ -350,6 +350,7 @@ def thumbnail_inside() -> bytes:
 def test_sound_jpegs_raise_no_alarm(tmp_path, hearing):
     sound = jpegs()
     sound += [data + b"trailing \xff\xd8 bytes" for data in sound[:12]]
+    sound += [data + bytes(100) + b"zeros in the middle of trailing bytes" for data in sound[:12]]
     sound += [data[:-2] + fill + b"\xff\xd9" for data in sound[:12] for fill in (b"\xff" * 5, bytes(16))]
     assert [i for i, data in enumerate(sound) if jpeg_damage(data)] == []
     for data in (thumbnail_inside(), thumbnail_inside() + bytes(10_000)):
@@ -400,6 +401,13 @@ def test_zeros_that_are_codes_of_a_plain_picture_are_no_damage():
             runs += bytes(100) in data.getvalue()
             assert lost_block(data.getvalue()) == "" == jpeg_damage(data.getvalue())
     assert runs
+
+
+def test_odd_headers_do_not_confuse_the_search_for_zeros():
+    good = layouts.encoded()
+    for data in (b"", b"\xff\xd8", b"\xff\xd8" + bytes(200), good[:30], good[:2] + bytes(40) + good[2:]):
+        assert lost_block(data) == ""
+    assert lost_block(good[:2] + b"\xff\xe5\0\x64" + bytes(98) + good[2:]) == ""  # zeros inside a segment
 
 
 def test_without_a_decoder_that_warns_zeros_are_still_found(monkeypatch):

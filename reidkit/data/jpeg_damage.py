@@ -16,6 +16,7 @@ that changes pixels, in baseline files: 60 or 512 zeros 98 to 100 %, 64 random b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -23,7 +24,6 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from PIL import Image
@@ -59,20 +59,20 @@ def jpeg_complaint(data: bytes) -> str:
             return INCOMPLETE if INCOMPLETE in str(error) else ""
     found = DAMAGE.search(caught.getvalue())
     extra = TOO_MANY.search(caught.getvalue())
-    if extra and (end := data.find(bytes(int(extra[1])) + END)) > 0:
+    if extra and (end := data.find(bytes(int(extra[1])) + END, jpeg_segments(data)[1])) > 0:
         return jpeg_complaint(data[:end].rstrip(b"\0") + END)
     return "" if not found else f"the decoder says: {found[0].decode('ascii', 'replace').strip()}"
 
 
 def lost_block(data: bytes) -> str:
     """Zeros inside the code stream of a sequential JPEG, where they cannot be codes of a picture; "" without them."""
-    segments, stream = jpeg_segments(data)
-    start = data.find(bytes(LOST), stream)
+    segments, begin = jpeg_segments(data)
+    codes = data[begin:].partition(END)[0].rstrip(b"\0")  # zeros before the end mark may be padding
+    start = codes.find(bytes(LOST))
     if start < 0 or not _zeros_are_absurd(segments):
         return ""
-    rest = data[start:].lstrip(b"\0")
-    is_padding = not rest or (rest[0] == 0xFF and rest[1:2] != b"\0")  # a marker follows: no more codes
-    return "" if is_padding else f"{len(data) - start - len(rest)} zeros from byte {start} on"
+    zeros = len(codes[start:]) - len(codes[start:].lstrip(b"\0"))
+    return f"{zeros} zeros from byte {begin + start} on"
 
 
 def jpeg_segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
@@ -96,16 +96,20 @@ def jpeg_segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
 def _zeros_are_absurd(segments: list[tuple[int, bytes]]) -> bool:
     """Whether the code 00... of the first component's frequencies means a value below zero with no zeros before it.
 
-    False also for progressive JPEGs, whose scans may be zeros where a picture is plain.
+    False also where a scan does not hold all components: progressive JPEGs and a few others, whose scans may be zeros
+    where a picture is plain.
     """
     first = {}  # table class and number -> the symbol of the shortest code, which is all zeros
+    components, scan = 0, b""
     for marker, content in segments:
         while marker == DHT and len(content) > 17:
             first[content[0]] = content[17]
             content = content[17 + sum(content[1:17]) :]
-    marker, scan = segments[-1]
-    is_sequential = any(m in SEQUENTIAL for m, _ in segments)
-    if not is_sequential or marker != SOS or len(scan) < 3:
+        if marker in SEQUENTIAL and len(content) > 5:
+            components = content[5]
+        if marker == SOS and len(content) > 2:
+            scan = content
+    if not components or not scan or scan[0] != components:
         return False
     return first.get(0x10 | (scan[2] & 15), 0) in range(1, 16)  # run 0 in the upper half, size 1 .. 15
 
@@ -129,16 +133,17 @@ def hears_complaints() -> bool:
     return jpeg_complaint(jpeg.getvalue()[:-2] + b"\x55" * 8 + END) != ""
 
 
-@contextmanager
+@contextlib.contextmanager
 def _caught_stderr() -> Iterator[io.BytesIO]:
-    """What is written to file descriptor 2, by C too; lines that are no complaints go on to where they were meant."""
+    """What is written to file descriptor 2, by C too; lines that are no warnings go on to where they were meant."""
     caught = io.BytesIO()
-    try:
-        stream = os.dup(2)
-    except OSError:  # the process has no such stream
-        yield caught
-        return
-    with tempfile.TemporaryFile() as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile())
+            stream = os.dup(2)
+        except OSError:  # no such stream, or no folder for temporary files
+            yield caught
+            return
         os.dup2(file.fileno(), 2)
         try:
             yield caught
@@ -146,6 +151,6 @@ def _caught_stderr() -> Iterator[io.BytesIO]:
             os.dup2(stream, 2)
             file.seek(0)
             caught.write(file.read())
-            if others := HARMLESS.sub(b"", DAMAGE.sub(b"", caught.getvalue())):
-                os.write(stream, others)
+            with contextlib.suppress(OSError):  # nobody reads the stream any more
+                os.write(stream, HARMLESS.sub(b"", DAMAGE.sub(b"", caught.getvalue())))
             os.close(stream)

@@ -22,7 +22,7 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
     """Move (path, problem) pairs to `quarantine`, keeping their place below `root`; how many moved.
 
     Nothing is overwritten; missing files are passed over. Raises DatasetError for a quarantine folder inside
-    one of the image folders, where a parser would find the files again.
+    one of the image folders, where a parser would find the files again, and for a file that cannot be moved.
     """
     root, quarantine = Path(os.path.abspath(root)), Path(os.path.abspath(quarantine))
     files = [(Path(p), problem) for p, problem in files if os.path.lexists(p)]
@@ -41,8 +41,13 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
             target = _free_name(quarantine / os.path.relpath(path, root).replace(os.pardir, "up"))
             table.writerow((path, target, problem))
             file.flush()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, target)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(path, target)
+            except OSError as error:
+                raise DatasetError(
+                    f"cannot move {path} to {target} ({error}); what was moved before, `restore_quarantine` moves back"
+                ) from error
     return len(files)
 
 
