@@ -137,13 +137,13 @@ def test_an_image_that_does_not_decode_is_named(ds, tmp_path):
 def test_a_full_disk_is_one_clear_line(ds, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(DatasetError, match="make room or train without the cache"):
+    with pytest.raises(DatasetError, match="make room, name another folder"):
         build(ds, tmp_path / "c.u8")
 
 
 def test_a_folder_that_cannot_be_written(ds, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="another path"):
+    with pytest.raises(DatasetError, match="name another folder"):
         build(ds, tmp_path / "file" / "c.u8")
 
 

@@ -18,7 +18,8 @@ FOLDER = "Market-1501-v15.09.15"
 
 def printed(text: str) -> list[str]:
     """Command lines about Market-1501, without the comments behind them; `...` stands in no command."""
-    lines = [line.lstrip("# ").split("  ")[0].strip() for line in (REPO / text).read_text().splitlines()]
+    whole = re.sub(r"\\\n#?", "", (REPO / text).read_text())                # lines that end in a backslash go on
+    lines = [re.split(r"\s+#", line.lstrip("# "))[0].strip() for line in whole.splitlines()]
     lines = [line for line in lines if re.match(r"reidkit \w+ .*market1501", line)]
     return [line for line in lines if "DIR" not in line]
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reidkit.data import check as check_module
-from reidkit.data import imagefile, load_dataset
+from reidkit.data import imagefile, images, load_dataset
 from reidkit.data.check import check_command, check_dataset, check_labels
 from reidkit.data.contact_sheet import contact_sheet
 from reidkit.data.imagefile import inspect_image
@@ -300,8 +300,8 @@ def test_a_file_is_opened_once_and_headers_need_no_pixels(tmp_path, monkeypatch,
     """`reidkit bench cache` says how many headers a second that makes."""
     paths = [write(tmp_path, f"{i:04d}_c1.jpg", layouts.encoded(i)) for i in range(20)]
     opened, decoded, load = Counter(), [], ImageFile.ImageFile.load
-    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(1) or load(image))
-    monkeypatch.setattr(imagefile, "open", lambda path, *mode: opened.update([path]) or open(path, *mode),
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: (image.tile and decoded.append(1)) or load(image))
+    monkeypatch.setattr(images, "open", lambda path, *mode: opened.update([path]) or open(path, *mode),
                         raising=False)  # fmt: skip
     assert (check_module._inspect(paths, decode, 2, False).problem == "").all()
     assert opened == Counter(map(str, paths)) and len(decoded) == (len(paths) if decode else 0)
