@@ -276,6 +276,22 @@ def ship(runs: Path, names: Annotated[list[str], typer.Argument(help="Run folder
         typer.echo(folder)
 
 
+@app.command()
+def export(run: Annotated[str, typer.Argument(help="A run folder, or a shipped network such as mpn-no-ca.")],
+           to: Annotated[str, typer.Option(help="onnx or torch-export")] = "onnx",
+           precision: Annotated[str, typer.Option(help="fp32, fp16 or int8 (onnx only; needs --root)")] = "fp32",
+           out: Annotated[Path | None, typer.Option(help="Default: <run>-<precision>.onnx or .pt2, here.")] = None,
+           root: Annotated[Path | None, typer.Option("--root", "--dataset-root", help="Folder that holds the run's "
+                                                     "data set: measure mAP and Rank-1, calibrate int8.")] = None,
+           progress: Progress = True) -> None:
+    """Write a trained network as one file that runs without the kit, checked against PyTorch (docs/export.md)."""
+    from reidkit.export import check_request, export_run
+
+    folder, out = check_request(run, out, to=to, precision=precision, with_dataset=root is not None)
+    dataset = None if root is None else dataset_of(folder.read_settings(), root)
+    typer.echo(export_run(run, out, to=to, precision=precision, dataset=dataset, progress=progress))
+
+
 @app.command("attention-scores")
 def attention_scores(runs: Annotated[list[Path], typer.Argument(help="Finished run folders.")],
                      root: Root = Path("data"), size: Size = "small",

@@ -34,6 +34,10 @@ class ModelOutput:
     supervision: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
+# so that torch.export can take a whole model: its output is this record
+torch.export.register_dataclass(ModelOutput, serialized_type_name="reidkit.models.ModelOutput")
+
+
 class ReIDModel(nn.Module):
     """Base class. Subclasses set `name`, `config`, `num_classes`, `part_names` and write two methods:
 

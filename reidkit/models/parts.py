@@ -57,16 +57,17 @@ class PartConv(nn.Module):
         return y.unflatten(1, (self.num_parts, self.out_dim))           # [B, K, D, h, w]
 
     def _on_own_input(self, x: Tensor) -> Tensor:
-        batch, size = x.shape[0], x.shape[3:]
+        size = x.shape[3:]                                              # (h, w)
         rows = x.flatten(3).permute(1, 0, 3, 2) if x.ndim == 5 else x.permute(1, 0, 2).unsqueeze(2)
         rows = rows.flatten(1, 2)                                       # [K, B*h*w, C]
+        weight = self.weight.transpose(1, 2)                            # [K, C, D]
         if self.bias is None:
-            y = torch.bmm(rows, self.weight.mT)                         # [K, B*h*w, D]
+            y = torch.bmm(rows, weight)                                 # [K, B*h*w, D]
         else:
-            y = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.mT)
+            y = torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
         if x.ndim == 3:
             return y.transpose(0, 1)                                    # [B, K, D]
-        y = y.unflatten(1, (batch, *size))                              # [K, B, h, w, D]
+        y = y.unflatten(1, (-1, *size))                                 # [K, B, h, w, D]
         return y.permute(1, 0, 4, 2, 3)                                 # [B, K, D, h, w]
 
     def extra_repr(self) -> str:
@@ -172,10 +173,10 @@ class PartClassifier(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.transpose(0, 1)                                        # [K, B, D]
+        rows, weight = x.transpose(0, 1), self.weight.transpose(1, 2)   # [K, B, D], [K, D, classes]
         if self.bias is None:
-            return torch.bmm(rows, self.weight.mT)                      # [K, B, classes]
-        return torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.mT)
+            return torch.bmm(rows, weight)                              # [K, B, classes]
+        return torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone: [B, D] -> logits [B, classes]."""

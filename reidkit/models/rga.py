@@ -45,8 +45,8 @@ class SpatialRelationAttention(nn.Module):
         if (height, width) != tuple(self.size):
             raise ReIDKitError(f"RGA attention was built for {self.size[0]}x{self.size[1]} maps and got "
                                f"{height}x{width}: set spatial_attention='rga:HxW' to the size of your images")
-        affinity = self.theta(x).flatten(2).mT @ self.phi(x).flatten(2)        # r_ij, [B, N, N]
-        stacked = torch.cat([affinity.mT, affinity], 1)                        # r_i = [R(i, :), R(:, i)], [B, 2N, N]
+        affinity = self.theta(x).flatten(2).transpose(1, 2) @ self.phi(x).flatten(2)  # r_ij, [B, N, N]
+        stacked = torch.cat([affinity.transpose(1, 2), affinity], 1)           # r_i = [R(i, :), R(:, i)], [B, 2N, N]
         relation = self.embed_relation(stacked.unflatten(2, (height, width)))  # [B, N/8, h, w]
         feature = self.embed_feature(x).mean(1, keepdim=True)                  # [B, 1, h, w]
         return torch.sigmoid(self.weigh(torch.cat([feature, relation], 1)))

@@ -107,5 +107,6 @@ def global_only(branches: tuple[Branch, ...]) -> tuple[Branch, ...]:
 
 def pool_groups(maps: Tensor, groups: tuple[StripeGroup, ...], pool=max_pool) -> Tensor:
     """Pool every stripe group of a map: [B, C, h, w] -> [B, groups, C]. pool: [B, C, rows, w] -> [B, C]."""
-    rows = [group.rows(maps.shape[2]) for group in groups]
+    height = int(maps.shape[2])                          # torch.jit.trace hands out sizes as tensors
+    rows = [group.rows(height) for group in groups]
     return torch.stack([pool(maps[:, :, first:end]) for first, end in rows], dim=1)
