@@ -57,10 +57,3 @@ def test_a_missing_package_is_a_failure_in_ci(tmp_path, where):
     reader, ci = run(*command).stdout, run(*command, CI="true").stdout
     assert "1 skipped" in reader
     assert re.search("1 (failed|error)", ci) and "No module named 'hypothesis'" in ci and "skipped" not in ci
-
-
-def test_no_test_skips_what_ci_must_have():
-    """`needs.need` is the one way to do without a package."""
-    own = {"needs.py", "test_bare_machine.py"}
-    others = [path for path in TESTS.rglob("*.py") if path.name not in own]
-    assert [path.name for path in others if "importorskip" in path.read_text()] == []

@@ -26,11 +26,13 @@ FOLDERS = {
     "bounding_box_train", "query", "bounding_box_test", "query_strong", "bounding_box_test_strong", "query_shift",
 }  # fmt: skip
 
+MICRO = Size(64, 24, 6, 4, cameras=3, per_camera=2, distractors=3, junk=2)  # 148 images in 7 parts
+
 
 @pytest.fixture()
 def micro(monkeypatch):
     """A size that renders in a moment (in this process only)."""
-    monkeypatch.setitem(SIZES, "micro", Size(64, 24, 6, 4, cameras=3, per_camera=2, distractors=3, junk=2))
+    monkeypatch.setitem(SIZES, "micro", MICRO)
     monkeypatch.setattr(writer, "ONE_PROCESS_BELOW", 10**9)
     return "micro"
 
@@ -196,17 +198,20 @@ def test_deleted_files_are_rendered_again(micro, tmp_path, monkeypatch):
     assert calls == []  # complete: nothing is rendered
 
 
-@pytest.mark.slow
-def test_killed_and_rival_processes_do_no_harm(tmp_path):
-    command = "from reidkit.data.sidewalk import render_sidewalk as r; r({!r}, 'tiny', workers=1, progress=False)"
-    code, folder = command.format(str(tmp_path / "shared")), tmp_path / "shared" / "sidewalk-tiny"
+def test_killed_and_rival_processes_do_no_harm(micro, tmp_path):
+    code, folder = f"""
+from reidkit.data.sidewalk import render_sidewalk
+from reidkit.data.sidewalk.plan import SIZES, Size
+SIZES["micro"] = {MICRO!r}
+render_sidewalk({str(tmp_path / "shared")!r}, "micro", workers=1, progress=False)
+""", tmp_path / "shared" / "sidewalk-micro"
     run_until_killed(code, at="*.npz", count=3, cwd=tmp_path)
     assert len(list((folder / "truth" / "parts").glob("*.npz"))) == 2 and not (folder / "sidewalk.json").exists()
     rivals = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [rival.wait() for rival in rivals] == [0, 0]
     for leftover in folder.glob(".tmp-*"):  # of the victim; cleared by a later rendering
         shutil.rmtree(leftover)
-    reference = digest(render_sidewalk(tmp_path / "alone", "tiny", progress=False))
+    reference = digest(render_sidewalk(tmp_path / "alone", micro, progress=False))
     assert digest(folder) == reference
 
 

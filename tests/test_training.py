@@ -139,12 +139,6 @@ def test_ide_initialisation_is_trained_once_and_copied(sidewalk_tiny, tmp_path):
 
 
 # ---------------------------------------------------------------- interruption
-def start(arguments, tmp_path):
-    return subprocess.Popen([sys.executable, "-m", "reidkit.cli", "train", *arguments], cwd=tmp_path,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT)
-
-
 def test_killed_run_resumes_to_the_same_weights(sidewalk_tiny, data_root, tmp_path, monkeypatch):
     sets = ["--set", "epochs=6", "--set", "batches_per_epoch=4", "--set", "ide_init=false", "--set", "precision=no"]
     common = ["psa", "--root", str(data_root), "--size", "tiny", "--preset", "smoke", "--device", "cpu",
@@ -153,10 +147,10 @@ def test_killed_run_resumes_to_the_same_weights(sidewalk_tiny, data_root, tmp_pa
     run_until_killed("from reidkit.cli import main; main()", "train", *common, "--run", "broken",
                      at=broken.checkpoint.name, count=3, cwd=tmp_path)
     assert broken.load_checkpoint()["epoch"] == 2 and not broken.finished
-    second = start(["psa", "--root", str(data_root), "--size", "tiny", "--resume", "broken", "--device", "cpu",
-                    "--threads", "1", "--no-progress"], tmp_path)
-    output = second.communicate()[0].decode()
-    assert second.returncode == 0, output
+    again = ["--root", str(data_root), "--size", "tiny", "--device", "cpu", "--threads", "1", "--no-progress"]
+    second = subprocess.run([sys.executable, "-m", "reidkit.cli", "train", "psa", "--resume", "broken", *again],
+                            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert second.returncode == 0, second.stdout
     monkeypatch.chdir(tmp_path)
     whole = CliRunner().invoke(app, ["train", *common, "--run", "whole"])
     assert whole.exit_code == 0, whole.output
