@@ -165,7 +165,7 @@ def _newer(page: Path, source: Path, kit: float) -> bool:
 
 def read_results(folders: Mapping[str, Path]) -> pd.DataFrame:
     """The results of the tour's own runs, and of no other run that lies beside them."""
-    from reidkit.report import collect_results
+    from reidkit.reporting.report import collect_results
 
     return pd.concat([collect_results(folder) for folder in folders.values()], ignore_index=True)
 
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The whole tour; prints where the page is and what came out."""
     import argparse
 
-    from reidkit import plots
+    from reidkit.reporting import plots
 
     parser = argparse.ArgumentParser(description="Train, evaluate, execute the notebooks, write one page.")
     parser.add_argument("--out", type=Path, default=REPO / "build" / "tour")

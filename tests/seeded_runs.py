@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from reidkit import report
+from reidkit.reporting import report
 from reidkit.training import recipe_for, train
 
 PLAN = {

@@ -20,8 +20,8 @@ from reidkit.attention import (
     predicted_classes,
     similarity_attention,
 )
-from reidkit.attention_bench import plain_passes, run
-from reidkit.attention_cam import to_image_size
+from reidkit.attention.cam import to_image_size
+from reidkit.bench.attention import plain_passes, run
 from reidkit.errors import PriorError, ReIDKitError, UnknownNameError
 from reidkit.models import create_model
 from reidkit.models.base import ReIDModel

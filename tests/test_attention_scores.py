@@ -11,8 +11,8 @@ from test_attention import SIZE, Planted, make_images, make_model, make_prior, p
 from typer.testing import CliRunner
 
 from reidkit.attention import part_attention
-from reidkit.attention_checks import change_images, change_maps, change_prior, pearson, spearman, ssim
-from reidkit.attention_scores import (
+from reidkit.attention.checks import change_images, change_maps, change_prior, pearson, spearman, ssim
+from reidkit.attention.scores import (
     area,
     background_energy,
     body_part_regions,

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
+from reidkit.bench import cgpn as bench
 from reidkit.models import create_model
-from reidkit.training import bench_cgpn as bench
 
 
 def test_bench_table_against_hand_counts():

@@ -15,12 +15,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from reidkit.cli import app
-from reidkit.data import check as check_module
-from reidkit.data import load_dataset, published
-from reidkit.data.check import check_command, check_dataset, find_duplicates
+from reidkit.data import load_dataset
 from reidkit.data.contact_sheet import MAX_CAMERAS, contact_sheet
+from reidkit.data.copies import check as check_module
+from reidkit.data.copies.check import check_command, check_dataset, find_duplicates
+from reidkit.data.copies.label_check import check_files, check_labels, queries_without_match
 from reidkit.data.images import IMAGE_SUFFIXES
-from reidkit.data.label_check import check_files, check_labels, queries_without_match
+from reidkit.data.sets import published
 from reidkit.errors import DatasetError
 from reidkit.training import recipe_for, train
 

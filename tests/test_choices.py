@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reidkit import losses, report
+from reidkit import losses
 from reidkit.data.transforms import translate_table
 from reidkit.errors import UnknownNameError
 from reidkit.evaluation import evaluate_ranking
 from reidkit.models import create_model
 from reidkit.models.parts import PartClassifier, PartConvBlock
 from reidkit.models.zoo import variant
+from reidkit.reporting import report
 from reidkit.training import choices, recipes
 from reidkit.training.recipes import CGPN_PAPER, IDE_PAPER, MPN_PAPER, Recipe, recipe_for
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reidkit import claims, report
 from reidkit.errors import UnknownNameError
 from reidkit.models.zoo import VARIANTS
+from reidkit.reporting import claims, report
 from reidkit.training.suites import SUITES
 
 SYSTEMS = {"baseline": (0.38, 0.40, 0.37), "mt-only": (0.41, 0.42, 0.41), "naive-mtl": (0.41, 0.41, 0.43),

@@ -189,7 +189,7 @@ def test_several_processes_build_one_cache(ds, tmp_path):
 
 
 def test_bench_counts_every_way():
-    from reidkit.data.bench import run
+    from reidkit.bench.cache import run
 
     result = run(num_ids=6, images_per_id=8, size=SIZE, rounds=1)
     assert result["images"] == 48

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidkit.data import DATASETS, load_dataset
-from reidkit.data.market import ARCHIVE_NAMES, find_layout, is_stray, parse_name, read_folder
+from reidkit.data.sets.market import ARCHIVE_NAMES, find_layout, is_stray, parse_name, read_folder
 from reidkit.errors import DatasetError, UnknownNameError
 
 

@@ -7,8 +7,8 @@ from needs import need
 
 need("ipywidgets")
 from reidkit import losses
+from reidkit.panels.kit.plane import PLANE, REACH, anchor_story, violations
 from reidkit.panels.loss_playground import TOP, LossPlayground, batch_all_triplet, evaluate
-from reidkit.panels.plane import PLANE, REACH, anchor_story, violations
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ from traitlets import Bool, Int, Unicode
 
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.panels.attention_panel import AttentionPanel
-from reidkit.panels.base import Choice, Panel, Slider, Toggle
-from reidkit.panels.crop import COVER, Crop, read_upload
-from reidkit.panels.layers import LAST, at_layer, layer_names
+from reidkit.panels.kit.base import Choice, Panel, Slider, Toggle
+from reidkit.panels.kit.crop import COVER, Crop, read_upload
+from reidkit.panels.kit.layers import LAST, at_layer, layer_names
+from reidkit.panels.kit.runs import open_runs
 from reidkit.panels.misalignment import MisalignmentSandbox
 from reidkit.panels.prior_stepper import PriorStepper
 from reidkit.panels.ranked_list import RankedList, smaller_gallery
-from reidkit.panels.runs import open_runs
 
 # Images that a backbone sees when a control moves; other controls need none, and neither does going back.
 IMAGES = {
@@ -349,7 +349,7 @@ def test_attention_of_a_control_and_of_a_small_network(panels):
 
 def test_a_network_that_needs_priors_says_so(sidewalk_tiny, tmp_path):
     from reidkit.models import create_model
-    from reidkit.panels.runs import PanelRun
+    from reidkit.panels.kit.runs import PanelRun
     from reidkit.training import recipe_for
 
     model = create_model("baseline-ub", 24, backbone="small", part_dim=16)

@@ -14,16 +14,16 @@ from seeded_runs import suite_names, train_runs
 
 need("ipywidgets")
 
-from reidkit import report
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import evaluate_ranking, extract_features, top_k
 from reidkit.panels.cgpn_explorer import CGPNExplorer
 from reidkit.panels.comparator import VariantComparator
-from reidkit.panels.interval import seed_differences
 from reidkit.panels.k_sweep import KSweep, trained_curve
+from reidkit.panels.kit.interval import seed_differences
+from reidkit.panels.kit.runs import open_runs
+from reidkit.panels.kit.subset import subset
 from reidkit.panels.loss_playground import LossPlayground
-from reidkit.panels.runs import open_runs
-from reidkit.panels.subset import subset
+from reidkit.reporting import report
 from reidkit.training import load_run
 
 # Images that a backbone sees when a control moves; other controls need none, and neither does going back.

@@ -12,7 +12,7 @@ from reidkit.errors import ReIDKitError
 from reidkit.evaluation import evaluate_ranking, extract_features
 from reidkit.panels.cgpn_explorer import CGPNExplorer
 from reidkit.panels.k_sweep import KSweep, systems_of
-from reidkit.panels.subset import subset
+from reidkit.panels.kit.subset import subset
 from reidkit.training import load_run
 
 
@@ -141,7 +141,7 @@ def test_explorer_takes_branched_networks_only(runs, sidewalk_tiny):
 
 def test_explorer_shows_mgn_too(sidewalk_tiny):
     from reidkit.models import create_model
-    from reidkit.panels.runs import PanelRun
+    from reidkit.panels.kit.runs import PanelRun
     from reidkit.training import recipe_for
 
     torch.manual_seed(0)

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from reidkit.data import images
-from reidkit.data import jpeg_damage as jpeg_damage_module
 from reidkit.data.contact_sheet import contact_sheet
-from reidkit.data.imagefile import inspect_image
+from reidkit.data.copies import jpeg_damage as jpeg_damage_module
+from reidkit.data.copies.imagefile import inspect_image
+from reidkit.data.copies.jpeg_damage import hears_complaints, jpeg_damage, lost_block
 from reidkit.data.images import BACKGROUND, FORMATS, IMAGE_SUFFIXES, OTHER_SUFFIXES, decode, read_image, upright_size
-from reidkit.data.jpeg_damage import hears_complaints, jpeg_damage, lost_block
 from reidkit.errors import DatasetError, ReIDKitError
-from reidkit.panels.crop import read_upload
+from reidkit.panels.kit.crop import read_upload
 
 H, W = 32, 16
 

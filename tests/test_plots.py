@@ -12,10 +12,10 @@ need("matplotlib").use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from reidkit import plots
 from reidkit.errors import ReIDKitError
 from reidkit.priors import CoarsePrior
-from reidkit.report import COLUMNS
+from reidkit.reporting import plots
+from reidkit.reporting.report import COLUMNS
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 255, (48, 16, 3), dtype=np.uint8) for _ in range(5)]

@@ -5,11 +5,11 @@ import shlex
 
 import numpy as np
 import pytest
+from market_folder import make_market_folder
+from paths import REPO
 from PIL import Image
 from typer.testing import CliRunner
 
-from market_folder import make_market_folder
-from paths import REPO
 from reidkit.cli import app
 
 TEXTS = ("README.md", "docs/guide.md", "notebooks/04_train_and_evaluate_mpn.py")

@@ -11,10 +11,10 @@ need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reidkit.bench.priors import run, synthetic_maps
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.priors import coarse_prior, coarse_priors, prior_steps
-from reidkit.priors.bench import run, synthetic_maps
 from reidkit.priors.coarse import area_weights
 from reidkit.priors.labels import (
     ATR_LABELS,

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from reidkit.bench.evaluate import bench_evaluate, synthetic_market
 from reidkit.errors import ReIDKitError, UnknownNameError
 from reidkit.evaluation import ranking as ranking_module
 from reidkit.evaluation import scores as scores_module
-from reidkit.evaluation.bench import bench_evaluate, synthetic_market
 from reidkit.evaluation.protocol import GroundTruth
 from reidkit.evaluation.ranked_list import top_k
 from reidkit.evaluation.ranking import average_precision, evaluate_distance, evaluate_ranking, positive_ranks

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reidkit.evaluation.bench import synthetic_market
+from reidkit.bench.evaluate import synthetic_market
 from reidkit.evaluation.ranking import evaluate_ranking
 from reidkit.evaluation.reranking import rerank
 

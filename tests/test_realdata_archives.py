@@ -18,9 +18,9 @@ need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidkit.data import archives
-from reidkit.data.archive_formats import safe_name
-from reidkit.data.archives import Limits, StagingFolder, extract_archive
+from reidkit.data.copies import archives
+from reidkit.data.copies.archive_formats import safe_name
+from reidkit.data.copies.archives import Limits, StagingFolder, extract_archive
 from reidkit.errors import DatasetError
 
 FILES = {"set/a.jpg": b"alpha", "set/sub/b.jpg": os.urandom(3000), "set/empty.txt": b""}

@@ -16,13 +16,14 @@ need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidkit.data import check as check_module
-from reidkit.data import imagefile, images, load_dataset
-from reidkit.data.check import check_command, check_dataset, check_labels
+from reidkit.data import images, load_dataset
 from reidkit.data.contact_sheet import contact_sheet
-from reidkit.data.imagefile import inspect_image
-from reidkit.data.published import PUBLISHED, compare_counts
-from reidkit.data.quarantine import quarantine_files, restore_quarantine
+from reidkit.data.copies import check as check_module
+from reidkit.data.copies import imagefile
+from reidkit.data.copies.check import check_command, check_dataset, check_labels
+from reidkit.data.copies.imagefile import inspect_image
+from reidkit.data.copies.quarantine import quarantine_files, restore_quarantine
+from reidkit.data.sets.published import PUBLISHED, compare_counts
 from reidkit.errors import DatasetError
 
 

@@ -252,7 +252,7 @@ def test_runs_of_the_paper_are_tested_both_ways(tmp_path):
             tmp_path / "r", ds, ap=ap, interpolation=interpolation, flip=flip, device="cpu", progress=False
         )
         assert again["metrics"] == metrics
-    from reidkit.report import collect_results, report_table
+    from reidkit.reporting.report import collect_results, report_table
 
     both = collect_results(tmp_path / "r", tests=("ours", "released"))
     assert set(both.form) == {"step AP", "trapezoid AP, flip sum, bicubic"}
@@ -273,7 +273,7 @@ def test_one_camera_is_said_before_the_training(tmp_path):
     assert RunFolder(tmp_path / "r").read_result()["test"]["camera_rule"] is False
     again = call("evaluate", tmp_path / "r", "--no-progress")  # the run remembers
     assert again.exit_code == 0 and "no camera rule" in again.output
-    from reidkit.report import collect_results
+    from reidkit.reporting.report import collect_results
 
     table = collect_results(tmp_path / "r")
     assert set(table.form) == {"step AP, no camera rule"} and set(table.system) == {

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from needs import need
 
-from reidkit import claims, report
 from reidkit.errors import ReIDKitError, UnknownNameError
+from reidkit.reporting import claims, report
 
 MAP = {  # mAP in percent: system -> seeds 0, 1, 2
     "baseline": (38.0, 40.0, 37.0),

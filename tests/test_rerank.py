@@ -5,9 +5,9 @@ import pytest
 import torch
 from counting import Operators
 
+from reidkit.bench.evaluate import bench_rerank
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import reranking
-from reidkit.evaluation.bench import bench_rerank
 from reidkit.evaluation.ranking import evaluate_distance, evaluate_ranking
 from reidkit.evaluation.reranking import rerank, stable_smallest
 

@@ -262,7 +262,7 @@ def test_unknown_sizes_are_named(tmp_path):
 
 
 def test_bench_measures_every_stage_and_leaves_no_size_behind():
-    from reidkit.data.sidewalk import bench
+    from reidkit.bench import sidewalk as bench
 
     before = dict(SIZES)
     rates = bench.measure(96, 32, 10)

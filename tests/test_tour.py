@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reidkit import plots, tour
+from reidkit import tour
 from reidkit.errors import ReIDKitError
-from reidkit.report import COLUMNS
+from reidkit.reporting import plots
+from reidkit.reporting.report import COLUMNS
 
 RESULTS = pd.DataFrame(
     [[f"{s}-0", s, s, "sidewalk-small", "quick", 0, level, np.nan, metric, value, "", "", ""]

@@ -8,6 +8,7 @@ from reidkit.losses import LossConfig, total_loss
 from reidkit.models import VARIANTS, ModelOutput, ReIDModel, create_model
 from reidkit.priors import PriorBatch
 
+
 def build(name):
     fields = type(VARIANTS[name].config).__dataclass_fields__
     narrow = {k: 8 for k in ("part_dim", "reduced_dim") if k in fields}

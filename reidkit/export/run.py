@@ -18,8 +18,9 @@ from reidkit.export import check, formats
 from reidkit.export.network import EmbeddingNetwork
 from reidkit.export.report import ExportReport
 from reidkit.models import ReIDModel
+from reidkit.provenance import provenance
 from reidkit.training.recipes import Recipe
-from reidkit.training.runs import RunFolder, load_run, provenance, replacing, write_json
+from reidkit.training.runs import RunFolder, load_run, replacing, write_json
 
 SHIPPED = Path(reidkit.__file__).resolve().parents[1] / "results" / "sidewalk" / "checkpoints"
 TOLERANCE = 1e-4     # of fp32: see `check.compare`

@@ -14,18 +14,29 @@ from torch import Tensor
 from traitlets import Int, Unicode
 
 from reidkit.attention import attention_from_maps
-from reidkit.attention_checks import randomised, spearman
-from reidkit.attention_scores import background_energy, part_energy, stripe_regions
+from reidkit.attention.checks import randomised, spearman
+from reidkit.attention.scores import background_energy, part_energy, stripe_regions
 from reidkit.data import ReIDDataset
 from reidkit.data.sidewalk import load_truth
 from reidkit.data.transforms import normalize
 from reidkit.errors import DatasetError
 from reidkit.models import ReIDModel
-from reidkit.panels.base import Choice, Panel, Slider
-from reidkit.panels.drawing import GREY, LINE, MUTED, ORANGE, canvas, colour_map, fit_text, heat_overlay, paste, text
-from reidkit.panels.drawing import thumbnail as shrink
-from reidkit.panels.layers import LAST, at_layer, layer_names
-from reidkit.panels.runs import Recent, image_name, open_runs
+from reidkit.panels.kit.base import Choice, Panel, Slider
+from reidkit.panels.kit.drawing import (
+    GREY,
+    LINE,
+    MUTED,
+    ORANGE,
+    canvas,
+    colour_map,
+    fit_text,
+    heat_overlay,
+    paste,
+    text,
+)
+from reidkit.panels.kit.drawing import thumbnail as shrink
+from reidkit.panels.kit.layers import LAST, at_layer, layer_names
+from reidkit.panels.kit.runs import Recent, image_name, open_runs
 from reidkit.priors import PriorTable
 
 METHODS = ("gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "eigencam")  # fast ones of `attention.METHODS`

@@ -18,8 +18,8 @@ from reidkit.data.transforms import normalize
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import RankingResult, evaluate_ranking
 from reidkit.models.branches import BranchedModel
-from reidkit.panels.base import Choice, Panel, Slider, Toggle
-from reidkit.panels.drawing import (
+from reidkit.panels.kit.base import Choice, Panel, Slider, Toggle
+from reidkit.panels.kit.drawing import (
     BLUE,
     COLOURS,
     GREY,
@@ -33,7 +33,7 @@ from reidkit.panels.drawing import (
     text,
     thumbnail,  # fmt: skip
 )
-from reidkit.panels.runs import PanelRun, Recent, image_name, open_runs
+from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 
 WHOLE = "global"
 TILE_TOP, TILE_HIGH = 44, 190  # the stripe groups, drawn as in CGPN Fig. 3

@@ -19,8 +19,8 @@ from reidkit.data import ReIDDataset
 from reidkit.data.transforms import normalize
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import RankingResult, evaluate_ranking, top_k
-from reidkit.panels.base import Choice, Panel, Slider
-from reidkit.panels.drawing import (
+from reidkit.panels.kit.base import Choice, Panel, Slider
+from reidkit.panels.kit.drawing import (
     BLUE,
     GREY,
     INK,
@@ -37,8 +37,8 @@ from reidkit.panels.drawing import (
     text,
     thumbnail,
 )
-from reidkit.panels.interval import Seeds, draw_interval, read_results, run_row, seed_differences
-from reidkit.panels.runs import PanelRun, Recent, image_name, open_runs
+from reidkit.panels.kit.interval import Seeds, draw_interval, read_results, run_row, seed_differences
+from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.priors import PriorTable
 
 METRICS = {"mAP": "ap", "rank1": "first", "mINP": "inp"}  # metric -> its value for one query

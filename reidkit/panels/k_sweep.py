@@ -21,9 +21,9 @@ from reidkit.data.transforms import normalize
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import RankingResult, evaluate_ranking
 from reidkit.models.stripes import adjacent, pool_groups
-from reidkit.panels.base import Choice, Panel, Slider, Toggle
-from reidkit.panels.chart import Line, draw_chart
-from reidkit.panels.drawing import (
+from reidkit.panels.kit.base import Choice, Panel, Slider, Toggle
+from reidkit.panels.kit.chart import Line, draw_chart
+from reidkit.panels.kit.drawing import (
     BLUE,
     COLOURS,
     MUTED,
@@ -35,12 +35,12 @@ from reidkit.panels.drawing import (
     text,
     thumbnail,
 )
-from reidkit.panels.interval import read_results
-from reidkit.panels.runs import PanelRun, Recent, image_name, open_runs
+from reidkit.panels.kit.interval import read_results
+from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.priors import PriorBatch, PriorTable
 from reidkit.priors.build import relative_path
 from reidkit.priors.part_features import part_features
-from reidkit.report import _series
+from reidkit.reporting.report import _series
 from reidkit.training.suites import suite
 
 MODES = {"evenly (uniform)": "uniform", "inside the person (roi)": "roi", "roi, masked": "roi-mask"}

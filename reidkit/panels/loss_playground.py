@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from traitlets import Float, Int, Tuple, Unicode
 
 from reidkit import losses
-from reidkit.panels.base import Choice, Panel, Slider
-from reidkit.panels.drawing import COLOURS, INK, LINE, MUTED, bar, canvas, text
-from reidkit.panels.plane import PLANE, REACH, anchor_story, draw_plane, place_of, violations
+from reidkit.panels.kit.base import Choice, Panel, Slider
+from reidkit.panels.kit.drawing import COLOURS, INK, LINE, MUTED, bar, canvas, text
+from reidkit.panels.kit.plane import PLANE, REACH, anchor_story, draw_plane, place_of, violations
 
 MAX_IDS = MAX_IMAGES = 4
 TOP = 10  # pixels above the plane

@@ -19,11 +19,11 @@ from reidkit.data import ReIDDataset
 from reidkit.data.images import decode
 from reidkit.data.transforms import normalize
 from reidkit.errors import PriorError, ReIDKitError
-from reidkit.panels.base import Choice, Panel, Slider
-from reidkit.panels.crop import Crop, read_upload
-from reidkit.panels.drawing import BLUE, INK, MUTED, ORANGE, canvas, fit_text, heat_overlay, paste, text, thumbnail
+from reidkit.panels.kit.base import Choice, Panel, Slider
+from reidkit.panels.kit.crop import Crop, read_upload
+from reidkit.panels.kit.drawing import BLUE, INK, MUTED, ORANGE, canvas, fit_text, heat_overlay, paste, text, thumbnail
+from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.panels.ranked_list import smaller_gallery
-from reidkit.panels.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.priors import PriorTable
 
 TOP, TALL, MAP = 52, 360, 150  # pixels: first row, the crop, a part map

@@ -13,8 +13,8 @@ from reidkit.data import ReIDDataset
 from reidkit.data.images import decode
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError
-from reidkit.panels.base import Panel, Slider, Toggle
-from reidkit.panels.drawing import BLUE, MUTED, ORANGE, canvas, cells, paste, text, thumbnail
+from reidkit.panels.kit.base import Panel, Slider, Toggle
+from reidkit.panels.kit.drawing import BLUE, MUTED, ORANGE, canvas, cells, paste, text, thumbnail
 from reidkit.priors import PriorSteps, open_source, prior_overlay, prior_steps, relative_path
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS

@@ -17,9 +17,21 @@ from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import average_precision
 from reidkit.evaluation.protocol import GroundTruth
-from reidkit.panels.base import Choice, Panel, Slider, Toggle
-from reidkit.panels.drawing import IGNORED, INK, MUTED, RIGHT, WRONG, canvas, fit_text, frame, paste, text, thumbnail
-from reidkit.panels.runs import PanelRun, Recent, image_name, open_runs
+from reidkit.panels.kit.base import Choice, Panel, Slider, Toggle
+from reidkit.panels.kit.drawing import (
+    IGNORED,
+    INK,
+    MUTED,
+    RIGHT,
+    WRONG,
+    canvas,
+    fit_text,
+    frame,
+    paste,
+    text,
+    thumbnail,
+)
+from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.priors import PriorTable
 
 PER_ROW, CELL, LEFT = 10, (72, 190), 112  # cells a row, pixels of a cell, width of the query's column

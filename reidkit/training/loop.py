@@ -32,13 +32,14 @@ from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorBatch
+from reidkit.provenance import provenance
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model, form_of
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
 from reidkit.training.preflight import check_start, default_prior_tool, priors_for
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.record import check_claim, claim, run_settings
-from reidkit.training.runs import RunFolder, build_model, load_run, provenance, write_json
+from reidkit.training.runs import RunFolder, build_model, load_run, write_json
 
 
 def train(name: str, dataset: ReIDDataset, recipe: Recipe, run: str | Path, *, seed: int = 0, device: str = "auto",

@@ -11,7 +11,7 @@ from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
 from reidkit.training.ide import own_changes
 from reidkit.training.recipes import Recipe, changes_from
-from reidkit.training.runs import RunFolder, recipe_of, as_resolved, write_json, zoo_changes
+from reidkit.training.runs import RunFolder, as_resolved, recipe_of, write_json, zoo_changes
 from reidkit.training.settings import plain
 
 # Entries of recipe.json that may differ between two calls for one run: they say where things lay, not what they were.
@@ -31,8 +31,8 @@ def run_settings(
 ) -> dict[str, Any]:
     """What makes a run, and what recipe.json keeps: nothing about it has to be guessed later.
 
-    resolved: the variant's model and loss settings as they were (zoo.py may change). changes: to the preset. source, root,
-    fingerprint: how the data set was loaded, from where, and which files it held. precision: what "auto" became.
+    resolved: the variant's model and loss settings as they were (zoo.py may change). changes: to the preset.
+    source, root, fingerprint: how the data set was loaded, from where, and which files it held. precision: what "auto" became.
     """
     source = {k: v for k, v in dataset.source.get("options", {}).items() if isinstance(v, (str, int, float, bool))}
     return plain(

@@ -21,8 +21,8 @@ from panel_page import (
 from playwright.sync_api import expect
 from seeded_runs import train_runs
 
+from reidkit.panels.kit.plane import PLANE, REACH
 from reidkit.panels.loss_playground import TOP, first_points
-from reidkit.panels.plane import PLANE, REACH
 
 SETUP = FRAGILE + """
 import torch
@@ -33,7 +33,7 @@ from reidkit.panels.cgpn_explorer import CGPNExplorer
 from reidkit.panels.comparator import VariantComparator
 from reidkit.panels.k_sweep import KSweep
 from reidkit.panels.loss_playground import LossPlayground
-from reidkit.panels.subset import subset
+from reidkit.panels.kit.subset import subset
 
 runs = Path({runs!r})
 ds = subset(load_dataset("sidewalk", root={root!r}, size="tiny", progress=False), 6)
