@@ -38,7 +38,7 @@ def absent_packages() -> set[str]:
     kit = {Requirement(text).name for text in project["dependencies"]} - DRAWING
     present = needed(kit | {"pytest"}) | {"reidkit", "setuptools", "pip"}
     return {package for package, owners in packages_distributions().items()
-            if not present & {canonicalize_name(owner) for owner in owners}}  # fmt: skip
+            if not present & {canonicalize_name(owner) for owner in owners}}
 
 
 class Hiding:

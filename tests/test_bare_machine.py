@@ -15,9 +15,9 @@ ROOMS = [path for path in sorted((REPO / "reidkit").rglob("*.py")) if "panels" n
 def run(*arguments, **variables) -> subprocess.CompletedProcess:
     """Python in another process, with nothing of pytest's but what the machine would have."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]), "CI": "",
-                                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | variables  # fmt: skip
+                                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | variables
     return subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True,
-                          cwd=REPO)  # fmt: skip
+                          cwd=REPO)
 
 
 def test_rooms_import_on_a_bare_machine():
@@ -32,7 +32,7 @@ for name in {names!r}:
     importlib.import_module(name)
 found = {{name.partition(".")[0] for name in sys.modules}} & absent
 assert not found, found
-""")  # fmt: skip
+""")
     assert done.returncode == 0, done.stderr[-1500:]
 
 

@@ -1,13 +1,15 @@
 """`reidkit bench cgpn`: its counts against counts by hand, its stages against the forward pass."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from reidkit.bench import cgpn as bench
+from reidkit.bench import run_bench
+from reidkit.cli import app
+from reidkit.errors import ReIDKitError
 from reidkit.models import create_model
 
 
@@ -44,8 +46,10 @@ def test_bench_times_every_switch():
         assert row["train_step"] > 0
 
 
-def test_bench_script_prints_json(repo):
-    done = subprocess.run([sys.executable, repo / "benchmarks" / "bench_cgpn.py", "--table", "--names", "cgpn-b1"],
-                          capture_output=True, text=True, check=True, cwd=repo)
-    report = json.loads(done.stdout)
-    assert report["table"][0]["model"] == "cgpn-b1" and report["provenance"]["commit"]
+def test_the_command_takes_the_options_of_a_bench():
+    result = CliRunner().invoke(app, ["bench", "cgpn", "--set", "table_only=true", "--set", "names=cgpn-b1"])
+    assert result.exit_code == 0, result.exception
+    report = json.loads(result.stdout)
+    assert [row["model"] for row in report["table"]] == ["cgpn-b1"] and report["provenance"]["commit"]
+    with pytest.raises(ReIDKitError, match="table_only"):
+        run_bench("cgpn", {"table-only": "true"})

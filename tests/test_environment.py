@@ -97,7 +97,7 @@ exec {sys.executable} "$@"
     ({"version": "3.9.2"}, "", r"is Python 3\.9\.2, the kit needs Python 3\.11"),
     ({}, "venv", "has no venv module.*python3-venv"),
     ({}, "pip ensurepip", "has no pip.*python3-pip"),
-])  # fmt: skip
+])
 def test_make_says_what_is_missing(tmp_path, settings, lacks, message):
     python = fake_python(tmp_path, lacks=lacks, **settings)
     done = make("check", f"PYTHON={python}", "FREE_GB=0")
@@ -146,12 +146,12 @@ def test_continuous_integration_runs_make_test():
 FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those below
     "errors": 0, "files": 0, "provenance": 0, "data": 1, "losses": 1, "priors": 2, "models": 2, "evaluation": 2,
     "training": 3, "attention": 3, "reporting": 4, "export": 4, "panels": 5, "cli": 5, "bench": 5, "tour": 5,
-}  # fmt: skip
+}
 INSIDE_ONLY = {  # imported where they are needed, never when a module is loaded
     "timm", "transformers", "h5py", "scipy", "py7zr", "matplotlib", "ipywidgets", "anywidget", "pytorch_grad_cam",
     "IPython", "jupyterlab", "nbformat", "nbconvert", "jupytext", "nbclient", "voila", "onnx", "onnxruntime",
     "onnxscript",
-}  # fmt: skip
+}
 
 
 def room(module: str) -> str | None:

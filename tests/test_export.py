@@ -7,11 +7,12 @@ import subprocess
 import sys
 import warnings
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from needs import need
+from paths import REPO
 from seeded_runs import train_runs
 from typer.testing import CliRunner
 
@@ -23,7 +24,6 @@ from reidkit.export import EmbeddingNetwork, check, export_run, find_run, format
 from reidkit.models import VARIANTS, create_model
 from reidkit.training import load_run, recipe_for, train
 
-REPO = Path(__file__).resolve().parents[1]
 SIZE = (96, 32)
 SMALL = {"MPNConfig": {"part_dim": 8}, "IDEConfig": {"part_dim": 8}, "PCBConfig": {"part_dim": 8}}
 NO_PRIOR = [name for name in VARIANTS if name != "baseline-ub"]
@@ -77,7 +77,7 @@ def test_every_variant_can_be_traced_and_exported(name):
 
 
 @pytest.mark.parametrize(("name", "changes"), [("ide", {}), ("mpn", {}), ("mgn", {}), ("cgpn", {}), ("pyramid", {}),
-                                               ("baseline", {"num_parts": 5})])  # fmt: skip
+                                               ("baseline", {"num_parts": 5})])
 @torch.no_grad()
 def test_embed_can_be_exported(name, changes):
     net, x = small_net(name, **changes), torch.randn(3, 3, *SIZE)
@@ -236,7 +236,7 @@ def test_torch_export_program(runs, sidewalk_tiny, tmp_path, precision):
 @pytest.mark.parametrize(("to", "spoil"), [("onnx", "mean"), ("torch-export", "mean"), ("torch-export", "nan")])
 def test_a_file_that_is_not_the_network_gets_no_name(runs, tmp_path, monkeypatch, to, spoil):
     if to == "onnx":
-        pytest.importorskip("onnxscript")
+        need("onnxscript")
     function = {"onnx": "write_onnx", "torch-export": "write_torch_export"}[to]
     write = getattr(formats, function)
 
@@ -260,7 +260,7 @@ def test_a_file_that_is_not_the_network_gets_no_name(runs, tmp_path, monkeypatch
     ({"out": "net.pt2"}, ReIDKitError, r"ends in \.onnx"),
     ({"out": "taken/net.onnx"}, ReIDKitError, "not a folder that can be written"),
     ({"out": "folder.onnx"}, ReIDKitError, "name of a file"),
-])  # fmt: skip
+])
 @needs_onnx
 def test_refusals(runs, tmp_path, options, error, message):
     (tmp_path / "taken").write_text("a file, not a folder")
@@ -330,7 +330,7 @@ def test_command_and_consumer(sidewalk_tiny, tmp_path, monkeypatch):
 def test_command_measures_on_the_data_set_of_the_run(runs, data_root, tmp_path):
     out = tmp_path / "net.onnx"
     done = CliRunner().invoke(app, ["export", str(runs / "mpn-s0"), "--out", str(out), "--root", str(data_root),
-                                    "--precision", "fp16", "--no-progress"])  # fmt: skip
+                                    "--precision", "fp16", "--no-progress"])
     assert done.exit_code == 0, done.output
     assert "Rank-1" in done.output and json.loads(report_file(out).read_text())["scores"]["level"] == "mild"
 

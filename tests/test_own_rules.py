@@ -16,7 +16,7 @@ RULES = {  # pattern: (advice, files that have a reason to do it)
     r"timeout=(\d|[1-9]\d|1[01]\d)\b": ("a busy machine is slow: wait 120 seconds or more", set()),
     r"__file__\).*\.parents\[": ("REPO is in `paths`: tests move from folder to folder", set()),
     r"importorskip": ("`needs.need` skips on a reader's machine and fails in continuous integration", {"needs.py"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.name not in OWN], ids=lambda path: path.name)

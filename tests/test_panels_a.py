@@ -33,7 +33,7 @@ IMAGES = {
     ("attention", "control"): 1 + 8,        # a random network: the norms see 8 images once
     ("sandbox", "run_a"): 2, ("sandbox", "run_b"): 2,   # the crop and what it is compared with
     ("sandbox", "image"): 4, **{("sandbox", trait): 2 for trait in ("dx", "dy", "scale", "cover")},  # two networks
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from reidkit.training import load_run
 IMAGES = {
     **{("comparator", trait): 2 for trait in ("a", "b", "metric", "place")},   # a query under two networks
     ("sweep", "image"): 1, ("explorer", "group"): 1, ("explorer", "image"): 1,
-}  # fmt: skip
+}
 NAMES = ["comparator", "sweep", "explorer", "playground"]
 
 
@@ -56,7 +56,7 @@ def panels(runs, results, sidewalk_tiny):
     return {
         "comparator": VariantComparator(three, sidewalk_tiny, results), "sweep": sweep,
         "explorer": CGPNExplorer(runs / "cgpn-s0", sidewalk_tiny), "playground": LossPlayground(),
-    }  # fmt: skip
+    }
 
 
 MOVES = [
@@ -125,7 +125,7 @@ def test_static_picture_for_readers_without_a_kernel(panels, name):
     ("playground", {"margin": 9.0}, "margin = 9.0: choose 0.0 .. 1.5"),
     ("playground", {"point": 40}, "point = 40: choose 1 .. 18"),
     ("playground", {"x": -7.0}, "its x = -7.0"),
-])  # fmt: skip
+])
 def test_an_invalid_state_is_said_on_the_panel(panels, name, changes, message):
     panel = panels[name]
     panel.reset()

@@ -10,7 +10,7 @@ CELLS = {  # table: (rows, numbers), counted on the printed page
     "mpn-table5": (32, 82), "mpn-table6": (26, 52), "mpn-table7": (20, 66), "mpn-table8": (12, 24),
     "mpn-table9": (5, 20), "mpn-fig10": (1, 4),
     "cgpn-table1": (16, 66), "cgpn-table2": (4, 16), "cgpn-table3": (5, 30), "cgpn-table4": (13, 26),
-}  # fmt: skip
+}
 MPN_SETS = ["market1501", "dukemtmc", "cuhk03-detected", "cuhk03-labeled"]
 CGPN_SETS = ["market1501", "dukemtmc", "cuhk03-labeled"]
 
@@ -70,7 +70,7 @@ def test_variants_are_names_of_the_zoo(table):
     ("cgpn-table1", "VPM", "dukemtmc", "mAP", 72.6),
     ("cgpn-table2", "PGFA", "occluded-duke", "rank5", 68.6),
     ("cgpn-table4", "Branch 3", "cuhk03-labeled", "mAP", 78.7),
-])  # fmt: skip
+])
 def test_spot_values(table, row, dataset, metric, printed):
     assert value(table, row, dataset, metric) == printed
 
@@ -146,7 +146,7 @@ def test_differences_stated_in_the_text(table, better, other, metric, datasets, 
     (("cgpn-table1", "CGPN"), ("cgpn-table3", "CGPN")),
     (("cgpn-table3", "CGPN"), ("cgpn-table4", "CGPN")),
     (("mpn-table5", "MGN"), ("cgpn-table1", "MGN")),
-])  # fmt: skip
+])
 def test_one_system_has_the_same_numbers_in_every_table(first, second):
     tables = [load(table) for table, _ in (first, second)]
     numbers = [t[t.row == row].set_index(["dataset", "metric"]).value for t, (_, row) in zip(tables, (first, second))]

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from map_folders import FIGURES, figure, translated, write_figures, write_map
 from market_folder import make_market_folder
+from needs import need
 from PIL import Image
+
+need("hypothesis")
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reidkit.data import load_dataset
 from reidkit.errors import PriorError
@@ -71,7 +74,7 @@ def test_every_label_has_a_place():
 def test_sidewalk_in_three_label_sets_and_three_sizes(lip_maps, real, announced):
     for height, width in ((96, 32), (144, 48), (384, 128)):
         resized = [Image.fromarray(translated(real)[m]).resize((width, height), Image.Resampling.NEAREST)
-                   for m in lip_maps[::4]]  # fmt: skip
+                   for m in lip_maps[::4]]
         doubt = doubt_labels(census(map(np.asarray, resized)), announced)
         if announced == real:
             assert doubt is None
@@ -153,12 +156,12 @@ def test_segmentation_maps_that_are_none():
         ([mask * 255] * 5, "L"), ([mask] * 5, "L"), ([mask] * 5, "1"), ([mask * 15] * 5, "P"), ([mask * 255] * 5, "P"),
         (soft, "L"), (faint, "L"), ([mask * 51] * 5, "L"), ([mask * 128, mask * 200] * 3, "L"), ([0 * mask] * 5, "L"),
         ([np.where(mask, 15, 255).astype(np.uint8)] * 5, "P"),  # Pascal VOC's "void" around the person
-    ):  # fmt: skip
+    ):
         assert doubt_masks(mask_census(maps, mode)) is None
     for maps, mode in (
         ([person] * 5, "L"), ([person] * 5, "P"), ([figure(*FIGURES["pascal"])] * 5, "P"), ([mask * 15] * 5, "L"),
         ([np.where(np.arange(16) > 1, mask, 255).astype(np.uint8)] * 5, "L"),  # 1 is the person, 255 void
-    ):  # fmt: skip
+    ):
         assert "hold labels" in doubt_masks(mask_census(maps, mode))
     assert "palette pictures" in doubt_masks(mask_census(soft, "P"))
 

@@ -50,7 +50,7 @@ def test_counts_and_files_are_on_the_screen(ds):
     (["--splits", "train,qeury"], "query"), (["--splits", ""], "train"), (["--tool", "file"], "files"),
     (["--missing", "skip"], "unreliable"), (["--label-set", "lap"], "lip"), (["--grid", "8x0"], "24x8"),
     (["--grid", "²x3"], "24x8"),
-])  # fmt: skip
+])
 def test_unknown_words_are_refused_before_any_work(ds, monkeypatch, options, said):
     monkeypatch.setattr("reidkit.priors.files.FileMaps.__post_init__", lambda *_: pytest.fail("a folder was opened"))
     answer = priors_build(ds, *options)
@@ -106,7 +106,7 @@ def test_the_sheet_gives_reasons_and_a_legend(ds):
     source = open_source(ds, "files")
     verdicts = [_verdict(table, row, source.maps([table.paths[row]])[0] if row else None, 0.5) for row in range(24)]
     assert verdicts == ["not reliable: no maps", *["not reliable: no head"] * 7, *["not reliable: no leg"] * 8,
-                        *["quality 0.50"] * 8]  # fmt: skip
+                        *["quality 0.50"] * 8]
     sheet = np.asarray(contact_sheet(ds, table, source=source))
     plain = np.asarray(contact_sheet(ds, table))
 

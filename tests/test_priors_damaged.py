@@ -19,7 +19,7 @@ def file(tmp_path) -> Path:
     n = 3
     table = make_table([f"train/{i}.jpg" for i in range(n)], np.ones((n, 4, 3), bool), np.zeros(n, np.float32),
                        np.ones(n, np.float32), np.ones(n, bool), np.arange(1, n + 1).astype(np.uint64),
-                       settings={"grid": [4, 3]})  # fmt: skip
+                       settings={"grid": [4, 3]})
     table.save(tmp_path / "p.npz")
     return tmp_path / "p.npz"
 
@@ -46,7 +46,7 @@ def refused(file: Path, match: str) -> None:
 
 @pytest.mark.parametrize("top, bottom", [
     (np.nan, 1), (0, np.nan), (-0.01, 1), (0, 1.01), (0.5, 0.5), (0.8, 0.2), (-np.inf, 1), (0, np.inf), (1, 1), (0, 0),
-])  # fmt: skip
+])
 def test_senseless_boundaries(file, top, bottom):
     tops, bottoms = np.zeros(3, np.float32), np.ones(3, np.float32)
     tops[1], bottoms[1] = top, bottom
@@ -71,7 +71,7 @@ def test_a_grid_that_the_manifest_contradicts(file):
     {"manifest": np.frombuffer(b"[1, 2]", np.uint8)}, {"manifest": np.frombuffer(b"{", np.uint8)},
     {"manifest": np.frombuffer(b"\xff\xfe", np.uint8)}, {"paths": np.frombuffer(b"\xff\n\n", np.uint8)},
     {"paths": np.frombuffer(b"a\na\nb", np.uint8)},
-], ids=lambda columns: next(iter(columns)))  # fmt: skip
+], ids=lambda columns: next(iter(columns)))
 def test_columns_of_another_length_or_type(file, columns):
     refused(rewritten(file, **columns), "p.npz is not a whole prior table")
 
@@ -82,7 +82,7 @@ def test_a_length_that_only_the_header_states(file):
     with zipfile.ZipFile(file) as old:
         members = {name: old.read(name) for name in old.namelist()}
     for content, match in ((header.getvalue(), "column 'top'"), (members["top.npy"] + b"more", "more than its header"),
-                           (members["top.npy"][:-4], "not a whole"), (b"", "not a whole")):  # fmt: skip
+                           (members["top.npy"][:-4], "not a whole"), (b"", "not a whole")):
         with zipfile.ZipFile(file, "w") as new:
             for name, whole in members.items():
                 new.writestr(name, content if name == "top.npy" else whole)

@@ -30,7 +30,7 @@ def save_segformer(folder: Path, names=ATR_LABELS, mean=(0.5, 0.5, 0.5)) -> Path
     config = transformers.SegformerConfig(
         num_labels=len(names), id2label=dict(enumerate(names)), depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 8, 8],
         num_attention_heads=[1, 1, 1, 1], decoder_hidden_size=8, mlp_ratios=[1, 1, 1, 1],
-    )  # fmt: skip
+    )
     transformers.SegformerForSemanticSegmentation(config).save_pretrained(folder)
     transformers.SegformerImageProcessor(image_mean=list(mean)).save_pretrained(folder)
     return folder

@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from needs import need
+from test_ranking import HAND, compare, distances, problems, random_problem, reference
+
+need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ranking import HAND, compare, distances, problems, random_problem, reference
 
 from reidkit.errors import ReIDKitError, UnknownNameError
 from reidkit.evaluation import evaluate_distance, evaluate_ranking, queries_without_match, rank, top_k

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from needs import need
+from test_ranking import compare, distances, reference
+
+need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ranking import compare, distances, reference
 
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import evaluate_ranking, rank, rerank, top_k

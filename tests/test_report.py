@@ -28,12 +28,12 @@ def write_run(folder, variant, seed, mean_ap, **more):
         "shift": {"mAP": 0.4, "rank1": 0.5, "queries": 12,
                   "by_shift": {"0.00": {"mAP": 0.5, "rank1": 0.8, "queries": 6},
                                "0.10": {"mAP": 0.3, "rank1": 0.4, "queries": 6}}},
-    }  # fmt: skip
+    }
     run = folder / f"{variant}-{seed}{more.pop('suffix', '')}"
     run.mkdir(parents=True)
     result = {"variant": variant, "dataset": "sidewalk", "dataset_info": {"size": "small"}, "seed": seed,
               "preset": "quick", "metrics": metrics, "provenance": {"commit": "abc", "device": "cpu: x86_64"},
-              **more}  # fmt: skip
+              **more}
     (run / "result.json").write_text(json.dumps(result))
     return run
 
@@ -200,7 +200,7 @@ def test_report_table_without_paper_or_results(results):
     alone = report.report_table("mpn-table9")
     assert alone.loc["DSA-reID", "paper: training parameters (M)"] == "187.8"
     assert list(report.report_table("mpn-fig7", results, systems=["mt-only", "mpn model.num_parts=4"]).index) == [
-        "mt-only", "mpn model.num_parts=4"]  # fmt: skip
+        "mt-only", "mpn model.num_parts=4"]
     with pytest.raises(UnknownNameError, match="mpn-table1"):
         report.report_table("mpn-tabel1", results)
 
@@ -235,7 +235,7 @@ def test_stored_benchmarks_say_where_they_come_from(repo):
 
 RESULT_COLUMNS = {"mAP, mild": ("mild", np.nan, "mAP"), "mAP, strong": ("strong", np.nan, "mAP"),
                   "Rank-1, no shift": ("shift", 0.0, "rank1"),
-                  "Rank-1, query shifted by 0.20": ("shift", 0.2, "rank1")}  # fmt: skip
+                  "Rank-1, query shifted by 0.20": ("shift", 0.2, "rank1")}
 
 
 def test_numbers_of_the_results_page_are_the_stored_ones(repo):

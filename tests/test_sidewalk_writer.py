@@ -24,7 +24,7 @@ from reidkit.errors import DatasetError, UnknownNameError
 NAME = re.compile(r"(-1|\d{4})_c(\d)s\d_(\d{6})_(\d{2})\.jpg")
 FOLDERS = {
     "bounding_box_train", "query", "bounding_box_test", "query_strong", "bounding_box_test_strong", "query_shift",
-}  # fmt: skip
+}
 
 MICRO = Size(64, 24, 6, 4, cameras=3, per_camera=2, distractors=3, junk=2)  # 148 images in 7 parts
 

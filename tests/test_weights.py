@@ -6,13 +6,14 @@ import sys
 import pytest
 import torch
 import torchvision
+from needs import need
 
 from reidkit.errors import CheckpointError
 from reidkit.models import create_backbone, create_model
 from reidkit.models.backbones import _timm_features, load_backbone_weights, read_state_dict
 
 PREFIXES = ["", "module.", "model.", "_orig_mod.", "backbone.", "base.", "module.model.", "_orig_mod.module.backbone.",
-            "model.backbone.base."]  # fmt: skip
+            "model.backbone.base."]
 
 
 def same(backbone, state, rename=lambda key: key) -> bool:
@@ -23,12 +24,12 @@ def same(backbone, state, rename=lambda key: key) -> bool:
 
 NETWORKS = [("tf_efficientnet_lite0", 64, "conv_head"), ("mobilenetv3_small_100", 64, "conv_head"),
             ("convnext_atto", 64, "head.norm"), ("resnet18", 64, "fc"), ("ghostnet_050", 64, "blocks.9"),
-            ("test_vit", 160, "norm"), ("pit_ti_224", 224, "head")]  # fmt: skip
+            ("test_vit", 160, "norm"), ("pit_ti_224", 224, "head")]
 
 
 def published(name: str, path, classes: int = 1000) -> dict[str, torch.Tensor]:
     """A checkpoint as timm publishes it: the whole network, here with random weights."""
-    timm = pytest.importorskip("timm")
+    timm = need("timm")
     torch.manual_seed(1)
     net = timm.create_model(name, pretrained=False, num_classes=classes)
     for module in net.modules():  # so that statistics differ from a new network's too
@@ -40,7 +41,7 @@ def published(name: str, path, classes: int = 1000) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("name", "side", "rest"), NETWORKS)
 def test_a_published_timm_checkpoint_equals_timms_own_loading(tmp_path, name, side, rest):
-    timm = pytest.importorskip("timm")
+    timm = need("timm")
     state = published(name, tmp_path / "net.pth")
     assert any(key.startswith(rest) for key in state)
     backbone = create_backbone(f"timm:{name}", pretrained=str(tmp_path / "net.pth")).eval()
@@ -62,7 +63,7 @@ def test_timm_checkpoints_below_prefixes(tmp_path, name, prefix):
 
 
 def test_a_timm_ide_gives_its_backbone(tmp_path):
-    pytest.importorskip("timm")
+    need("timm")
     torch.manual_seed(2)
     ide = create_model("ide", 5, backbone="timm:convnext_atto", pretrained=False)
     torch.save(ide.state_dict(), tmp_path / "ide.pth")
@@ -119,9 +120,9 @@ def test_a_dict_that_holds_itself_does_not_hang(tmp_path):
     code = ("import sys; from reidkit.models.backbones import read_state_dict\n"
             "for path in sys.argv[1:]:\n"
             "    try: read_state_dict(path)\n"
-            "    except Exception as e: print(type(e).__name__, e)")  # fmt: skip
+            "    except Exception as e: print(type(e).__name__, e)")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "one.pth"), str(tmp_path / "two.pth")],
-                          capture_output=True, text=True, timeout=120)  # fmt: skip
+                          capture_output=True, text=True, timeout=120)
     assert done.stdout.count("CheckpointError") == 2 and done.stdout.count("holds no tensors") == 2, done.stderr
     loop["model"] = {"module.w": torch.ones(2)}
     torch.save(loop, tmp_path / "one.pth")

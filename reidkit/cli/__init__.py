@@ -15,6 +15,7 @@ __all__ = ["app", "main", "parse_settings"]
 
 
 def group(about: str) -> typer.Typer:
+    """A group of commands; without one named it prints its help."""
     return typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=about)
 
 

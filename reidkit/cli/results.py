@@ -16,6 +16,7 @@ from reidkit.cli.options import (
     Size,
     dataset_of,
     open_dataset,
+    parse_settings,
 )
 from reidkit.errors import ReIDKitError
 
@@ -129,12 +130,15 @@ def attention_scores(
 
 def bench(
     what: Annotated[str, typer.Argument(help="train, evaluate, rerank, attention, priors, cache, sidewalk, cgpn")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: an argument of the benchmark, e.g. names=cgpn,mgn")
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure one part of the kit and print JSON with its provenance."""
     from reidkit.bench import run_bench
 
-    result = run_bench(what)
+    result = run_bench(what, parse_settings(settings))
     typer.echo(json.dumps(result, indent=2))
     if save:
         save.parent.mkdir(parents=True, exist_ok=True)

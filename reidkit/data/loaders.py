@@ -198,7 +198,7 @@ def train_loader(
     sampler = PKSampler(
         table["label"], num_ids, num_instances, seed=seed, mode=mode,
         batches_per_epoch=batches_per_epoch, rank=rank, world_size=world_size,
-    )  # fmt: skip
+    )
     fetch, workers = _source(table, size, interpolation, cache, workers)
     prior = _look_up(priors, table, ds.root)
     return BatchLoader(table, table["label"].to_numpy(), fetch, sampler, prior=prior, workers=workers)

@@ -31,7 +31,7 @@ from reidkit.panels.kit.drawing import (
     heat_overlay,
     paste,
     text,
-    thumbnail,  # fmt: skip
+    thumbnail,
 )
 from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 
@@ -76,7 +76,7 @@ class CGPNExplorer(Panel):
             "branch": Choice("branch", tuple(self.branches)), "group": Choice("stripe group", groups),
             "image": Slider("query image", 1, len(self.dataset.query)),
             **{f"use_{k}": Toggle(f"use {name}") for k, name in enumerate(names)},
-        }  # fmt: skip
+        }
 
     def actions(self) -> Mapping[str, Callable[[], None]]:
         places = self.run.model.places

@@ -32,7 +32,7 @@ from reidkit.panels.kit.drawing import (
     canvas,
     fit_text,
     frame,
-    heat_overlay,  # fmt: skip
+    heat_overlay,
     paste,
     text,
     thumbnail,
@@ -82,7 +82,7 @@ class VariantComparator(Panel):
             "a": Choice("A", names), "b": Choice("B", names), "metric": Choice("metric", tuple(METRICS)),
             "place": Slider("query", 1, self._valid()), "view": Choice("show", VIEWS),
             "length": Slider("list length", 3, 8),
-        }  # fmt: skip
+        }
 
     # ---- numbers -----------------------------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ class KSweep(Panel):
             "guess": Slider("guess: best K", 1, self.max_parts), "reveal": Toggle("reveal the numbers"),
             "parts": Slider("show K", 1, self.max_parts), "metric": Choice("metric", ("mAP", "rank1")),
             "mode": Choice("cut", modes), "image": Slider("query image", 1, len(self.dataset.query)),
-        }  # fmt: skip
+        }
 
     def hidden(self) -> tuple[str, ...]:
         return () if self.priors is not None else ("mode",)

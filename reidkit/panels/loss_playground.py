@@ -124,7 +124,7 @@ class LossPlayground(Panel):
             "alignment": Choice("alignment", ALIGNMENTS), "weight": Slider("lambda", 0.0, 4.0, 0.1),
             "rate": Slider("step size", 0.1, 3.0, 0.1), "point": Slider("point", 1, self._count()),
             "x": Slider("its x", -REACH, REACH, STEP), "y": Slider("its y", -REACH, REACH, STEP),
-        }  # fmt: skip
+        }
 
     def actions(self) -> Mapping[str, Callable[[], None]]:
         return {"step": self.step, "10 steps": lambda: self.step(10)}

@@ -88,7 +88,7 @@ def build_priors(
         ds, tool, parsing_dir=parsing_dir, segmentation_dir=segmentation_dir, label_set=label_set, device=device,
         segmentation_model=segmentation_model, segmentation_weights=segmentation_weights,
         parsing_model=parsing_model, batch_size=batch_size,
-    )  # fmt: skip
+    )
     settings = {"tool": tool, "pipeline": PIPELINE_VERSION, "grid": list(grid), "min_head": min_head}
     settings |= {"min_leg": min_leg, "threshold": threshold, **source.settings}
     out = Path(out) if out else default_file(ds, tool, grid)
@@ -129,7 +129,7 @@ def check_writable(file: Path) -> None:
 
 
 def open_source(ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_dir=None, label_set="lip",
-                batch_size=None, **networks) -> MapSource:  # fmt: skip
+                batch_size=None, **networks) -> MapSource:
     """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
     size = {"batch_size": batch_size} if batch_size else {}
     if tool == "sidewalk":

@@ -132,7 +132,7 @@ def prior_steps(
         head_needed=min_head * H * W, leg_needed=min_leg * H * W, union=union, resized=resized,
         binarised=binarised, dilated=dilated, rows=rows, mask=dilated if reliable else np.ones((h, w), bool),
         top=top, bottom=bottom, reliable=reliable, reason=reason, stripes=np.linspace(top, bottom, num_parts + 1),
-    )  # fmt: skip
+    )
 
 
 def coarse_prior(

@@ -88,10 +88,10 @@ def find_priors(
     todo = stock.outdated()
     if changed := sum(path in stock.known for path in todo):
         warnings.warn(f"the maps of {changed} of {len(images)} images have changed since {file} was built: their "
-                      "priors are made again", stacklevel=2)  # fmt: skip
+                      "priors are made again", stacklevel=2)
     if todo:
         table = compute(table, todo, stock.stamps, stock.source, {**table.manifest, "grid": list(grid)}, file,
-                        whole=len(todo) == len(images), progress=progress)  # fmt: skip
+                        whole=len(todo) == len(images), progress=progress)
     return table.subset(images)
 
 
@@ -147,10 +147,10 @@ def _source(ds: ReIDDataset, tool: str, built: PriorTable | None) -> MapSource |
 
 
 def _about_absent(ds: ReIDDataset, tool: str, grid: tuple[int, int], splits: Sequence[str] | str,
-                  paths: Mapping[str, list[str]], absent: set[str], stock: _Stock) -> str:  # fmt: skip
+                  paths: Mapping[str, list[str]], absent: set[str], stock: _Stock) -> str:
     """The one message: which grid, which images, which files there are, what to type, how to go on without priors."""
     lines = [f"no priors of {ds.label} on the grid {grid[0]}x{grid[1]} (tool {tool!r}) for {len(absent)} of "
-             f"{len(stock.images)} images, and none can be made:"]  # fmt: skip
+             f"{len(stock.images)} images, and none can be made:"]
     kind, seen = "maps" if tool != NETWORKS else "prior made of them as they are now", set()
     for split, images in paths.items():
         if not seen.issuperset(images):  # a test level may be the query and gallery just counted
@@ -164,7 +164,7 @@ def _about_absent(ds: ReIDDataset, tool: str, grid: tuple[int, int], splits: Seq
         lines += [hint.rstrip() for kind in folders if (hint := map_hint(kind, folders[kind], lacking))]
         maps = _likely_folders(ds, stock.built, folders, lacking, files)
     listed = [f"{file} (tool {t.manifest.get('tool')}, grid {t.grid[0]}x{t.grid[1]}, {len(t)} images)" if t else
-              f"{file} (damaged)" for file, t in files.items()]  # fmt: skip
+              f"{file} (damaged)" for file, t in files.items()]
     lines.append(f"prior files there are: {', '.join(listed) or 'none in ' + str(ds.derived('priors'))}")
     lines.append(f"Build them:\n  {build_command(ds, tool, grid, splits, maps)}")
     lines.append("or go on without: a variant that needs no prior (mt-only, ide), or --set model.prior=uniform")
@@ -178,7 +178,7 @@ def _map_folders(ds: ReIDDataset, built: PriorTable | None) -> dict[str, Path]:
 
 
 def _likely_folders(ds: ReIDDataset, built: PriorTable | None, folders: Mapping[str, Path], lacking: Sequence[str],
-                    files: Mapping[Path, PriorTable | None]) -> dict[str, object]:  # fmt: skip
+                    files: Mapping[Path, PriorTable | None]) -> dict[str, object]:
     """Options for `build_command`: what the built file says, or one of another grid, or where maps lie nearby."""
     others = [table for table in files.values() if table is not None and table.manifest.get("tool") == "files"]
     maps: dict[str, object] = {}
@@ -202,7 +202,7 @@ def _prior_files(ds: ReIDDataset) -> dict[Path, PriorTable | None]:
 
 
 def build_command(ds: ReIDDataset, tool: str, grid: tuple[int, int], splits: Sequence[str] | str,
-                  maps: Mapping[str, object] | None = None) -> str:  # fmt: skip
+                  maps: Mapping[str, object] | None = None) -> str:
     """The `reidkit priors build` that makes these priors, to be typed.
 
     maps: `parsing_dir`, `segmentation_dir`, `label_set` where they are known.

@@ -108,7 +108,7 @@ def prior_overlay(
 def _case(
     ds: ReIDDataset, table: PriorTable, row: int, source: MapSource | None, height: int, num_parts: int,
     quality: float, labels: set[int],
-) -> Image.Image:  # fmt: skip
+) -> Image.Image:
     """One case: two or four pictures side by side, below them the file's name and the quality, or why there is none.
 
     labels: the LIP labels of the case's parsing map are added to it, for the legend.

@@ -55,7 +55,7 @@ MPN_CLAIMS = (
     *_claims("mpn-table4", "MPN 5.3.3, with PSA", ("align-sample-triplet-psa", "align-batch-psa"),
              ("align-sample-psa", "align-batch-psa"), ("mpn-no-ca", "align-batch-psa"),
              ("mpn-no-ca", "align-sample-triplet-psa"), ("mpn-no-ca", "align-sample-psa")),
-)  # fmt: skip
+)
 
 
 CGPN_CLAIMS = (
@@ -69,7 +69,7 @@ CGPN_CLAIMS = (
                for one in ("cgpn-b1", "cgpn-b2", "cgpn-b3") if one[-1] in pair[-2:]),
              *(("cgpn", pair) for pair in ("cgpn-b12", "cgpn-b13", "cgpn-b23"))),
     *_claims("cgpn-table4", "CGPN 4.6, but not too many", ("cgpn", "cgpn-b1234"), ("cgpn", "cgpn-b12345")),
-)  # fmt: skip
+)
 
 
 def paper_difference(claim: Claim, metric: str = "mAP") -> float:

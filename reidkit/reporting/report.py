@@ -26,7 +26,7 @@ PROVENANCE = ["commit", "device", "command"]
 COLUMNS = ["run", "system", "variant", "dataset", "preset", "seed", "level", "test", "form", "shift", "metric", "value",
            *PROVENANCE]
 GROUP = ["system", "variant", "dataset", "preset", "level", "test", "form", "shift", "metric"]  # all but the seed
-PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
+PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
 COUNTS = ("queries",)  # entries of a level's metrics that are no metric
 
 

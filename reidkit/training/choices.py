@@ -145,7 +145,7 @@ NETWORK = (
            "MGN's form without its ReLU, which CGPN does not name", "1x1 conv without bias, BN"),
     Choice("pooling of the targets", CGPN, "\"a global pooling\" (3.1)", "-",
            "the features that follow them are max-pooled (GMP)", "max"),
-)  # fmt: skip
+)
 
 IMAGES = (
     Choice("size", ALL, "384 x 128 (MPN 5.1; CGPN 4.2)", "384 x 128", PLAIN),
@@ -171,7 +171,7 @@ IMAGES = (
     Choice("augment.erasing_fill", MPN, SILENT, "(0.4914, 0.4822, 0.4465)",
            "as released: meant for [0, 1], written after the normalisation, so it is a little brighter than the mean"),
     Choice("order of augmentation", MPN, SILENT, "flip, normalise, erase", "as released", "flip, normalise, erase"),
-)  # fmt: skip
+)
 
 OPTIMISATION = (
     Choice("epochs", MPN, "70 (5.1)", "-", PLAIN),
@@ -198,7 +198,7 @@ OPTIMISATION = (
     Choice("cosine_start", ALL, "no cosine", "-", "read by schedule=\"cosine\" only"),
     Choice("clip_norm", ALL, "none named", "-", PLAIN),
     Choice("precision", ALL, SILENT, "-", "bf16 where the hardware has it, for speed; losses in float32"),
-)  # fmt: skip
+)
 
 LOSSES = (
     Choice("loss.identity", BOTH + MGN, "sum over the parts (MPN Eq. 1; CGPN Eq. 1 for each feature, summed in Eq. 4)",
@@ -229,7 +229,7 @@ LOSSES = (
            "mean over the batch and the c channels"),
     Choice("loss.supervision_weight", CGPN, "1 (Eq. 4)", "-", "1, on the mean of the row above"),
     Choice("model.detach_targets", CGPN, SILENT, "-", "the formula as it is: both ends of Eq. 3 move"),
-)  # fmt: skip
+)
 
 TEST = (
     Choice("features.interpolation", ALL, SILENT, "bicubic at test time",
@@ -242,6 +242,6 @@ TEST = (
     Choice("ranking.metric", STRIPES, SILENT, "-", "one measure for all rows"),
     Choice("ranking.ap", ALL, "\"official protocols\" (MPN 5); CGPN: " + SILENT, "trapezoid",
            "step, the usual AP, which reads higher; --ap trapezoid gives the other, and one table never mixes them"),
-)  # fmt: skip
+)
 
 CHOICES: tuple[Choice, ...] = (*NETWORK, *IMAGES, *OPTIMISATION, *LOSSES, *TEST)

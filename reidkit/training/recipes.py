@@ -124,7 +124,7 @@ RANGES = {
     "head_lr_factor": NOT_NEGATIVE, "momentum": ("a number from 0 to below 1", lambda v: 0 <= v < 1),
     "weight_decay": NOT_NEGATIVE, "warmup_batches": NOT_NEGATIVE, "milestones": COUNT, "gamma": POSITIVE,
     "cosine_start": ("a number from 0 to below 1", lambda v: 0 <= v < 1), "clip_norm": POSITIVE,
-}  # fmt: skip
+}
 TYPES = field_types(Recipe)
 
 MPN_PAPER = Recipe(nesterov=True, sampling="independent", translation_copies=5, ide_init=True)

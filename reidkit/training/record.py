@@ -32,7 +32,8 @@ def run_settings(
     """What makes a run, and what recipe.json keeps: nothing about it has to be guessed later.
 
     resolved: the variant's model and loss settings as they were (zoo.py may change). changes: to the preset.
-    source, root, fingerprint: how the data set was loaded, from where, and which files it held. precision: what "auto" became.
+    source, root, fingerprint: how the data set was loaded, from where, and which files it held.
+    precision: what "auto" became.
     """
     source = {k: v for k, v in dataset.source.get("options", {}).items() if isinstance(v, (str, int, float, bool))}
     return plain(

@@ -48,8 +48,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 # What recipe.json must hold for the rest of the kit to read it.
-SETTINGS = {"variant": str, "dataset": str, "level": str, "preset": str, "seed": int, "num_classes": int,
-            "recipe": dict}  # fmt: skip
+SETTINGS = {"variant": str, "seed": int, "num_classes": int, "recipe": dict}
+UNKNOWN = {"dataset": "unknown", "level": "unknown", "preset": "custom", "source": None, "changes": None, "prior_tool": None}
 
 
 def read_json(path: Path, missing: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class RunFolder:
                     f"{self.settings} is not what `reidkit train` writes: {key} is "
                     f"{found.get(key)!r}; delete the folder and train again"
                 )
-        return {"source": None, "changes": None, "prior_tool": None, **found}
+        return {**UNKNOWN, **found}
 
     def recipe(self) -> Recipe:
         """The recipe of the run, with the precision that it was trained in. CheckpointError where it is damaged."""
@@ -136,17 +136,11 @@ class RunFolder:
 
     def read_result(self) -> dict[str, Any]:
         """The content of result.json. CheckpointError for an unfinished run or a damaged file."""
-        found = read_json(
+        return read_json(
             self.result,
-            missing=f"{self.path} has no result.json: the run is not finished; resume it "
-            f"with `reidkit train --resume {self.path}`",
+            missing=f"{self.path} has no result.json: the run is not finished; resume it with "
+            f"`reidkit train --resume {self.path}`",
         )
-        if not isinstance(found.get("metrics"), dict):
-            raise CheckpointError(
-                f"{self.result} holds no metrics; delete it, and `reidkit train --resume {self.path}` "
-                "evaluates the run again"
-            )
-        return found
 
     def save_metrics(self, rows: list[dict[str, float]]) -> None:
         with replacing(self.metrics) as t:

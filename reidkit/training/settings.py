@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -46,6 +46,8 @@ def read_value(key: str, value: Any, kind: Any) -> Any:
         return text
     if origin is tuple:
         return _read_tuple(key, value, arguments)
+    if origin is Sequence:
+        return _read_tuple(key, value, (*arguments, ...))
     if isinstance(kind, type) and issubclass(kind, (bool, int, float, str, NoneType)):
         return _read_plain(key, value, kind)
     if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):

@@ -15,7 +15,7 @@ from servers import LIMIT, new_page, serving
 
 NOTEBOOK = "12_dashboard.ipynb"
 KINDS = ["PriorStepper", "VariantComparator", "KSweep", "AttentionPanel", "RankedList", "MisalignmentSandbox",
-         "CGPNExplorer", "LossPlayground"]  # fmt: skip
+         "CGPNExplorer", "LossPlayground"]
 
 
 # Not ours: Voila's own page links icons on the network, which panels do not use, and the browser repeats that
@@ -46,7 +46,7 @@ def dashboard(browser, tmp_path_factory):
         pytest.fail(f"notebooks/{NOTEBOOK} is missing: run `make notebooks`")
     home = tmp_path_factory.mktemp("voila")
     folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "share", "JUPYTER_RUNTIME_DIR": "runtime",
-               "IPYTHONDIR": "ipython"}  # fmt: skip
+               "IPYTHONDIR": "ipython"}
     environment = os.environ | {key: str(home / value) for key, value in folders.items()}
     command = [sys.executable, *make_dashboard(), "--no-browser", "--Voila.ip=127.0.0.1"]
     answer = "/voila/static/voila.js"

@@ -100,7 +100,7 @@ def test_toggles_by_keyboard(page, kind, label):
 @pytest.mark.parametrize("kind, label, key", [
     ("PriorStepper", "K", "End"), ("AttentionPanel", "part", "End"), ("RankedList", "top k", "Home"),
     ("MisalignmentSandbox", "scale", "End"),
-])  # fmt: skip
+])
 def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
     meet_planted_error(page, kind, label, key)
 

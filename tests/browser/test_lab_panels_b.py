@@ -61,7 +61,7 @@ SLIDERS = {
     "VariantComparator": ["query", "list length"], "KSweep": ["guess: best K", "show K", "query image"],
     "CGPNExplorer": ["query image"],
     "LossPlayground": ["identities P", "images K", "margin", "lambda", "step size", "point"],
-}  # fmt: skip
+}
 CHOICES = {
     "VariantComparator": [("metric", "rank1", "mAP"),
                           ("show", "how each part matches rank 1", "where each part looks")],
@@ -95,7 +95,7 @@ def test_toggles_by_keyboard(page, kind, label):
 @pytest.mark.parametrize("kind, label, key", [
     ("VariantComparator", "list length", "Home"), ("KSweep", "show K", "End"), ("CGPNExplorer", "query image", "End"),
     ("LossPlayground", "margin", "End"),
-])  # fmt: skip
+])
 def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
     meet_planted_error(page, kind, label, key)
 

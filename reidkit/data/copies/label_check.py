@@ -38,7 +38,7 @@ def check_labels(ds: ReIDDataset) -> pd.DataFrame:
         ("unused camera numbers", *_unused(cameras), False),
         ("training identities seen by one camera only", len(one_camera), _examples(one_camera), False),
         ("unused identity numbers", *_unused(people["train"] | test), False),
-    ]  # fmt: skip
+    ]
     return _table(rows)
 
 

@@ -19,7 +19,7 @@ PALETTE = {
     "blue": (52, 98, 190), "red": (188, 40, 44), "green": (46, 120, 66), "yellow": (226, 196, 60),
     "brown": (104, 68, 44), "beige": (204, 180, 146), "pink": (226, 134, 164), "purple": (108, 60, 134),
     "orange": (222, 120, 44), "teal": (38, 134, 140),
-}  # fmt: skip
+}
 COLORS = tuple(PALETTE)
 SKIN = ((238, 200, 170), (214, 164, 128), (164, 112, 80), (104, 70, 52))
 HAIR = ((26, 22, 22), (58, 38, 26), (112, 74, 40), (180, 146, 84), (130, 128, 126))
@@ -130,7 +130,7 @@ def stranger(rng: np.random.Generator, group: int = 0) -> Identity:
         bag=_choose(rng, BAGS), bag_color=_color(rng, "extra"), bag_side=int(rng.choice((-1, 1))),
         logo_at=rng.uniform(0.2, 0.45), logo_behind=bool(rng.random() < 0.33), tint=int(rng.integers(1 << 30)),
         group=group,
-    )  # fmt: skip
+    )
 
 
 def sibling_kinds(person: Identity) -> list[str]:
@@ -229,7 +229,7 @@ def color_table(person: Identity, offset: int = 0) -> np.ndarray:
         "shoe_right": shoes, "sole_left": (215, 215, 210) if dark_shoes else (60, 60, 60),
         "sole_right": (215, 215, 210) if dark_shoes else (60, 60, 60), "backpack": bag, "bag": bag,
         "strap": bag * 0.8,
-    }  # fmt: skip
+    }
     table = np.zeros((256, 3), np.uint8)
     for name, fragment in FRAGMENT_ID.items():
         start = offset + SHADES * fragment

@@ -199,7 +199,7 @@ def take(settings: Settings, shot: Shot) -> tuple[Picture, np.ndarray, np.ndarra
     picture = render(
         shot.person, camera, np.random.default_rng([*shot.key, 0]), get_level(shot.level),
         (spec.height, spec.width), people(settings)["crowd"], shot.shift,
-    )  # fmt: skip
+    )
     rng = np.random.default_rng([*shot.key, 1])
     parsing, segmentation, faults = tool_outputs(
         picture.codes, rng, settings.rates, picture.quality, picture.occluder

@@ -61,7 +61,7 @@ def _make_camera(c: int, seed: int, height: int, width: int) -> Camera:
         scenes=tuple(make_street(np.random.default_rng([seed, 78, c, k]), height, width) for k in range(2)),
         noise_field=rng.normal(0, 1, (height + 64, width + 64, 3)).astype(np.float32),
         fold_field=_smooth_noise(rng, height + 64, width + 64, max(3, height // 20)),
-    )  # fmt: skip
+    )
 
 
 def clean_camera(height: int, width: int, grey: int = 128, pitch: float = 0.1) -> Camera:
@@ -72,7 +72,7 @@ def clean_camera(height: int, width: int, grey: int = 128, pitch: float = 0.1) -
         cast=np.ones(3, np.float32), gain=1.0, gamma=1.0, saturation=1.0, uneven=0.0, blur=0.0, noise=0.0,
         resolution=2.0, folds=0.0, pitch=pitch, yaw=0.0, light=1, scenes=(wall,), noise_field=none,
         fold_field=none[..., :1],
-    )  # fmt: skip
+    )
 
 
 def _smooth_noise(rng: np.random.Generator, height: int, width: int, grain: int) -> np.ndarray:

@@ -113,7 +113,7 @@ def load_truth(ds: ReIDDataset, table: pd.DataFrame) -> Truth:
     return Truth(
         codes=codes, parts=part_map(codes), parsing=parsing_map(codes), segmentation=segmentation_map(codes),
         top=rows["top"].to_numpy(), bottom=rows["bottom"].to_numpy(), visibility=rows[list(VISIBLE)].to_numpy(),
-    )  # fmt: skip
+    )
 
 
 def _load_codes(root: Path, paths: list[str], meta: pd.DataFrame) -> np.ndarray:

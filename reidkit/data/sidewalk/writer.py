@@ -194,7 +194,7 @@ def _facts(shot: Shot, picture, faults: list[str]) -> dict[str, object]:
         "shift": shot.shift, "top": round(picture.top, 5), "bottom": round(picture.bottom, 5),
         "quality": round(picture.quality, 2), "tool_faults": "+".join(faults) or "-",
         "visibility": [round(float(v), 4) for v in picture.visibility],
-    }  # fmt: skip
+    }
 
 
 def _render_chunks(
