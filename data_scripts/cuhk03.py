@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-from reidkit.data.prepare import run_script, script_parser
+from reidkit.data.copies.prepare import run_script, script_parser
 from reidkit.errors import ReIDKitError
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from reidkit.data.prepare import script_main
+from reidkit.data.copies.prepare import script_main
 
 if __name__ == "__main__":
     sys.exit(script_main("msmt17", __doc__))

@@ -598,10 +598,31 @@ Markdown(f"**{WHERE}, {HARD}: K = {K} against the others.** " + claims.explain(s
 # is Naive MTL; a very large weight should come close to hard sharing. In the paper hard sharing is above every soft
 # weight.
 #
+# Two things to know first.
+#
+# *The penalty takes its own step.* Let d be the difference of the two convs. As a part of SGD the penalty multiplies d
+# by 1 - 4 x rate x weight in each step. Below -1 (with momentum earlier) d grows instead of shrinking, and where the
+# whole gradient is clipped so long a piece of it leaves next to nothing of the other losses. So the kit takes the
+# penalty out of SGD and makes an implicit step behind each step of SGD (`MPN.proximal_step`): the mean of the two convs
+# stays, and d is divided by 1 + 4 x rate x weight. That shrinks at any weight.
+#
+# *The batch norm changes, too.* With hard sharing the batch norm behind the conv is shared as well: one scale and
+# shift, and running statistics that mix whole maps with stripes. With soft sharing each task has its own. So hard minus
+# soft below is the effect of both. To see the conv alone, train the soft rows with `--set model.share_bn=true`, or
+# `psa-c1` and `psa-c2` with `--set model.share_bn=false`.
+#
 # **Predict.** At weight 10, do the two convs still differ much?
 
 # %%
 WEIGHTS = [0.01, 0.1, 1, 10]
+soft_recipe = recipe_for("soft-c1-10", PRESET)
+steps = pd.DataFrame({"weight": WEIGHTS}).set_index("weight")
+steps["inside SGD, momentum aside: d x"] = 1 - 4 * soft_recipe.lr * soft_recipe.head_lr_factor * steps.index
+steps["implicit: d x"] = 1 / (1 + 4 * soft_recipe.lr * steps.index)
+steps["implicit steps that halve d"] = np.log(0.5) / np.log(steps["implicit: d x"])
+steps.round(3)
+
+# %%
 SHARED = {c: ["naive-mtl", *(f"soft-{c}-{w}" for w in WEIGHTS), f"psa-{c}"] for c in ("c1", "c2")}
 figure, axes = plt.subplots(len(LEVELS), 2, figsize=(8, 2.4 * len(LEVELS)), layout="constrained", sharex=True,
                             sharey="row", squeeze=False)  # fmt: skip

@@ -92,8 +92,9 @@ def write_json(path: str | Path, value: Any, error: type[ReIDKitError] = ReIDKit
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n", error)
 
 
-def read_json(path: str | Path, *, missing: str, error: type[ReIDKitError] = CheckpointError,
-              limit: int = JSON_BYTES) -> dict[str, Any]:
+def read_json(
+    path: str | Path, *, missing: str, error: type[ReIDKitError] = CheckpointError, limit: int = JSON_BYTES
+) -> dict[str, Any]:
     """The object in a JSON file of at most `limit` bytes.
 
     Raises `error`: with the text `missing` where there is no such file, else naming the file and what is wrong with it.

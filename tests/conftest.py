@@ -7,9 +7,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from paths import REPO
 
 torch.set_num_threads(1)
-REPO = Path(__file__).resolve().parents[1]
+try:
+    import hypothesis
+except ModuleNotFoundError:
+    pass  # its tests are skipped (see `needs`)
+else:  # how long an example takes says how busy the machine is, and nothing else
+    hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from needs import need
 from PIL import Image
 
 SIZE = (64, 32)  # height, width
@@ -96,8 +97,7 @@ def write_cuhk03_mat(folder: Path, persons: tuple[int, ...] = (2, 1)) -> dict[st
     persons: people of each camera pair. Person 1 of each pair misses its last image of view 2. All images of
     pair 1, person 1 train; of the others the first of each view is a query, the rest gallery.
     """
-    import h5py
-    from scipy.io import savemat
+    h5py, savemat = need("h5py"), need("scipy.io").savemat
 
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
-from reidkit import report
+from reidkit.reporting import report
 from reidkit.training import recipe_for, train
 
 PLAN = {
-    "mpn-s0": ("mpn", 0, {}), "baseline-s0": ("baseline", 0, {}), "cgpn-s0": ("cgpn", 0, {}), "ide-s0": ("ide", 0, {}),
-    "mpn-s1": ("mpn", 1, {}), "baseline-s1": ("baseline", 1, {}), "mpn-1-s0": ("mpn", 0, {"model.num_parts": 1}),
+    "mpn-s0": ("mpn", 0, {}),
+    "baseline-s0": ("baseline", 0, {}),
+    "cgpn-s0": ("cgpn", 0, {}),
+    "ide-s0": ("ide", 0, {}),
+    "mpn-s1": ("mpn", 1, {}),
+    "baseline-s1": ("baseline", 1, {}),
+    "mpn-1-s0": ("mpn", 0, {"model.num_parts": 1}),
     "mpn-3-s0": ("mpn", 0, {"model.num_parts": 3}),
-}  # fmt: skip
+}
 
 
 def train_runs(dataset, folder, names=tuple(PLAN)):

@@ -1,14 +1,16 @@
 """`reidkit bench cgpn`: its counts against counts by hand, its stages against the forward pass."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from reidkit.bench import cgpn as bench
+from reidkit.bench import run_bench
+from reidkit.cli import app
+from reidkit.errors import ReIDKitError
 from reidkit.models import create_model
-from reidkit.training import bench_cgpn as bench
 
 
 def test_bench_table_against_hand_counts():
@@ -36,16 +38,19 @@ def test_bench_stages_are_the_forward_pass():
 
 
 def test_bench_times_every_switch():
-    report = bench.run(["cgpn-b1"], backbone="small", size=(64, 32), batch=4, steps=1, device="cpu",
-                       switches=["plain", "bf16"])
+    report = bench.run(
+        ["cgpn-b1"], backbone="small", size=(64, 32), batch=4, steps=1, device="cpu", switches=["plain", "bf16"]
+    )
     assert [row["switch"] for row in report["milliseconds_an_image"]] == ["plain", "bf16"]
     for row in report["milliseconds_an_image"]:
         assert row["forward"] == pytest.approx(row["shared"] + row["tails"] + row["heads"], abs=0.01)
         assert row["train_step"] > 0
 
 
-def test_bench_script_prints_json(repo):
-    done = subprocess.run([sys.executable, repo / "benchmarks" / "bench_cgpn.py", "--table", "--names", "cgpn-b1"],
-                          capture_output=True, text=True, check=True, cwd=repo)
-    report = json.loads(done.stdout)
-    assert report["table"][0]["model"] == "cgpn-b1" and report["provenance"]["commit"]
+def test_the_command_takes_the_options_of_a_bench():
+    result = CliRunner().invoke(app, ["bench", "cgpn", "--set", "table_only=true", "--set", "names=cgpn-b1"])
+    assert result.exit_code == 0, result.exception
+    report = json.loads(result.stdout)
+    assert [row["model"] for row in report["table"]] == ["cgpn-b1"] and report["provenance"]["commit"]
+    with pytest.raises(ReIDKitError, match="table_only"):
+        run_bench("cgpn", {"table-only": "true"})

@@ -7,21 +7,40 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reidkit import losses, report
+from reidkit import losses
 from reidkit.data.transforms import translate_table
 from reidkit.errors import UnknownNameError
 from reidkit.evaluation import evaluate_ranking
 from reidkit.models import create_model
 from reidkit.models.parts import PartClassifier, PartConvBlock
 from reidkit.models.zoo import variant
+from reidkit.reporting import report
 from reidkit.training import choices, recipes
 from reidkit.training.recipes import CGPN_PAPER, IDE_PAPER, MPN_PAPER, Recipe, recipe_for
 
 PRESETS = {"MPN": MPN_PAPER, "CGPN": CGPN_PAPER, "IDE": IDE_PAPER}
-OPTIMISATION = ("epochs", "lr", "head_lr_factor", "momentum", "nesterov", "weight_decay", "warmup_batches", "schedule",
-                "milestones", "gamma", "cosine_start", "clip_norm", "precision")  # fmt: skip
-SETTINGS = [(c, s) for c in choices.CHOICES if not c.words for s in c.systems
-            if c.field.rpartition(".")[0] in ("", "loss", "model")]  # fmt: skip
+OPTIMISATION = (
+    "epochs",
+    "lr",
+    "head_lr_factor",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "warmup_batches",
+    "schedule",
+    "milestones",
+    "gamma",
+    "cosine_start",
+    "clip_norm",
+    "precision",
+)
+SETTINGS = [
+    (c, s)
+    for c in choices.CHOICES
+    if not c.words
+    for s in c.systems
+    if c.field.rpartition(".")[0] in ("", "loss", "model")
+]
 
 
 def rows_of(system):

@@ -4,6 +4,7 @@ import collections
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from market_folder import make_market_folder
@@ -69,6 +70,30 @@ def test_test_batches_keep_the_order(ds):
     assert torch.cat([b.index for b in batches]).tolist() == list(range(6))
     assert np.array_equal(batches[0].images[0].numpy(), read_image(ds.gallery.path[0], SIZE, "bicubic"))
     assert same(list(loader), batches)
+
+
+def test_labels_are_optional_in_tests(ds):
+    """Integers are labels, missing or not; anything else is -1, and the table keeps what it held."""
+    q, n = ds.query, len(ds.query)
+    some = [int(q.pid[0])] + [None] * (n - 1)
+    for pid, expected in (
+        (q.pid, q.pid.tolist()),
+        ("anna", [-1] * n),
+        (q.pid + 0.5, [-1] * n),
+        (pd.array(some, dtype="Int64"), [some[0]] + [-1] * (n - 1)),
+        (pd.Series(some, dtype=object), [some[0]] + [-1] * (n - 1)),
+        (q.pid.astype(object), q.pid.tolist()),
+        (q.pid.astype("uint8"), q.pid.tolist()),
+    ):
+        loader = batches_of(q[["path"]].assign(pid=pid), size=SIZE, batch_size=4)
+        batches = list(loader)
+        assert torch.cat([b.labels for b in batches]).tolist() == expected
+        assert torch.cat([b.camids for b in batches]).tolist() == [-1] * n
+        assert loader.table.pid.equals(q.assign(pid=pid).pid)
+    for images in (q.path.tolist(), q[["path"]]):
+        bare = list(batches_of(images, size=SIZE, batch_size=4))
+        assert all((b.labels == -1).all() and (b.camids == -1).all() for b in bare)
+        assert all(torch.equal(a.images, b.images) for a, b in zip(bare, batches, strict=True))
 
 
 def test_workers_and_the_cache_change_nothing(ds, tmp_path):

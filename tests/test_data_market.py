@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from market_folder import FOLDERS, make_market_folder, write_image
+from needs import need
+
+need("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
-from market_folder import FOLDERS, make_market_folder, write_image
 
 from reidkit.data import DATASETS, load_dataset
-from reidkit.data.market import ARCHIVE_NAMES, find_layout, is_stray, parse_name, read_folder
+from reidkit.data.sets.market import ARCHIVE_NAMES, find_layout, is_stray, parse_name, read_folder
 from reidkit.errors import DatasetError, UnknownNameError
 
 

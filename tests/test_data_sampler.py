@@ -4,6 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from needs import need
+
+need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

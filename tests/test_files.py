@@ -25,8 +25,13 @@ DEAD = 2**22 + 1  # no Linux has so high a process number
 
 
 def python(code: str, *arguments, **options) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 def test_a_new_file_and_its_folder(tmp_path):
@@ -84,10 +89,19 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
 def test_leftovers_of_dead_processes_go(tmp_path):
     mine = f"@{files.MACHINE}.7"
-    dead = [f".last.ckpt.{DEAD}.tmp", f".last.ckpt.{DEAD}{mine}.tmp", f".x.{os.getpid()}{mine}99.tmp",
-            f".x.{10**9}.tmp"]
-    kept = [f".x.{os.getppid()}{mine}.tmp", f".x.{DEAD}@another-machine.7.tmp", ".x.tmp", "x.123.tmp",
-            f".x.{DEAD}.tmpx"]
+    dead = [
+        f".last.ckpt.{DEAD}.tmp",
+        f".last.ckpt.{DEAD}{mine}.tmp",
+        f".x.{os.getpid()}{mine}99.tmp",
+        f".x.{10**9}.tmp",
+    ]
+    kept = [
+        f".x.{os.getppid()}{mine}.tmp",
+        f".x.{DEAD}@another-machine.7.tmp",
+        ".x.tmp",
+        "x.123.tmp",
+        f".x.{DEAD}.tmpx",
+    ]
     for name in dead + kept:
         (tmp_path / name).write_text("half")
     (tmp_path / f".folder.{DEAD}.tmp").mkdir()
@@ -100,8 +114,10 @@ def test_leftovers_of_dead_processes_go(tmp_path):
 
 def test_what_a_killed_writer_leaves_is_removed_by_the_next(tmp_path):
     (tmp_path / "x").write_text("old")
-    code = ("import sys, time; from reidkit.files import replacing\n"
-            "with replacing(sys.argv[1]) as t: t.write_text('half'); print('ready', flush=True); time.sleep(60)")
+    code = (
+        "import sys, time; from reidkit.files import replacing\n"
+        "with replacing(sys.argv[1]) as t: t.write_text('half'); print('ready', flush=True); time.sleep(60)"
+    )
     child = python(code, tmp_path / "x")
     assert child.stdout.readline() == "ready\n"
     write_text(tmp_path / "y", "beside it")
@@ -114,8 +130,10 @@ def test_what_a_killed_writer_leaves_is_removed_by_the_next(tmp_path):
 
 def test_threads_and_processes_write_one_file(tmp_path):
     path = tmp_path / "x.json"
-    code = ("import sys; from reidkit.files import write_json\n"
-            "for i in range(20): write_json(sys.argv[1], {'who': sys.argv[2] * 5000, 'i': i})")
+    code = (
+        "import sys; from reidkit.files import write_json\n"
+        "for i in range(20): write_json(sys.argv[1], {'who': sys.argv[2] * 5000, 'i': i})"
+    )
     children = [python(code, path, who) for who in "ab"]
     write = lambda who: [write_json(path, {"who": who * 5000}) for _ in range(20)]  # noqa: E731
     threads = [threading.Thread(target=write, args=who) for who in "cd"]
@@ -131,11 +149,11 @@ def test_threads_and_processes_write_one_file(tmp_path):
 WRITERS = {
     "text": "from reidkit.files import write_text; write_text(path, 'a' * 3_000_000)",
     "torch": "import torch; from reidkit.files import replacing\n"
-             "with replacing(path) as t: torch.save({'a': torch.randn(800_000)}, t)",
+    "with replacing(path) as t: torch.save({'a': torch.randn(800_000)}, t)",
     "safetensors": "import torch; from safetensors.torch import save_file; from reidkit.files import replacing\n"
-                   "with replacing(path) as t: save_file({'a': torch.randn(800_000)}, t)",
+    "with replacing(path) as t: save_file({'a': torch.randn(800_000)}, t)",
     "csv": "import pandas as pd, numpy as np; from reidkit.files import replacing\n"
-           "with replacing(path) as t: pd.DataFrame(np.random.rand(200_000, 2)).to_csv(t)",
+    "with replacing(path) as t: pd.DataFrame(np.random.rand(200_000, 2)).to_csv(t)",
 }
 
 
@@ -145,16 +163,25 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, kind):
     path = tmp_path / "run" / "file"
     path.parent.mkdir()
     path.write_text("old")
-    code = ("import sys; path = sys.argv[1]; from reidkit.errors import ReIDKitError\n"
-            f"try:\n    exec({WRITERS[kind]!r})\nexcept ReIDKitError as e: print(e)")
+    code = (
+        "import sys; path = sys.argv[1]; from reidkit.errors import ReIDKitError\n"
+        f"try:\n    exec({WRITERS[kind]!r})\nexcept ReIDKitError as e: print(e)"
+    )
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # noqa: E731
     out, err = python(code, path, preexec_fn=limit).communicate()
     assert re.fullmatch(rf"cannot write {path}: File too large; .*raise the limit.*\n", out), out + err
     assert path.read_text() == "old" and os.listdir(path.parent) == ["file"]
 
 
-@pytest.mark.parametrize("number, advice", [(errno.ENOSPC, "make room"), (errno.EROFS, "read-only"),
-                                            (errno.EACCES, "permissions"), (errno.EIO, "check the path and the disk")])
+@pytest.mark.parametrize(
+    "number, advice",
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "permissions"),
+        (errno.EIO, "check the path and the disk"),
+    ],
+)
 def test_what_the_disk_says_and_what_to_do(tmp_path, monkeypatch, number, advice):
     def refuse(fd):
         raise OSError(number, os.strerror(number))
@@ -182,9 +209,14 @@ def test_read_json_says_what_is_wrong(tmp_path):
         read_json(path, missing="not there")
     with pytest.raises(DatasetError, match=r"^not there$"):
         read_json(path / "deeper.json", missing="not there", error=DatasetError)
-    for content, match in [(b'{"a": ', "cannot be read as JSON"), (b"\xff\xfe\x00", "cannot be read as JSON"),
-                           (b"[" * 100_000, "cannot be read as JSON"), (b"[1, 2]", r"no JSON object but b'\[1, 2\]'"),
-                           (b"", "cannot be read as JSON"), (b" " * 5000, "more than 4,000 bytes")]:
+    for content, match in [
+        (b'{"a": ', "cannot be read as JSON"),
+        (b"\xff\xfe\x00", "cannot be read as JSON"),
+        (b"[" * 100_000, "cannot be read as JSON"),
+        (b"[1, 2]", r"no JSON object but b'\[1, 2\]'"),
+        (b"", "cannot be read as JSON"),
+        (b" " * 5000, "more than 4,000 bytes"),
+    ]:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=match) as found:
             read_json(path, missing="-", limit=4000 if content[:1] == b" " else files.JSON_BYTES)
@@ -197,9 +229,11 @@ def test_read_json_says_what_is_wrong(tmp_path):
 
 def test_a_lock_is_waited_for_and_freed_by_death(tmp_path):
     lock = tmp_path / ".x.lock"
-    code = ("import sys, time; from reidkit.files import locked\n"
-            "with locked(sys.argv[1], 'somebody else is at it'):\n"
-            "    print('in', flush=True); time.sleep(float(sys.argv[2]))")
+    code = (
+        "import sys, time; from reidkit.files import locked\n"
+        "with locked(sys.argv[1], 'somebody else is at it'):\n"
+        "    print('in', flush=True); time.sleep(float(sys.argv[2]))"
+    )
     first = python(code, lock, 60)
     assert first.stdout.readline() == "in\n"
     second = python(code, lock, 0)

@@ -1,12 +1,14 @@
 """Notebooks 03 and 04: what they derived by hand agrees with the kit, and their exercises accept right answers."""
 
 import re
-from pathlib import Path
 
-import nbformat
 import pytest
+from needs import need
+from paths import REPO
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+nbformat = need("nbformat")
+
+NOTEBOOKS = REPO / "notebooks"
 
 
 def printed(name):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from needs import need
 from PIL import Image
 from torchvision import models
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from reidkit.priors import PriorTable, build_priors, open_source
 from reidkit.priors.labels import ATR_LABELS, LIP_LABELS, label_table
 from reidkit.priors.networks import PersonSegmenter, largest_person, load_parser, load_segmenter
 
-transformers = pytest.importorskip("transformers")
+transformers = need("transformers")
 SEGMENTER = "lraspp_mobilenet_v3_large"
 
 
@@ -27,9 +28,14 @@ def save_segformer(folder: Path, names=ATR_LABELS, mean=(0.5, 0.5, 0.5)) -> Path
     """A SegFormer of 20 thousand weights, with the label names of the usual clothes checkpoints."""
     torch.manual_seed(0)
     config = transformers.SegformerConfig(
-        num_labels=len(names), id2label=dict(enumerate(names)), depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 8, 8],
-        num_attention_heads=[1, 1, 1, 1], decoder_hidden_size=8, mlp_ratios=[1, 1, 1, 1],
-    )  # fmt: skip
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 8, 8, 8],
+        num_attention_heads=[1, 1, 1, 1],
+        decoder_hidden_size=8,
+        mlp_ratios=[1, 1, 1, 1],
+    )
     transformers.SegformerForSemanticSegmentation(config).save_pretrained(folder)
     transformers.SegformerImageProcessor(image_mean=list(mean)).save_pretrained(folder)
     return folder
@@ -213,10 +219,29 @@ def test_the_command_builds_from_networks_on_disk(weights, sidewalk_tiny, tmp_pa
         (root / name).mkdir(parents=True)
         for image in sorted((sidewalk_tiny.root / name).glob("[0-9]*.jpg"))[:6]:
             shutil.copy(image, root / name)
-    answer = CliRunner().invoke(app, [
-        "priors", "build", "market1501", "--root", str(tmp_path), "--tool", "torchvision+segformer", "--grid", "8x4",
-        "--segmentation-model", SEGMENTER, "--segmentation-weights", str(weights["segmentation_weights"]),
-        "--parsing-model", str(weights["parsing_model"]), "--device", "cpu", "--no-progress"])
+    answer = CliRunner().invoke(
+        app,
+        [
+            "priors",
+            "build",
+            "market1501",
+            "--root",
+            str(tmp_path),
+            "--tool",
+            "torchvision+segformer",
+            "--grid",
+            "8x4",
+            "--segmentation-model",
+            SEGMENTER,
+            "--segmentation-weights",
+            str(weights["segmentation_weights"]),
+            "--parsing-model",
+            str(weights["parsing_model"]),
+            "--device",
+            "cpu",
+            "--no-progress",
+        ],
+    )
     assert answer.exit_code == 0, answer.output
     assert "6 priors" in answer.output
     made = root / "priors" / "torchvision+segformer-8x4.npz"

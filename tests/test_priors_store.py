@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from reidkit.bench.priors import synthetic_maps
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.priors import PriorTable, build_priors, coarse_prior, contact_sheet, open_source, prior_quality
 from reidkit.priors import build as build_module
-from reidkit.priors.bench import synthetic_maps
 from reidkit.priors.files import read_parsing, read_segmentation
 from reidkit.priors.labels import label_table
 

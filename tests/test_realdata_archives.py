@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidkit.data import archives
-from reidkit.data.archives import Limits, safe_name, unpack
-from reidkit.data.prepare import prepare_dataset
+from reidkit.data.copies import archives
+from reidkit.data.copies.archives import Limits, safe_name, unpack
+from reidkit.data.copies.prepare import prepare_dataset
 from reidkit.errors import DatasetError
 
 FILES = {"set/a.jpg": b"alpha", "set/sub/b.jpg": os.urandom(3000), "set/empty.txt": b""}
@@ -275,16 +275,23 @@ def test_zeros_without_end(tmp_path):
 
 
 def python(code: str, *arguments, **options) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("name", PACKERS)
 def test_a_disk_that_refuses_is_no_damage(tmp_path, name):
     """A limit on the size of files stands for the full disk."""
     archive = PACKERS[name](tmp_path / name, {"small.jpg": b"x", "large.jpg": os.urandom(100_000)})
-    code = (f"import sys; from {archives.__name__} import unpack; from reidkit.errors import DatasetError\n"
-            "try: unpack(sys.argv[1], sys.argv[2], progress=False)\nexcept DatasetError as e: print(e)")
+    code = (
+        f"import sys; from {archives.__name__} import unpack; from reidkit.errors import DatasetError\n"
+        "try: unpack(sys.argv[1], sys.argv[2], progress=False)\nexcept DatasetError as e: print(e)"
+    )
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # noqa: E731
     out, err = python(code, archive, tmp_path / "out", preexec_fn=limit).communicate()
     assert out.startswith(f"cannot unpack {archive} to {tmp_path / 'out'}") and "File too large" in out, out + err
@@ -298,8 +305,13 @@ def test_what_the_disk_says(tmp_path, monkeypatch, number):
     def refuse(*arguments, **options):
         raise OSError(number, os.strerror(number), "some/file")
 
-    for owner, function in ((Path, "mkdir"), (archives, "locked"), (zipfile.ZipFile, "open"), (archives.os, "replace"),
-                            (archives, "_format")):
+    for owner, function in (
+        (Path, "mkdir"),
+        (archives, "locked"),
+        (zipfile.ZipFile, "open"),
+        (archives.os, "replace"),
+        (archives, "_format"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, function, refuse)
             with pytest.raises(DatasetError, match=rf"cannot unpack .*some/file.*{os.strerror(number)}") as found:

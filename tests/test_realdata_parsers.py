@@ -7,14 +7,18 @@ import layouts
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from needs import need
 from PIL import Image
 
-from reidkit.data import cuhk03, load_dataset, msmt17
-from reidkit.data.cuhk03 import extract_mat, load_cuhk03
-from reidkit.data.duke import build_occluded_duke, load_dukemtmc, load_occluded_duke
-from reidkit.data.msmt17 import load_msmt17, read_list
+need("hypothesis")
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reidkit.data import load_dataset
+from reidkit.data.sets import cuhk03, msmt17
+from reidkit.data.sets.cuhk03 import extract_mat, load_cuhk03
+from reidkit.data.sets.duke import build_occluded_duke, load_dukemtmc, load_occluded_duke
+from reidkit.data.sets.msmt17 import load_msmt17, read_list
 from reidkit.errors import DatasetError, UnknownNameError
 
 

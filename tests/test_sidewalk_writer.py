@@ -8,13 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter, namedtuple
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killed import run_until_killed
 from PIL import Image
 
 from reidkit.data.sidewalk import PART_NAMES, ToolRates, load_sidewalk, load_truth, render_sidewalk, writer
@@ -23,14 +23,21 @@ from reidkit.errors import DatasetError, UnknownNameError
 
 NAME = re.compile(r"(-1|\d{4})_c(\d)s\d_(\d{6})_(\d{2})\.jpg")
 FOLDERS = {
-    "bounding_box_train", "query", "bounding_box_test", "query_strong", "bounding_box_test_strong", "query_shift",
-}  # fmt: skip
+    "bounding_box_train",
+    "query",
+    "bounding_box_test",
+    "query_strong",
+    "bounding_box_test_strong",
+    "query_shift",
+}
+
+MICRO = Size(64, 24, 6, 4, cameras=3, per_camera=2, distractors=3, junk=2)  # 148 images in 7 parts
 
 
 @pytest.fixture()
 def micro(monkeypatch):
     """A size that renders in a moment (in this process only)."""
-    monkeypatch.setitem(SIZES, "micro", Size(64, 24, 6, 4, cameras=3, per_camera=2, distractors=3, junk=2))
+    monkeypatch.setitem(SIZES, "micro", MICRO)
     monkeypatch.setattr(writer, "ONE_PROCESS_BELOW", 10**9)
     return "micro"
 
@@ -196,24 +203,23 @@ def test_deleted_files_are_rendered_again(micro, tmp_path, monkeypatch):
     assert calls == []  # complete: nothing is rendered
 
 
-@pytest.mark.slow
-def test_killed_and_rival_processes_do_no_harm(tmp_path):
-    command = "from reidkit.data.sidewalk import render_sidewalk as r; r({!r}, 'tiny', workers=1, progress=False)"
-    run = [sys.executable, "-c", command.format(str(tmp_path / "shared"))]
-    victim = subprocess.Popen(run)
-    parts = tmp_path / "shared" / "sidewalk-tiny" / "truth" / "parts"
-    deadline = time.monotonic() + 60
-    while len(list(parts.glob("*.npz"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    victim.kill()
-    victim.wait()
-    assert not (tmp_path / "shared" / "sidewalk-tiny" / "sidewalk.json").exists()
-    rivals = [subprocess.Popen(run) for _ in range(2)]
+def test_killed_and_rival_processes_do_no_harm(micro, tmp_path):
+    code, folder = (
+        f"""
+from reidkit.data.sidewalk import render_sidewalk
+from reidkit.data.sidewalk.plan import SIZES, Size
+SIZES["micro"] = {MICRO!r}
+render_sidewalk({str(tmp_path / "shared")!r}, "micro", workers=1, progress=False)
+""",
+        tmp_path / "shared" / "sidewalk-micro",
+    )
+    run_until_killed(code, at="*.npz", count=3, cwd=tmp_path)
+    assert len(list((folder / "truth" / "parts").glob("*.npz"))) == 2 and not (folder / "sidewalk.json").exists()
+    rivals = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [rival.wait() for rival in rivals] == [0, 0]
-    folder = tmp_path / "shared" / "sidewalk-tiny"
     for leftover in folder.glob(".tmp-*"):  # of the victim; cleared by a later rendering
         shutil.rmtree(leftover)
-    reference = digest(render_sidewalk(tmp_path / "alone", "tiny", progress=False))
+    reference = digest(render_sidewalk(tmp_path / "alone", micro, progress=False))
     assert digest(folder) == reference
 
 
@@ -264,10 +270,10 @@ def test_unknown_sizes_are_named(tmp_path):
 
 
 def test_bench_measures_every_stage_and_leaves_no_size_behind():
-    from reidkit.data.sidewalk import bench
+    from reidkit.bench import sidewalk as bench
 
     before = dict(SIZES)
     rates = bench.measure(96, 32, 10)
     assert SIZES == before
-    assert rates["render"] > rates["with_files"] > 0 and rates["with_tools"] > 0
+    assert all(rates[stage] > 0 for stage in ("render", "with_files", "with_tools"))
     assert 1000 < rates["bytes_an_image"] < 20_000

@@ -8,9 +8,6 @@ from reidkit.losses import LossConfig, total_loss
 from reidkit.models import VARIANTS, ModelOutput, ReIDModel, create_model
 from reidkit.priors import PriorBatch
 
-NEEDS_PRIOR = {"baseline-ub", "naive-mtl", "psa-c1", "psa-c2", "psa", "fsa", "mpn-no-ca", "mpn", "mpn-no-ca-roi",
-               "mpn-rga"} | {n for n in VARIANTS if n.startswith(("align-", "soft-"))}
-
 
 def build(name):
     fields = type(VARIANTS[name].config).__dataclass_fields__
@@ -32,8 +29,9 @@ def batch():
 def test_every_variant_keeps_the_contract(name):
     model, (images, labels, prior) = build(name), batch()
     assert isinstance(model, ReIDModel) and model.name == name and model.num_classes == 5
-    assert model.needs_prior == (name in NEEDS_PRIOR)
-    assert model.needs_prior_at_test == (name == "baseline-ub")
+    config = VARIANTS[name].config  # auxiliary tasks read stripes that a prior places; the rest sees the whole image
+    assert model.needs_prior == (getattr(config, "aux", False) and getattr(config, "prior", "uniform") != "uniform")
+    assert model.needs_prior_at_test == (model.needs_prior and not config.main)
 
     out = model.train()(images, prior if model.needs_prior else None)
     assert isinstance(out, ModelOutput)

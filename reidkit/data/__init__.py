@@ -1,7 +1,7 @@
 """Data sets as tables, PxK sampling, transforms that move image and prior together.
 
-    ds = load_dataset("sidewalk", root="data", size="tiny")    # rendered on first use
-    ds = load_dataset("market1501", root="data")               # a copy that you have
+ds = load_dataset("sidewalk", root="data", size="tiny")    # rendered on first use
+ds = load_dataset("market1501", root="data")               # a copy that you have
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from importlib import import_module
 from pathlib import Path
 
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.published import honest_label
 from reidkit.data.sampler import PKSampler
+from reidkit.data.sets.published import honest_label
 from reidkit.errors import unknown_name
 
 __all__ = ["DATASETS", "PKSampler", "ReIDDataset", "load_dataset"]
@@ -21,13 +21,13 @@ __all__ = ["DATASETS", "PKSampler", "ReIDDataset", "load_dataset"]
 # name -> (module, function, options that the name stands for). Imported on use: only CUHK03 needs h5py.
 DATASETS = {
     "sidewalk": ("reidkit.data.sidewalk", "load_sidewalk", {}),
-    "market1501": ("reidkit.data.market", "load_market1501", {}),
-    "market-layout": ("reidkit.data.market", "load_market_layout", {}),
-    "dukemtmc": ("reidkit.data.duke", "load_dukemtmc", {}),
-    "occluded-duke": ("reidkit.data.duke", "load_occluded_duke", {}),
-    "cuhk03-detected": ("reidkit.data.cuhk03", "load_cuhk03", {"boxes": "detected"}),
-    "cuhk03-labeled": ("reidkit.data.cuhk03", "load_cuhk03", {"boxes": "labeled"}),
-    "msmt17": ("reidkit.data.msmt17", "load_msmt17", {}),
+    "market1501": ("reidkit.data.sets.market", "load_market1501", {}),
+    "market-layout": ("reidkit.data.sets.market", "load_market_layout", {}),
+    "dukemtmc": ("reidkit.data.sets.duke", "load_dukemtmc", {}),
+    "occluded-duke": ("reidkit.data.sets.duke", "load_occluded_duke", {}),
+    "cuhk03-detected": ("reidkit.data.sets.cuhk03", "load_cuhk03", {"boxes": "detected"}),
+    "cuhk03-labeled": ("reidkit.data.sets.cuhk03", "load_cuhk03", {"boxes": "labeled"}),
+    "msmt17": ("reidkit.data.sets.msmt17", "load_msmt17", {}),
 }
 
 
@@ -54,5 +54,6 @@ def load_dataset(
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
     ds = load(root, **preset, **options)
-    ds = replace(ds, source={"name": name, "root": str(Path(root).absolute()), "options": options}, cache_dir=Path(cache_dir) if cache_dir else None)
+    source = {"name": name, "root": str(Path(root).absolute()), "options": options}
+    ds = replace(ds, source=source, cache_dir=Path(cache_dir) if cache_dir else None)
     return replace(ds, label=honest_label(ds, DATASETS))

@@ -6,6 +6,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from reidkit.data.images import decode
+from reidkit.errors import DatasetError
+
+MAX_CAMERAS = 40  # rows of the page
 PAPER, INK, GREY = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 
 
@@ -19,12 +23,17 @@ def contact_sheet(
 ) -> Image.Image:
     """An RGB picture: per camera (ascending) up to `columns` images of different people, drawn by `seed`.
 
+    Of more than MAX_CAMERAS cameras the first ones are shown, and the title says so.
+
     table: with `path`, `pid`, `camid`. thumb: height, width in pixels; images keep their aspect.
     A file that cannot be opened is drawn as a crossed box, so the page shows the damage too.
     """
     height, width = thumb
     label, gap, head = 120, 4, 28
     cameras = sorted(table.camid.unique())
+    if len(cameras) > MAX_CAMERAS:
+        title = f"{title} ({MAX_CAMERAS} of {len(cameras):,})"
+        cameras = cameras[:MAX_CAMERAS]
     size = (label + columns * (width + gap) + gap, head + len(cameras) * (height + gap) + gap)
     page = Image.new("RGB", size, PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=14)
@@ -46,9 +55,8 @@ def _thumbnail(path: str, width: int, height: int) -> Image.Image:
     """The image scaled into a white box of the given size."""
     box = Image.new("RGB", (width, height), PAPER)
     try:
-        with Image.open(path) as image:
-            picture = image.convert("RGB")
-    except Exception:  # shown, not hidden: the report lists the file and its problem
+        picture = decode(path)
+    except DatasetError:  # shown, not hidden: the report lists the file and its problem
         ImageDraw.Draw(box).line((0, 0, width, height), fill=GREY, width=2)
         ImageDraw.Draw(box).line((0, height, width, 0), fill=GREY, width=2)
         return box

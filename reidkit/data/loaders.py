@@ -13,7 +13,8 @@ changes nothing, and the global random state is not touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,13 +31,15 @@ from reidkit.data.sampler import PKSampler
 from reidkit.data.transforms import translate_images, translate_prior, translate_table
 from reidkit.errors import DatasetError, ReIDKitError, TrainingError
 
+Images = pd.DataFrame | str | os.PathLike | Iterable[str | os.PathLike]  # a table with a column `path`, or paths
+
 
 @dataclass(frozen=True)
 class Batch:
     """B images and what is known about them.
 
     images: uint8 [B, 3, H, W]; float32 after `TrainAugment` or `TestTransform`.
-    labels: long [B], class index in training, pid in tests. camids: long [B].
+    labels: long [B], class index in training, pid in tests. camids: long [B]. -1 where not known (`known_labels`).
     index: long [B], rows of the loader's table.
     prior: dict of mask [B, h, w] bool, top [B], bottom [B] float, reliable [B] bool (the fields of
         `reidkit.priors.PriorBatch`), or None.
@@ -80,7 +83,7 @@ class BatchLoader:
         self.sampler = plan if isinstance(plan, PKSampler) else None
         self._plan, self._fetch, self._prior = plan, fetch, prior
         self._labels = torch.tensor(labels, dtype=torch.long)
-        self._camids = torch.tensor(table["camid"].to_numpy(), dtype=torch.long)
+        self._camids = torch.from_numpy(known_labels(table, "camid"))
         self._shifts = None
         if "dx" in table:
             self._shifts = torch.tensor(table[["dx", "dy"]].to_numpy(), dtype=torch.float32)  # [N, 2]
@@ -193,16 +196,53 @@ def train_loader(
     if translation_copies != 1:
         table = translate_table(table, translation_copies, seed=seed)
     sampler = PKSampler(
-        table["label"], num_ids, num_instances, seed=seed, mode=mode,
-        batches_per_epoch=batches_per_epoch, rank=rank, world_size=world_size,
-    )  # fmt: skip
+        table["label"],
+        num_ids,
+        num_instances,
+        seed=seed,
+        mode=mode,
+        batches_per_epoch=batches_per_epoch,
+        rank=rank,
+        world_size=world_size,
+    )
     fetch, workers = _source(table, size, interpolation, cache, workers)
     prior = _look_up(priors, table, ds.root)
     return BatchLoader(table, table["label"].to_numpy(), fetch, sampler, prior=prior, workers=workers)
 
 
+def image_table(images: Images) -> pd.DataFrame:
+    """A table with the column `path` (str) and rows numbered from 0: one row an image, in the order given.
+
+    images: a table that has a column `path` (its other columns are kept), one path, or several.
+    Raises DatasetError for anything that is not a path, a folder included.
+    """
+    if isinstance(images, pd.DataFrame):
+        if "path" not in images:
+            raise DatasetError(f"the table of images needs a column 'path'; it has {[str(c) for c in images.columns]}")
+        table = images.reset_index(drop=True)
+    else:
+        paths = images if isinstance(images, Iterable) and not isinstance(images, str) else [images]
+        table = pd.DataFrame({"path": pd.Series(list(paths), dtype=object)})
+    for row, path in enumerate(table["path"]):
+        if not isinstance(path, (str, os.PathLike)):
+            raise DatasetError(f"image {row} is a {type(path).__name__}; expected the path of an image file")
+        if not os.path.splitext(path)[1] and os.path.isdir(path):
+            raise DatasetError(
+                f"{os.fspath(path)!r} is a folder; pass its image files, for example sorted(Path(folder).glob('*.jpg'))"
+            )
+    return table.assign(path=[os.fspath(path) for path in table["path"]])
+
+
+def known_labels(table: pd.DataFrame, column: str) -> np.ndarray:
+    """[N] int64 of the table's column; -1 ("not known") in empty cells, where the column is absent, and where it
+    holds anything but integers, such as names."""
+    if column not in table or pd.api.types.infer_dtype(table[column], skipna=True) != "integer":
+        return np.full(len(table), -1, dtype=np.int64)
+    return table[column].fillna(-1).to_numpy(dtype=np.int64, copy=True)
+
+
 def test_batches(
-    table: pd.DataFrame,
+    images: Images,
     *,
     size: tuple[int, int],
     batch_size: int,
@@ -212,19 +252,20 @@ def test_batches(
     root: str | Path | None = None,
     priors=None,
 ) -> BatchLoader:
-    """All rows of a table in order, `batch_size` at a time (the last batch may be smaller). labels are pids.
+    """All images in order, `batch_size` at a time (the last batch may be smaller). labels are pids.
 
-    root: the data set's root, needed with `priors`. The other arguments as in `train_loader`.
+    images: a table with a column `path`, one path, or several. Only paths are needed: see `known_labels` for pid and
+    camid. root: the data set's root, needed with `priors`. The other arguments as in `train_loader`.
     """
     if batch_size < 1:
         raise TrainingError(f"batch_size must be at least 1, not {batch_size}")
     if priors is not None and root is None:
         raise DatasetError("priors are looked up by paths relative to the data set: pass root=ds.root")
-    table = table.reset_index(drop=True)
+    table = image_table(images)
     plan = [list(range(i, min(i + batch_size, len(table)))) for i in range(0, len(table), batch_size)]
     fetch, workers = _source(table, size, interpolation, cache, workers)
     prior = _look_up(priors, table, root)
-    return BatchLoader(table, table["pid"].to_numpy(), fetch, plan, prior=prior, workers=workers)
+    return BatchLoader(table, known_labels(table, "pid"), fetch, plan, prior=prior, workers=workers)
 
 
 test_batches.__test__ = False  # not a test case, whatever pytest thinks of the name
@@ -239,9 +280,8 @@ def _source(
     wanted, found = (*size, interpolation), (*cache.size, cache.interpolation)
     if wanted != found:
         raise DatasetError(
-            "the image cache holds {}x{} {} images, the loader asks for {}x{} {}; build one that fits".format(
-                *found, *wanted
-            )
+            "the image cache holds {}x{} {} images, the loader asks for {}x{} {}; build one that fits "
+            "(ImageCache.for_split(..., interpolation=...)) or read the files (cache=None)".format(*found, *wanted)
         )
     return _FromCache(cache, table), 0
 

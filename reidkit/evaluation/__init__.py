@@ -2,7 +2,8 @@
 
 from reidkit.evaluation.features import RELEASED_MPN_TEST, TestRecipe, extract_features
 from reidkit.evaluation.multi_query import pool_queries
-from reidkit.evaluation.ranked_list import top_k
+from reidkit.evaluation.protocol import queries_without_match
+from reidkit.evaluation.ranked_list import rank, top_k
 from reidkit.evaluation.ranking import RankingResult, average_precision, evaluate_distance, evaluate_ranking
 from reidkit.evaluation.reranking import rerank
 
@@ -15,6 +16,8 @@ __all__ = [
     "evaluate_ranking",
     "extract_features",
     "pool_queries",
+    "queries_without_match",
+    "rank",
     "rerank",
     "top_k",
 ]

@@ -1,7 +1,8 @@
 """Backbones: images [B, 3, H, W] -> feature maps F [B, C, h, w].
 
 Part-based models cut F into horizontal stripes, so they want many rows: every ResNet here has its last
-down-sampling removed (MPN Sec. 3.3, CGPN Sec. 4.1, both after PCB). 384x128 images give 24x8 maps (stride 16).
+down-sampling removed (MPN Sec. 3.3, after PCB; CGPN leaves it open, and on 24 rows its halves, thirds and quarters are
+whole rows). 384x128 images give 24x8 maps (stride 16).
 
     create_backbone("resnet50", pretrained=True)     torchvision: resnet18, resnet34, resnet50
     create_backbone("small")                         a ResNet-10 for CPUs, stride 8: 144x48 -> 18x6
@@ -15,13 +16,15 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from reidkit.errors import CheckpointError, ReIDKitError, unknown_name
 from reidkit.models.rga import add_spatial_attention
+from reidkit.models.weights import load_backbone_weights, read_state_dict
+
+__all__ = ["Backbone", "create_backbone", "load_backbone_weights", "read_state_dict"]
 
 RESNETS = ("resnet18", "resnet34", "resnet50")
 SMALL_WIDTHS = (16, 32, 48, 96, 128)  # stem, layer1 .. layer4
@@ -46,12 +49,14 @@ class Backbone(nn.Sequential):
         """
         stages = OrderedDict(self.named_children())
         if "layer3" not in stages:
-            raise ReIDKitError(f"backbone {self.name!r} cannot be split into branches: it has no stage 'layer3'. "
-                               f"Use one of {', '.join(RESNETS)}, small, or a ResNet-like timm network")
+            raise ReIDKitError(
+                f"backbone {self.name!r} cannot be split into branches: it has no stage 'layer3'. "
+                f"Use one of {', '.join(RESNETS)}, small, or a ResNet-like timm network"
+            )
         names = list(stages)
         cut = names.index("layer3")
         shared = OrderedDict((n, stages[n]) for n in names[:cut])
-        tail = OrderedDict((n, stages[n]) for n in names[cut + 1:])
+        tail = OrderedDict((n, stages[n]) for n in names[cut + 1 :])
         shared["layer3"] = stages["layer3"][:1]
         if len(stages["layer3"]) > 1:
             tail["layer3"] = stages["layer3"][1:]
@@ -59,8 +64,7 @@ class Backbone(nn.Sequential):
         return nn.Sequential(shared), nn.Sequential(tail)
 
 
-def create_backbone(name: str, *, pretrained: bool | str = False,
-                    spatial_attention: str | None = None) -> Backbone:
+def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attention: str | None = None) -> Backbone:
     """Build a backbone.
 
     name: "resnet18", "resnet34", "resnet50", "small", "small-C" (with C channels at the end), or "timm:NAME".
@@ -110,21 +114,28 @@ def _published_weights(name: str, weights_name: str) -> Mapping[str, Tensor]:
     try:
         return weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network (URLError is an OSError), no disk, damaged download
-        raise CheckpointError(f"cannot get the {name} weights {weights.name} ({error}). Download {weights.url} on a "
-                              f"machine with a network and pass its path: pretrained='path/to/"
-                              f"{weights.url.rsplit('/', 1)[-1]}', or use pretrained=False") from error
+        raise CheckpointError(
+            f"cannot get the {name} weights {weights.name} ({error}). Download {weights.url} on a "
+            f"machine with a network and pass its path: pretrained='path/to/"
+            f"{weights.url.rsplit('/', 1)[-1]}', or use pretrained=False"
+        ) from error
 
 
 def _small(name: str, weights: bool | str) -> Backbone:
     """A ResNet-10 with a 3x3 stem: strides 2 | 1 2 2 1, so the map has stride 8. 0.5 M parameters."""
     if weights:
-        raise CheckpointError(f"the {name!r} backbone has no published weights (pretrained={weights!r}): pass "
-                              "pretrained=False, or the path of a run trained with it")
+        raise CheckpointError(
+            f"the {name!r} backbone has no published weights (pretrained={weights!r}): pass "
+            "pretrained=False, or the path of a run trained with it"
+        )
     stem, *widths = SMALL_WIDTHS
     if name != "small":
         widths[-1] = int(name.removeprefix("small-"))
-    stages = OrderedDict(conv1=nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False),
-                         bn1=nn.BatchNorm2d(stem), relu=nn.ReLU(inplace=True))
+    stages = OrderedDict(
+        conv1=nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False),
+        bn1=nn.BatchNorm2d(stem),
+        relu=nn.ReLU(inplace=True),
+    )
     before = stem
     for i, (width, stride) in enumerate(zip(widths, (1, 2, 2, 1)), start=1):
         shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
@@ -163,16 +174,20 @@ def _timm(name: str, weights: bool | str) -> Backbone:
     if not timm.is_model(model_name):
         raise unknown_name("timm model", model_name, timm.list_models(f"{model_name[:4]}*") or timm.list_models()[:20])
     if isinstance(weights, str):
-        raise CheckpointError(f"{name}: timm weights are chosen by the model's name ({model_name}.TAG); pass "
-                              f"pretrained=True or the path of a state dict instead of {weights!r}")
+        raise CheckpointError(
+            f"{name}: timm weights are chosen by the model's name ({model_name}.TAG); pass "
+            f"pretrained=True or the path of a state dict instead of {weights!r}"
+        )
     net, options = _timm_features(timm, name)
     if weights:
         try:
             net = timm.create_model(model_name, pretrained=True, **options)
         except Exception as error:  # the hub client raises many kinds: no network, no such weights, no disk
-            raise CheckpointError(f"cannot get the weights of {name} ({error}). Download them from "
-                                  f"https://huggingface.co/timm (model {model_name}) on a machine with a network and "
-                                  "pass the path of the file as `pretrained`, or use pretrained=False") from error
+            raise CheckpointError(
+                f"cannot get the weights of {name} ({error}). Download them from "
+                f"https://huggingface.co/timm (model {model_name}) on a machine with a network and "
+                "pass the path of the file as `pretrained`, or use pretrained=False"
+            ) from error
     channels, stride = net.feature_info.channels()[-1], net.feature_info.reduction()[-1]
     stages = dict(net.named_children())
     if not isinstance(stages.get("layer3"), nn.Sequential):  # not a plain chain of ResNet stages
@@ -188,64 +203,11 @@ def _timm_features(timm, name: str) -> tuple[nn.Module, dict]:
             return timm.create_model(name.removeprefix("timm:"), pretrained=False, **options), options
         except (TypeError, NotImplementedError, AssertionError, RuntimeError, ValueError) as error:
             refusal = error  # an option that this network does not know
-    raise ReIDKitError(f"backbone {name!r} gives no feature maps (timm says: {refusal}). Choose a timm network that "
-                       "supports features_only=True, such as resnet50, convnext_tiny, vit_small_patch16_224")
+    raise ReIDKitError(
+        f"backbone {name!r} gives no feature maps (timm says: {refusal}). Choose a timm network that "
+        "supports features_only=True, such as resnet50, convnext_tiny, vit_small_patch16_224"
+    )
 
 
 def _is_path(value: str | Path) -> bool:
     return isinstance(value, Path) or value.endswith(WEIGHT_SUFFIXES) or "/" in value or "\\" in value
-
-
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file (.safetensors or torch.save), without running code from it.
-
-    A wrapping dict ("state_dict", "model", "net", ...) is opened and a "module." prefix (DataParallel) dropped.
-    Raises CheckpointError for a missing, damaged or foreign file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}: pass the path of a state dict (.pth, .pt, .safetensors)")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged archives raise many kinds
-        raise CheckpointError(f"{path} is not a readable state dict ({type(error).__name__}: {error}). Expected a "
-                              "file of tensors only: save model.state_dict(), not the model object") from error
-    while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
-        inner = [v for v in content.values() if isinstance(v, Mapping) and v]
-        content = max(inner, key=len) if inner else None  # {"state_dict": {...}, "epoch": 69}
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds no tensors: expected a state dict, or a dict that wraps one")
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    while tensors and all(k.startswith("module.") for k in tensors):
-        tensors = {k.removeprefix("module."): v for k, v in tensors.items()}
-    return tensors
-
-
-def load_backbone_weights(backbone: Backbone, source: str | Path | Mapping[str, Tensor]) -> None:
-    """Copy weights into a backbone: a torchvision state dict (its fc is ignored), or a model of this kit.
-
-    The second is how MPN starts from a trained IDE (Sec. 5.1): keys "backbone.*" are taken, heads are ignored.
-    Raises CheckpointError that lists missing, unexpected or misshapen tensors. New spatial attention keeps its
-    initial values.
-    """
-    where = str(source) if isinstance(source, (str, Path)) else "the state dict"
-    state = read_state_dict(source) if isinstance(source, (str, Path)) else dict(source)
-    if any(k.startswith("backbone.") for k in state):
-        state = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
-    elif backbone.name.startswith("timm:") and "features" in dict(backbone.named_children()):
-        state = {k if k.startswith("features.") else f"features.net.{k}": v for k, v in state.items()}
-    wanted = backbone.state_dict()
-    missing = [k for k in wanted if k not in state and not k.startswith("rga") and "num_batches" not in k]
-    shapes = [f"{k} {tuple(state[k].shape)}, expected {tuple(v.shape)}" for k, v in wanted.items()
-              if k in state and state[k].shape != v.shape]
-    heads = ("fc.", "head.", "classifier.", "features.net.fc.", "features.net.head", "features.net.classifier", "rga")
-    unexpected = [k for k in state if k not in wanted and not k.startswith(heads)]
-    if missing or shapes or unexpected:
-        raise CheckpointError(f"{where} does not fit backbone {backbone.name!r}: {len(missing)} missing "
-                              f"{missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of another "
-                              f"shape {shapes[:3]}. Use the weights of the same architecture")
-    backbone.load_state_dict({k: state[k] for k in wanted if k in state}, strict=False)

@@ -34,6 +34,10 @@ class ModelOutput:
     supervision: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
+# so that torch.export can take a whole model: its output is this record
+torch.export.register_dataclass(ModelOutput, serialized_type_name="reidkit.models.ModelOutput")
+
+
 class ReIDModel(nn.Module):
     """Base class. Subclasses set `name`, `config`, `num_classes`, `part_names` and write two methods:
 
@@ -73,8 +77,9 @@ class ReIDModel(nn.Module):
     def feature_maps(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         raise NotImplementedError
 
-    def heads(self, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None,
-              with_aux: bool = False) -> ModelOutput:
+    def heads(
+        self, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None, with_aux: bool = False
+    ) -> ModelOutput:
         raise NotImplementedError
 
     def forward(self, images: Tensor, prior: PriorBatch | None = None) -> ModelOutput:
@@ -85,8 +90,9 @@ class ReIDModel(nn.Module):
         """[B, D] test-time representation. Call `model.eval()` first, as for any network."""
         return self.heads(self.feature_maps(images), prior).embedding
 
-    def part_head(self, k: int, maps: Tensor | tuple[Tensor, ...],
-                  prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
+    def part_head(
+        self, k: int, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(feature [B, d], logits [B, classes]) of part k: `part_features[:, k]` and `logits[k]` of `heads`.
 
         Models override this to compute nothing but part k; the heads are independent, so the result is the same.
@@ -106,6 +112,12 @@ class ReIDModel(nn.Module):
     def regularization(self) -> Tensor:
         """An unweighted penalty on the parameters (MPN's soft sharing, Fig. 10); zero for most models."""
         return torch.zeros((), device=next(self.parameters()).device)
+
+    def proximal_step(self, step: float) -> None:
+        """Move the parameters one implicit gradient step on `regularization()`; step: rate times weight, >= 0.
+
+        The loop calls it after each step of the optimiser, in place of the penalty's gradient.
+        """
 
     def count_parameters(self, classifiers: bool = False) -> int:
         """Number of trainable parameters of the test-time network (MPN Table 9 leaves the classifiers out)."""

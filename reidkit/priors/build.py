@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +16,10 @@ from tqdm.auto import tqdm
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import PriorError, unknown_name
+from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
 from reidkit.priors.files import FileMaps, Maps
+from reidkit.priors.labels import label_table
 from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
 
 PIPELINE_VERSION = 1  # raise when coarse_priors changes its results: older caches are then rebuilt
@@ -33,7 +36,9 @@ class MapSource(Protocol):
 
     def stamp(self, path: str) -> int: ...
     def where(self, path: str) -> str: ...
+    def hint(self, absent: Sequence[str]) -> str: ...
     def maps(self, paths: Sequence[str]) -> list[Maps]: ...
+    def doubt(self, whole: bool = False) -> str | None: ...
 
 
 def build_priors(
@@ -66,40 +71,73 @@ def build_priors(
     grid: (rows, columns) of the feature map that the masks are for.
     splits: of "train", "query", "gallery" and the names of test levels (their query and gallery), or "all".
     out: the cache file; see `default_file`.
-    missing: "error", or "unreliable" = an image without maps gets the prior of the whole image and is counted.
+    missing: "error", or "unreliable" = an image without maps gets the prior of the whole image and is counted
+        (still an error where no image has maps).
     min_head, min_leg, threshold: see `coarse_prior`.
     rebuild: ignore the cache.
 
     Rows whose files have changed since are computed again; a cache made with other settings is replaced, with a
     warning. An interrupted build, and one stopped by a bad file, goes on where it was.
     Raises PriorError: images without maps (all of them counted, the first listed), maps that do not decode, of
-    another size than their image or with labels outside the label set. UnknownNameError: tool, split, label set.
+    another size than their image or with labels outside the label set; maps that as a whole are of another label set
+    or no such maps (`anatomy.py`; nothing made of them is kept); a file that cannot be written (before any work).
+    UnknownNameError: tool, split, label set, treatment of missing maps.
     """
-    if missing not in ("error", "unreliable"):
-        raise unknown_name("treatment of missing maps", missing, ("error", "unreliable"))
+    check_choices(tool, missing, label_set)
     source = open_source(
-        ds, tool, parsing_dir=parsing_dir, segmentation_dir=segmentation_dir, label_set=label_set, device=device,
-        segmentation_model=segmentation_model, segmentation_weights=segmentation_weights,
-        parsing_model=parsing_model, batch_size=batch_size,
-    )  # fmt: skip
+        ds,
+        tool,
+        parsing_dir=parsing_dir,
+        segmentation_dir=segmentation_dir,
+        label_set=label_set,
+        device=device,
+        segmentation_model=segmentation_model,
+        segmentation_weights=segmentation_weights,
+        parsing_model=parsing_model,
+        batch_size=batch_size,
+    )
     settings = {"tool": tool, "pipeline": PIPELINE_VERSION, "grid": list(grid), "min_head": min_head}
     settings |= {"min_leg": min_leg, "threshold": threshold, **source.settings}
     out = Path(out) if out else default_file(ds, tool, grid)
     paths = relative_paths(ds, splits)
     stamps = {path: source.stamp(path) for path in paths}
     absent = [path for path in paths if stamps[path] == 0]
-    if absent and missing == "error":
+    if absent and (missing == "error" or len(absent) == len(paths)):
         raise PriorError(_about_missing(absent, len(paths), source))
     table = empty_table(grid, settings) if rebuild else _valid_cache(out, grid, settings)
     known = dict(zip(table.paths, table.stamps.tolist()))
     todo = [path for path in paths if known.get(path) != stamps[path]]
     if todo:
-        table = _compute(table, todo, stamps, source, settings, out, progress)
+        table = compute(table, todo, stamps, source, settings, out, whole=len(todo) == len(paths), progress=progress)
     return table.subset(paths)
 
 
-def open_source(ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_dir=None, label_set="lip",
-                batch_size=None, **networks) -> MapSource:  # fmt: skip
+def check_choices(tool: str, missing: str = "error", label_set: str = "lip") -> None:
+    """UnknownNameError if one of these is not a name that `build_priors` knows."""
+    if tool not in TOOLS:
+        raise unknown_name("prior tool", tool, TOOLS)
+    if missing not in ("error", "unreliable"):
+        raise unknown_name("treatment of missing maps", missing, ("error", "unreliable"))
+    label_table(label_set)
+
+
+def check_writable(file: Path) -> None:
+    """PriorError if a prior file cannot be written here: better said now than after an hour of computing."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=file.parent).close()
+        if file.is_dir():
+            raise IsADirectoryError("it is a folder")
+    except OSError as error:
+        raise PriorError(
+            f"the priors cannot be written to {file} ({error.strerror or error}). Keep derived files elsewhere "
+            "(--cache-dir DIR, load_dataset(cache_dir=DIR)) or name another file (--out FILE, out=FILE)"
+        ) from error
+
+
+def open_source(
+    ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_dir=None, label_set="lip", batch_size=None, **networks
+) -> MapSource:
     """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
     size = {"batch_size": batch_size} if batch_size else {}
     if tool == "sidewalk":
@@ -120,26 +158,41 @@ def default_file(ds: ReIDDataset, tool: str, grid: tuple[int, int]) -> Path:
 
 def relative_paths(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> list[str]:
     """Paths of the images of these splits relative to `ds.root`, each once, in the order of the tables."""
+    return list(dict.fromkeys(path for paths in paths_by_split(ds, splits).values() for path in paths))
+
+
+def paths_by_split(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> dict[str, list[str]]:
+    """{split: relative paths of its images}; a test level's are those of its query and gallery.
+
+    Raises UnknownNameError for a split that the data set does not have, PriorError for an empty list of splits.
+    """
     tables: dict[str, list[pd.DataFrame]] = {s: [getattr(ds, s)] for s in ("train", "query", "gallery")}
     tables |= {level: list(pair) for level, pair in ds.levels.items()}
     if ds.level not in tables:
         tables[ds.level] = [ds.query, ds.gallery]
-    if splits != "all":
-        splits = [splits] if isinstance(splits, str) else list(splits)
-        for split in splits:
-            if split not in tables:
-                raise unknown_name(f"split of {ds.name}", split, {*tables, "all"})
-    chosen = tables if splits == "all" else splits
-    paths = dict.fromkeys(path for split in chosen for table in tables[split] for path in table["path"])
-    return [relative_path(path, ds.root) for path in paths]
+    chosen = [splits] if isinstance(splits, str) else list(splits)
+    for split in chosen:
+        if split not in (*tables, "all"):
+            raise unknown_name(f"split of {ds.name}", split, {*tables, "all"})
+    if not chosen:
+        raise PriorError(f"no split of {ds.name} is named; choose of: {', '.join(tables)}, all")
+    chosen = tables if "all" in chosen else chosen
+    return {s: [relative_path(path, ds.root) for table in tables[s] for path in table["path"]] for s in chosen}
 
 
 def relative_path(path: str, root: str | Path) -> str:
     """How caches and prior tables name an image: relative to the data set's root, with forward slashes."""
     relative = os.path.relpath(path, root)
-    if relative.startswith(".."):
+    if _leads_out(relative):  # the same folder may be spelt in two ways where links are involved
+        folder, name = os.path.split(path)
+        relative = os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(root))
+    if _leads_out(relative):
         raise PriorError(f"{path} does not lie under the data set's root {root}, so its maps cannot be located")
     return relative.replace(os.sep, "/")
+
+
+def _leads_out(relative: str) -> bool:
+    return relative == ".." or relative.startswith(".." + os.sep)
 
 
 def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, object]) -> PriorTable:
@@ -161,17 +214,24 @@ def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, object
     return empty_table(grid, settings)
 
 
-def _compute(
+def compute(
     table: PriorTable,
     todo: list[str],
     stamps: Mapping[str, int],
     source: MapSource,
     settings: Mapping[str, object],
     out: Path,
+    *,
+    whole: bool,
     progress: bool,
 ) -> PriorTable:
-    """`table` with the rows of `todo` added; saved every few seconds and whenever the work stops, for any reason."""
-    settings = {**settings, "versions": dict(source.versions)}
+    """`table` with the rows of `todo` added; saved every few seconds and whenever the work stops, for any reason.
+
+    whole: `todo` is the whole set. After `EARLY` images, again after each further batch and at the end the maps read
+    so far are judged as a set: if they are not what was announced, the file is left as it was found, and PriorError.
+    """
+    check_writable(out)
+    found, settings = table, {**settings, "versions": dict(source.versions)}
     done: list[PriorTable] = []
     saved = time.monotonic()
 
@@ -187,13 +247,31 @@ def _compute(
         with tqdm(total=len(todo), desc="priors", unit="img", disable=not progress) as bar:
             for start in range(0, len(todo), source.batch_size):
                 batch = todo[start : start + source.batch_size]
-                done.append(_batch_table(batch, stamps, source, settings))
+                rows, last = _batch_table(batch, stamps, source, settings), start + len(batch) == len(todo)
+                if (last or start + len(batch) >= EARLY) and (reason := source.doubt(whole=whole and last)):
+                    raise PriorError(reason)
+                done.append(rows)
                 bar.update(len(batch))
                 if time.monotonic() - saved > SAVE_SECONDS:
                     save()
+    except BaseException:
+        if source.doubt():  # also when the work was stopped before the set was judged
+            done.clear()
+            _put_back(found, table, out)
+        raise
     finally:
         save()
     return table
+
+
+def _put_back(found: PriorTable, written: PriorTable, out: Path) -> None:
+    """Leave the file as it was found, if it was written since: without the rows made of refused maps."""
+    if written is found:
+        return
+    if len(found):
+        found.save(out)
+    else:
+        out.unlink(missing_ok=True)
 
 
 def _batch_table(
@@ -231,5 +309,6 @@ def _about_missing(absent: Iterable[str], total: int, source: MapSource) -> str:
     listed = "".join(f"\n  {path}" for path in absent[:5]) + ("\n  ..." if len(absent) > 5 else "")
     return (
         f"{len(absent)} of {total} images have no maps (looked for {source.where(absent[0])}):{listed}\n"
-        'write the maps of these images, or pass missing="unreliable" to divide them evenly and count them'
+        f"{source.hint(absent)}write the maps of these images, or divide them evenly and count them with "
+        '--missing unreliable (in Python missing="unreliable")'
     )

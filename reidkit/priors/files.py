@@ -10,14 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from reidkit.errors import PriorError
-from reidkit.priors.labels import LABEL_SETS, label_table
+from reidkit.data.images import upright_size
+from reidkit.errors import DatasetError, PriorError
+from reidkit.priors.anatomy import EARLY, doubt, fitting_set
+from reidkit.priors.census import LabelCensus, MapCensus
+from reidkit.priors.labels import label_table
 
 Maps = tuple[np.ndarray, np.ndarray]  # parsing [H, W] uint8 LIP labels; segmentation [H, W] bool or float32
 
@@ -29,6 +33,7 @@ class FileMaps:
     root: the data set's folder; image paths are relative to it.
     parsing_dir, segmentation_dir: default `<root>/parsing` and `<root>/segmentation`.
     label_set: "lip", "atr" or "pascal", what the parsing PNGs hold; converted to LIP on reading.
+    census: what the maps read so far look like; `doubt` judges it.
     """
 
     root: Path
@@ -36,6 +41,7 @@ class FileMaps:
     segmentation_dir: Path | None = None
     label_set: str = "lip"
     batch_size: int = 256  # images read before the priors of all are computed; bounds the memory
+    census: MapCensus = field(default_factory=MapCensus, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         label_table(self.label_set)  # an unknown label set is an error now, not at the first image
@@ -44,9 +50,11 @@ class FileMaps:
             folder = self.root / kind if folder is None else Path(folder)
             object.__setattr__(self, f"{kind}_dir", folder)
             if not folder.is_dir():
-                raise PriorError(f"{folder}: no such folder of {kind} maps. Put the maps there, or name their folder "
-                                 f"(`reidkit priors build ... --{kind} DIR`, {kind}_dir=); without maps a model trains "
-                                 "with uniform division (`--set model.prior=uniform`)")
+                raise PriorError(
+                    f"{folder}: no such folder of {kind} maps. Put the maps there, or name their folder "
+                    f"(`reidkit priors build ... --{kind} DIR`, {kind}_dir=); without maps a model trains "
+                    "with uniform division (`--set model.prior=uniform`)"
+                )
 
     @property
     def settings(self) -> dict[str, object]:
@@ -64,29 +72,96 @@ class FileMaps:
         """The files that were looked for, for messages."""
         return " and ".join(str(self._map(f, path)) for f in (self.parsing_dir, self.segmentation_dir))
 
-    def maps(self, paths: Sequence[str]) -> list[Maps]:
-        """The maps of these images; PriorError names the file that cannot be used."""
-        return [self._pair(path) for path in paths]
+    def hint(self, absent: Sequence[str]) -> str:
+        """Where the maps of these images lie instead, if a folder was named one level too high or too low, else ""."""
+        folders = {"parsing": self.parsing_dir, "segmentation": self.segmentation_dir}
+        return "".join(map_hint(kind, folder, absent) for kind, folder in folders.items())
 
-    def _pair(self, path: str) -> Maps:
+    def maps(self, paths: Sequence[str]) -> list[Maps]:
+        """The maps of these images; PriorError names the file that cannot be used.
+
+        Many maps at once are judged by themselves: PriorError if they are of another label set or kind (`anatomy.py`).
+        """
+        table, batch, outside, out = label_table(self.label_set), MapCensus(), None, []
+        for path in paths:
+            file, labels, (values, mode) = self._stored(path)
+            batch.labels.add(labels)
+            batch.masks.add(values, mode)
+            if labels.size and labels.max() >= len(table):
+                outside = outside or (file, int(labels.max()))
+            elif not outside:
+                out.append((table[labels], as_mask(values, mode)))
+        if outside:
+            raise _outside(*outside, self.label_set, batch)
+        if len(paths) >= EARLY and (reason := self._doubt(batch)):
+            raise PriorError(reason)
+        self.census.merge(batch)
+        return out
+
+    def doubt(self, whole: bool = False) -> str | None:
+        """Why the maps read so far cannot be what they were announced as, if so; whole: they are all there are."""
+        return self._doubt(self.census, whole)
+
+    def _doubt(self, census: MapCensus, whole: bool = False) -> str | None:
+        reason = doubt(census, self.label_set, whole=whole)
+        return reason and (
+            f"{reason}. The maps were read from {self.parsing_dir} and {self.segmentation_dir}; no "
+            "priors are made of them"
+        )
+
+    def _stored(self, path: str) -> tuple[Path, np.ndarray, tuple[np.ndarray, str]]:
+        """The parsing file of an image, its labels [H, W] as stored, and the segmentation's values [H, W] and mode."""
         files = [self._map(folder, path) for folder in (self.parsing_dir, self.segmentation_dir)]
-        parsing, segmentation = read_parsing(files[0], self.label_set), read_segmentation(files[1])
+        labels, segmentation = _read_labels(files[0]), _read_index(files[1], "segmentation")
         size = image_size(self.root / path)
-        for file, shape in zip(files, (parsing.shape, segmentation.shape)):
+        for file, shape in zip(files, (labels.shape, segmentation[0].shape)):
             if shape != size:
                 raise PriorError(
                     f"{file} has {shape[0]}x{shape[1]} pixels (height x width), its image {path} {size[0]}x{size[1]}: "
                     "a map must have the size of its image; write the maps again, or resize them by nearest pixel"
                 )
-        return parsing, segmentation
+        return files[0], labels, segmentation
 
     def _map(self, folder: Path, path: str) -> Path:
         return folder / Path(path).with_suffix(".png")
 
     def _shown(self, folder: Path) -> str:
-        """Relative to the data set where possible, so that a moved data set keeps its cache."""
-        inside = folder.resolve().is_relative_to(Path(self.root).resolve())
-        return os.path.relpath(folder.resolve(), Path(self.root).resolve()) if inside else str(folder.resolve())
+        """Relative to the data set where possible, so that a moved data set keeps its cache.
+
+        As it is spelt if that lies inside: `parsing` may be a link that leads to other maps tomorrow.
+        """
+        for shown in (os.path.abspath, os.path.realpath):
+            place, root = Path(shown(folder)), Path(shown(self.root))
+            if place.is_relative_to(root):
+                return place.relative_to(root).as_posix()
+        return os.path.realpath(folder)
+
+
+def nearby_folder(folder: Path, paths: Sequence[str]) -> Path | None:
+    """The folder above, below or beside `folder` that holds the maps of these images (a few are looked for)."""
+    below = [child for child in sorted(folder.iterdir()) if child.is_dir()] if folder.is_dir() else []
+    places = [folder.parent, *below, folder.parent.parent / folder.name]
+    names = [Path(path).with_suffix(".png") for path in {paths[0], paths[len(paths) // 2], paths[-1]}]
+    return next((place for place in places if any((place / name).is_file() for name in names)), None)
+
+
+def map_hint(kind: str, folder: Path, paths: Sequence[str]) -> str:
+    """A line that says where the maps of these images lie instead, or what is wrong with their names; else "".
+
+    kind: "parsing" or "segmentation". paths: images of which at least one map is missing in `folder`.
+    """
+    names = [Path(path).with_suffix(".png") for path in (paths[0], paths[-1])]
+    absent = [name for name in names if not (folder / name).is_file()]
+    if not absent:
+        return ""
+    if place := nearby_folder(folder, paths):
+        return f"the {kind} maps lie in {place}: name that folder (--{kind} {place}, {kind}_dir=)\n"
+    for name in absent:
+        if (folder / name.name).is_file():
+            return f"{folder / name.name} lies flat: move the {kind} maps of {name.parent}/ to {folder / name.parent}\n"
+        if others := sorted((folder / name).parent.glob(f"{escape(name.stem)}.*")):
+            return f"{others[0]} is no PNG: write the {kind} maps as PNGs of one channel\n"
+    return ""
 
 
 def file_stamp(path: str, *files: Path) -> int:
@@ -102,35 +177,58 @@ def file_stamp(path: str, *files: Path) -> int:
 def read_parsing(file: Path, label_set: str = "lip") -> np.ndarray:
     """[H, W] uint8 LIP labels from a palette or grey PNG of the label set named."""
     table = label_table(label_set)
-    labels, _ = _read_index(file, "parsing")
+    labels = _read_labels(file)
     if labels.size and labels.max() >= len(table):
-        fits = [name for name, names in LABEL_SETS.items() if labels.max() < len(names)]
-        hint = f'; it would fit label_set="{fits[0]}"' if fits else "; is it a grey picture or is 255 'ignore'?"
-        raise PriorError(
-            f"{file}: label {labels.max()} is not in the label set {label_set!r} (0..{len(table) - 1}){hint}"
-        )
-    return labels if label_set == "lip" else table[labels]
+        census = MapCensus()
+        census.labels.add(labels)
+        raise _outside(file, int(labels.max()), label_set, census)
+    return table[labels]
 
 
 def read_segmentation(file: Path) -> np.ndarray:
-    """[H, W] bool or float32 in [0, 1] from a PNG.
+    """[H, W] bool or float32 in [0, 1] from a PNG; see `as_mask`."""
+    return as_mask(*_read_index(file, "segmentation"))
+
+
+def as_mask(values: np.ndarray, mode: str) -> np.ndarray:
+    """[H, W] bool or float32 in [0, 1] from stored values [H, W].
 
     1 bit, palette, or grey with no value above 1: a mask, 0 is background. Grey with larger values: the
     person's probability times 255.
     """
-    values, mode = _read_index(file, "segmentation")
     if mode in ("1", "P") or values.max(initial=0) <= 1:
         return values > 0
     return values.astype(np.float32) / 255
 
 
+def _outside(file: Path, label: int, label_set: str, census: MapCensus) -> PriorError:
+    """The error for a label that is not in the label set; the maps read so far may tell what they are instead."""
+    last = len(label_table(label_set)) - 1
+    return PriorError(
+        f"{file}: label {label} is not in the label set {label_set!r} (0..{last}); "
+        f"{doubt(census, label_set) or _guess(census.labels, label_set)}"
+    )
+
+
+def _guess(census: LabelCensus, label_set: str) -> str:
+    """What a few maps with labels outside the label set may be."""
+    other = fitting_set(census)
+    if other in (None, label_set):
+        return "is it a grey picture, a mask, or is 255 'ignore'? Write the label indices of the set"
+    return f'it would fit label_set="{other}" (--label-set {other})'
+
+
 def image_size(file: Path) -> tuple[int, int]:
-    """(height, width) of an image, from its header alone."""
+    """(height, width) of an image as it is trained on (upright), from its header alone."""
     try:
-        with Image.open(file) as image:
-            return image.height, image.width
-    except OSError as error:
+        return upright_size(file)
+    except DatasetError as error:
         raise PriorError(f"{file}: the image of these maps cannot be read ({error}); restore the file") from error
+
+
+def _read_labels(file: Path) -> np.ndarray:
+    """The stored labels [H, W] uint8 of a parsing map."""
+    return _read_index(file, "parsing")[0].astype(np.uint8, copy=False)  # a PNG of 1 bit is read as bool
 
 
 def _read_index(file: Path, kind: str) -> tuple[np.ndarray, str]:

@@ -18,21 +18,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from reidkit.errors import PriorError, unknown_name
+from reidkit.data.images import decode
+from reidkit.errors import DatasetError, PriorError, unknown_name
 from reidkit.priors.files import Maps, file_stamp
 from reidkit.priors.labels import to_lip_table
 
 INPUT_SIZE = (512, 256)  # height, width of what both networks see
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SEGMENTATION_MODELS = (
-    "deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "deeplabv3_resnet101", "fcn_resnet50", "fcn_resnet101",
-    "lraspp_mobilenet_v3_large", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2",
-)  # fmt: skip
+    "deeplabv3_mobilenet_v3_large",
+    "deeplabv3_resnet50",
+    "deeplabv3_resnet101",
+    "fcn_resnet50",
+    "fcn_resnet101",
+    "lraspp_mobilenet_v3_large",
+    "maskrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn_v2",
+)
 PERSON_OF = {21: 15, 2: 1}  # classes of a semantic head -> index of "person" (Pascal VOC's 21, or person alone)
 COCO_PERSON = 1  # of an instance head
 MIN_SCORE = 0.5  # instances below are not trusted
@@ -88,6 +94,13 @@ class NetworkMaps:
     def where(self, path: str) -> str:
         """The file that was looked for, for messages."""
         return f"the image itself, {Path(self.root) / path}"
+
+    def hint(self, absent: Sequence[str]) -> str:
+        """No other place where these images may be is known."""
+        return ""
+
+    def doubt(self, whole: bool = False) -> None:
+        """Nothing to doubt: the labels' names come with the network."""
 
     @cached_property
     def segmenter(self) -> PersonSegmenter:
@@ -264,9 +277,8 @@ def _count_classes(state: dict[str, Tensor], file: Path, model: str) -> int:
 def _read_image(file: Path) -> np.ndarray:
     """[H, W, 3] uint8."""
     try:
-        with Image.open(file) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+        return np.array(decode(file))
+    except DatasetError as error:
         raise PriorError(
             f"{file} does not decode ({error}); restore the image, then call again: what is computed already is kept"
         ) from error

@@ -1,7 +1,8 @@
 """A contact sheet of coarse priors: what did the tools do to this data set?
 
 Three sections: images without a usable prior, the most doubtful of the usable ones, the best ones. Each case shows
-the photograph, the parsing map, the segmentation map, and the photograph under mask M with the K stripes.
+the photograph, the parsing map, the segmentation map, and the photograph under mask M with the K stripes, and below it
+the reason if the prior is not reliable. A legend at the end names the pictures and the colours of the labels shown.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.lip import LIP_COLOURS
-from reidkit.errors import PriorError
+from reidkit.data.images import decode
+from reidkit.data.lip import LIP_COLOURS, LIP_LABELS
+from reidkit.errors import DatasetError, PriorError
 from reidkit.priors.build import MapSource
+from reidkit.priors.coarse import prior_steps
 from reidkit.priors.files import Maps
 from reidkit.priors.store import PriorTable
 
 STRIPE = (255, 176, 0)  # visible on dark and light clothes, also to colour-blind readers
 PAPER, INK = (255, 255, 255), (30, 30, 30)
 GAP, LINE = 6, 14  # pixels between cells; height of a line of text
+LEGEND = (
+    "Each case: photograph | parsing map | segmentation map (white: person) |",
+    "mask M (bright) with its stripes (orange lines). Not reliable: the parsing",
+    "map lacks a head or every leg, or no cell of the grid is body.",
+)
 
 
 def prior_quality(table: PriorTable) -> np.ndarray:
@@ -67,11 +75,14 @@ def contact_sheet(
         (f"doubtful: the lowest of {len(good)} reliable ones", worst),
         (f"best of {len(good)} reliable ones", best),
     )
+    labels: set[int] = set()
     blocks = []
     for title, rows in sections:
-        cases = [_case(ds, table, int(row), source, height, num_parts, quality[row]) for row in rows]
+        cases = [_case(ds, table, int(row), source, height, num_parts, quality[row], labels) for row in rows]
         blocks.append(_section(title, cases, per_row))
-    sheet = Image.new("RGB", (max(b.width for b in blocks), sum(b.height for b in blocks)), PAPER)
+    width = max(*(b.width for b in blocks), 7 * max(map(len, LEGEND)))
+    blocks.append(_legend(sorted(labels), width))
+    sheet = Image.new("RGB", (width, sum(b.height for b in blocks)), PAPER)
     y = 0
     for block in blocks:
         sheet.paste(block, (0, y))
@@ -79,9 +90,7 @@ def contact_sheet(
     return sheet
 
 
-def prior_overlay(
-    image: np.ndarray, mask: np.ndarray, top: float, bottom: float, num_parts: int = 6
-) -> np.ndarray:
+def prior_overlay(image: np.ndarray, mask: np.ndarray, top: float, bottom: float, num_parts: int = 6) -> np.ndarray:
     """[H, W, 3] uint8: the image darkened outside `mask` [h, w], with the borders of the K stripes between the
     boundaries `top` and `bottom` (fractions of the height)."""
     height, width = image.shape[:2]
@@ -95,20 +104,31 @@ def prior_overlay(
 
 
 def _case(
-    ds: ReIDDataset, table: PriorTable, row: int, source: MapSource | None, height: int, num_parts: int, quality: float
+    ds: ReIDDataset,
+    table: PriorTable,
+    row: int,
+    source: MapSource | None,
+    height: int,
+    num_parts: int,
+    quality: float,
+    labels: set[int],
 ) -> Image.Image:
-    """One case: two or four pictures side by side, the file's name and quality below."""
+    """One case: two or four pictures side by side, below them the file's name and the quality, or why there is none.
+
+    labels: the LIP labels of the case's parsing map are added to it, for the legend.
+    """
     path = table.paths[row]
     try:
-        with Image.open(Path(ds.root) / path) as file:
-            photo = file.convert("RGB")
-    except OSError as error:
+        photo = decode(Path(ds.root) / path)
+    except DatasetError as error:
         raise PriorError(f"{Path(ds.root) / path} does not open ({error}); restore the image") from error
     width = max(1, round(photo.width * height / photo.height))
     photo = photo.resize((width, height), Image.Resampling.BICUBIC)
     pictures = [photo]
-    if source is not None and table.stamps[row]:
-        pictures += [p.resize((width, height), Image.Resampling.NEAREST) for p in map_pictures(source.maps([path])[0])]
+    maps = source.maps([path])[0] if source is not None and table.stamps[row] else None
+    if maps:
+        labels.update(np.unique(maps[0]).tolist())
+        pictures += [p.resize((width, height), Image.Resampling.NEAREST) for p in map_pictures(maps)]
     overlay = prior_overlay(np.asarray(photo), table.masks[row], table.top[row], table.bottom[row], num_parts)
     pictures.append(Image.fromarray(overlay))
     columns = 2 if source is None else 4
@@ -117,9 +137,34 @@ def _case(
         case.paste(picture, (i * (width + 2), 0))
     draw = ImageDraw.Draw(case)
     draw.text((0, height), Path(path).name, fill=INK)
-    state = f"quality {quality:.2f}" if table.reliable[row] else "no maps" * (not table.stamps[row]) or "not reliable"
-    draw.text((0, height + LINE), state, fill=INK)
+    draw.text((0, height + LINE), _verdict(table, row, maps, quality), fill=INK)
     return case
+
+
+def _verdict(table: PriorTable, row: int, maps: Maps | None, quality: float) -> str:
+    """The line under a case: its quality, or why its prior is not reliable ("no head, no leg", "empty mask")."""
+    if table.reliable[row]:
+        return f"quality {quality:.2f}"
+    if not table.stamps[row]:
+        return "not reliable: no maps"
+    limits = {key: table.manifest[key] for key in ("min_head", "min_leg", "threshold") if key in table.manifest}
+    reason = prior_steps(*maps, table.grid, **limits).reason if maps else ""
+    return f"not reliable: {reason}" if reason else "not reliable"
+
+
+def _legend(labels: Sequence[int], width: int) -> Image.Image:
+    """What the pictures of a case are, and a colour patch for each parsing label shown. -> RGB, `width` pixels wide."""
+    cell = 8 * max(map(len, LIP_LABELS)) + LINE
+    columns = max(1, (width - 2 * GAP) // cell)
+    block = Image.new("RGB", (width, (len(LEGEND) + 1 - (-len(labels) // columns)) * LINE + GAP), PAPER)
+    draw = ImageDraw.Draw(block)
+    for i, line in enumerate(LEGEND):
+        draw.text((GAP, i * LINE), line, fill=INK)
+    for i, label in enumerate(labels):
+        x, y = GAP + i % columns * cell, (len(LEGEND) + i // columns) * LINE + GAP // 2
+        draw.rectangle([x, y + 2, x + LINE - 6, y + LINE - 4], fill=tuple(LIP_COLOURS[label].tolist()))
+        draw.text((x + LINE, y), LIP_LABELS[label], fill=INK)
+    return block
 
 
 def map_pictures(maps: Maps) -> tuple[Image.Image, Image.Image]:

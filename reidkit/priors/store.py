@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,16 +74,12 @@ class PriorTable:
         """The table of these relative paths alone, its counts and fingerprint renewed."""
         self.lookup(paths)
         rows = np.array([self._rows[path] for path in paths], int)
-        return make_table(
-            paths, self.masks[rows], *(getattr(self, c)[rows] for c in _COLUMNS), settings=self.manifest
-        )
+        return make_table(paths, self.masks[rows], *(getattr(self, c)[rows] for c in _COLUMNS), settings=self.manifest)
 
     def merged(self, newer: PriorTable) -> PriorTable:
         """Both tables in one; rows of `newer` replace rows of the same path."""
         kept = [row for row, path in enumerate(self.paths) if path not in newer._rows]
-        columns = (
-            np.concatenate([getattr(self, c)[kept], getattr(newer, c)]) for c in ("masks", *_COLUMNS)
-        )
+        columns = (np.concatenate([getattr(self, c)[kept], getattr(newer, c)]) for c in ("masks", *_COLUMNS))
         return make_table([self.paths[row] for row in kept] + list(newer.paths), *columns, settings=newer.manifest)
 
     def summary(self) -> str:
@@ -105,14 +101,17 @@ class PriorTable:
                     file,
                     paths=np.frombuffer("\n".join(self.paths).encode(), np.uint8),
                     bits=np.packbits(self.masks.reshape(len(self), self.grid[0] * self.grid[1]), axis=1),
-                    grid=np.array(self.grid),
+                    grid=np.array(self.grid, np.int64),
                     manifest=np.frombuffer(json.dumps(dict(self.manifest)).encode(), np.uint8),
-                    **{name: getattr(self, name) for name in _COLUMNS},
+                    **{name: np.asarray(getattr(self, name), kind) for name, kind in _COLUMNS.items()},
                 )
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise PriorError(f"cannot write the prior table {path}: {error}; name another file with out=") from error
+            raise PriorError(
+                f"cannot write the prior table {path}: {error}; name another file with out= (--out FILE), or keep "
+                "derived files elsewhere (--cache-dir DIR, load_dataset(cache_dir=DIR))"
+            ) from error
 
     @classmethod
     def load(cls, path: str | Path) -> PriorTable:
@@ -121,20 +120,64 @@ class PriorTable:
         if not path.is_file():
             raise PriorError(f"{path}: no such prior table; make it with build_priors or `reidkit priors build`")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                grid, text = tuple(int(n) for n in file["grid"]), file["paths"].tobytes().decode()
-                paths = tuple(text.split("\n")) if text else ()
-                bits = np.unpackbits(file["bits"], axis=1, count=grid[0] * grid[1]).astype(bool)
-                columns = [file[name] for name in _COLUMNS]
-                manifest = json.loads(file["manifest"].tobytes())
-                return cls(paths, bits.reshape(len(paths), *grid), *columns, manifest)
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise PriorError(
-                f"{path} is not a whole prior table ({type(error).__name__}: {error}); delete it and build it again"
-            ) from error
+            with zipfile.ZipFile(path) as file:
+                return _read_table(file)
+        except Exception as error:  # the readers of zip, npy and JSON raise a dozen kinds on damaged bytes
+            reason = str(error) if isinstance(error, PriorError) else f"{type(error).__name__}: {error}"
+            raise PriorError(f"{path} is not a whole prior table ({reason}); delete it and build it again") from error
 
 
-_COLUMNS = ("top", "bottom", "reliable", "stamps")
+_COLUMNS = {"top": np.float32, "bottom": np.float32, "reliable": np.bool_, "stamps": np.uint64}
+MOST_CELLS = 1 << 16  # of a grid: 256 x 256
+MOST_BYTES = 1 << 27  # of one column on disk: a million images on a grid of 32 x 32
+
+
+def _read_table(file: zipfile.ZipFile) -> PriorTable:
+    """The table in an npz. What the file states is checked before memory is asked for."""
+    grid = tuple(int(n) for n in _read_column(file, "grid", np.int64, (2,)))
+    if min(grid) < 1 or grid[0] * grid[1] > MOST_CELLS:
+        raise PriorError(f"its grid is {grid[0]} x {grid[1]}, expected at most {MOST_CELLS} cells")
+    text = _read_column(file, "paths", np.uint8).tobytes().decode()
+    paths, cells = tuple(text.split("\n")) if text else (), grid[0] * grid[1]
+    bits = _read_column(file, "bits", np.uint8, (len(paths), -(-cells // 8)))
+    columns = {name: _read_column(file, name, kind, (len(paths),)) for name, kind in _COLUMNS.items()}
+    _check_bounds(paths, columns["top"], columns["bottom"])
+    manifest = json.loads(_read_column(file, "manifest", np.uint8).tobytes())
+    if not isinstance(manifest, dict) or manifest.get("grid", list(grid)) != list(grid):
+        raise PriorError(f"its manifest is not one of priors on its grid {grid[0]} x {grid[1]}")
+    if len(set(paths)) != len(paths):
+        raise PriorError("a path occurs twice in it")
+    masks = np.unpackbits(bits, axis=1, count=cells).astype(bool).reshape(len(paths), *grid)
+    return PriorTable(paths, masks, **columns, manifest=manifest)
+
+
+def _read_column(file: zipfile.ZipFile, name: str, kind: type, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """One array of an npz; PriorError if its header states another type or shape (None: any length), or too much."""
+    with file.open(f"{name}.npy") as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise PriorError(f"its column {name!r} is not in the format that save() writes")
+        stated, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        size = math.prod(stated) * dtype.itemsize
+        if dtype != kind or (stated != shape if shape else len(stated) != 1) or size > MOST_BYTES:
+            expected = f"{np.dtype(kind)} {list(shape) if shape else '[N]'} of at most {MOST_BYTES} bytes"
+            raise PriorError(f"its column {name!r} is {dtype} {list(stated)}, expected {expected}")
+        column = np.frombuffer(stream.read(size), kind).reshape(stated).copy()
+        if stream.read(1):  # also reads to the end, where the zip's checksum is compared
+            raise PriorError(f"its column {name!r} holds more than its header states")
+        return column
+
+
+def _check_bounds(paths: Sequence[str], top: np.ndarray, bottom: np.ndarray) -> None:
+    """PriorError for boundaries that are NaN, outside [0, 1] or upside down."""
+    bad = np.flatnonzero(~((top >= 0) & (top < bottom) & (bottom <= 1)))  # NaN compares False
+    if len(bad):
+        row = bad[0]
+        raise PriorError(
+            f"{len(bad)} of {len(paths)} boundaries are senseless, the first of {paths[row]}: top {top[row]}, bottom "
+            f"{bottom[row]}, expected 0 <= top < bottom <= 1"
+        )
+
+
 COUNTED = ("images", "unreliable", "missing", "fingerprint")  # manifest entries that follow from the rows
 
 

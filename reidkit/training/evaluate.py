@@ -17,10 +17,11 @@ from reidkit.evaluation import evaluate_distance, evaluate_ranking, extract_feat
 from reidkit.evaluation.forms import TestForm
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
+from reidkit.provenance import provenance
 from reidkit.training.device import choose_device
 from reidkit.training.preflight import check_matches, default_prior_tool, priors_for
 from reidkit.training.recipes import Recipe
-from reidkit.training.runs import RunFolder, load_run, provenance
+from reidkit.training.runs import RunFolder, load_run
 
 
 def form_of(recipe: Recipe) -> TestForm:
@@ -149,7 +150,8 @@ def evaluate_run(
 
     flip, camera_rule: None as the run's recipe says. priors: for networks that rectify test images; None finds or
     builds them with `prior_tool` (default: the run's own tool on its own data set, else the data set's).
-    Returns the metrics, how they were tested (`test`), on which data set, and the provenance. Raises DatasetError where no query of the data set can have a match.
+    Returns the metrics, how they were tested (`test`), on which data set, and the provenance.
+    Raises DatasetError where no query of the data set can have a match.
     """
     run = RunFolder(Path(path))
     settings, recipe = run.read_settings(), run.recipe()

@@ -11,7 +11,7 @@ from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
 from reidkit.training.ide import own_changes
 from reidkit.training.recipes import Recipe, changes_from
-from reidkit.training.runs import RunFolder, recipe_of, system_of, write_json, zoo_changes
+from reidkit.training.runs import RunFolder, as_resolved, recipe_of, write_json, zoo_changes
 from reidkit.training.settings import plain
 
 # Entries of recipe.json that may differ between two calls for one run: they say where things lay, not what they were.
@@ -31,14 +31,15 @@ def run_settings(
 ) -> dict[str, Any]:
     """What makes a run, and what recipe.json keeps: nothing about it has to be guessed later.
 
-    system: the variant's config and losses as they were (zoo.py may change). changes: to the preset. source, root,
-    fingerprint: how the data set was loaded, from where, and which files it held. precision: what "auto" became.
+    resolved: the variant's model and loss settings as they were (zoo.py may change). changes: to the preset.
+    source, root, fingerprint: how the data set was loaded, from where, and which files it held.
+    precision: what "auto" became.
     """
     source = {k: v for k, v in dataset.source.get("options", {}).items() if isinstance(v, (str, int, float, bool))}
     return plain(
         {
             "variant": name,
-            "system": system_of(name, recipe),
+            "resolved": as_resolved(name, recipe),
             "preset": preset,
             "changes": own_changes(name, recipe, preset),
             "recipe": recipe.as_dict(),
@@ -84,7 +85,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
     rows = [(key, _entry(old["recipe"], key), value) for key, value in changes.items()]
     if not changes and old["variant"] == new["variant"] and (zoo := zoo_changes(old, recipes[1])):
         rows.append((f"the line {new['variant']!r} of zoo.py has changed", zoo, "today's"))
-    skipped = {"recipe", "system", "changes", "fingerprint", *PLACES}
+    skipped = {"recipe", "resolved", "changes", "fingerprint", *PLACES}
     rows += [(k, old[k], v) for k, v in new.items() if k not in skipped and old.get(k) is not None and old[k] != v]
     if old.get("fingerprint") not in (None, new["fingerprint"]):
         rows.append(("the files of the data set", f"those of {old.get('root')}", f"others in {new['root']}"))

@@ -7,9 +7,6 @@ whole new one.
 from __future__ import annotations
 
 import hashlib
-import platform
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +27,15 @@ from reidkit.training.settings import plain
 CHECKPOINT_VERSION = 1
 
 # What recipe.json must hold for the rest of the kit to read it.
-SETTINGS = {"variant": str, "dataset": str, "level": str, "preset": str, "seed": int, "num_classes": int,
-            "recipe": dict}  # fmt: skip
+SETTINGS = {"variant": str, "seed": int, "num_classes": int, "recipe": dict}
+UNKNOWN = {
+    "dataset": "unknown",
+    "level": "unknown",
+    "preset": "custom",
+    "source": None,
+    "changes": None,
+    "prior_tool": None,
+}
 
 
 def recipe_of(settings: dict[str, Any], where: str | Path = "recipe.json") -> Recipe:
@@ -95,7 +99,7 @@ class RunFolder:
                     f"{self.settings} is not what `reidkit train` writes: {key} is "
                     f"{found.get(key)!r}; delete the folder and train again"
                 )
-        return {"source": None, "changes": None, "prior_tool": None, **found}
+        return {**UNKNOWN, **found}
 
     def recipe(self) -> Recipe:
         """The recipe of the run, with the precision that it was trained in. CheckpointError where it is damaged."""
@@ -105,17 +109,11 @@ class RunFolder:
 
     def read_result(self) -> dict[str, Any]:
         """The content of result.json. CheckpointError for an unfinished run or a damaged file."""
-        found = read_json(
+        return read_json(
             self.result,
-            missing=f"{self.path} has no result.json: the run is not finished; resume it "
-            f"with `reidkit train --resume {self.path}`",
+            missing=f"{self.path} has no result.json: the run is not finished; resume it with "
+            f"`reidkit train --resume {self.path}`",
         )
-        if not isinstance(found.get("metrics"), dict):
-            raise CheckpointError(
-                f"{self.result} holds no metrics; delete it, and `reidkit train --resume {self.path}` "
-                "evaluates the run again"
-            )
-        return found
 
     def save_metrics(self, rows: list[dict[str, float]]) -> None:
         with replacing(self.metrics) as t:
@@ -174,7 +172,7 @@ def build_model(settings: dict[str, Any], pretrained: bool = False) -> ReIDModel
     Raises CheckpointError where the variant's line in zoo.py is another one than the run was trained with.
     """
     recipe = recipe_of(settings)
-    if changed := zoo_changes(settings, recipe):
+    if changed := zoo_changes(settings, recipe, rooms=("model",)):
         raise CheckpointError(
             f"the variant {settings['variant']!r} has changed since this run was trained ({changed}); "
             "bring its line in zoo.py back, or train the run again"
@@ -188,22 +186,20 @@ def build_model(settings: dict[str, Any], pretrained: bool = False) -> ReIDModel
     )
 
 
-def system_of(name: str, recipe: Recipe) -> dict[str, Any]:
+def as_resolved(name: str, recipe: Recipe) -> dict[str, Any]:
     """What a name of the zoo stands for at this moment: the fields of its config and losses, as JSON keeps them."""
     v = resolved(variant(name), recipe)
-    return plain({"config": asdict(v.config), "loss": asdict(v.loss)})
+    return plain({"model": asdict(v.config), "loss": asdict(v.loss)})
 
 
-def zoo_changes(settings: dict[str, Any], recipe: Recipe) -> str:
+def zoo_changes(settings: dict[str, Any], recipe: Recipe, rooms: tuple[str, ...] = ("model", "loss")) -> str:
     """How a run's variant differs from today's, in words; "" for the same. Fields that are new since do not count."""
-    recorded = settings.get("system")
-    if not recorded:
-        return ""
-    today = system_of(settings["variant"], recipe)
+    recorded = settings.get("resolved") or {}
+    today = as_resolved(settings["variant"], recipe)
     return "; ".join(
         f"{room}.{key}: {old!r} there, {today[room].get(key)!r} now"
-        for room in ("config", "loss")
-        for key, old in recorded[room].items()
+        for room in rooms
+        for key, old in recorded.get(room, {}).items()
         if today[room].get(key) != old
     )
 
@@ -226,50 +222,3 @@ def check_hash(weights: Path, checksum: Path) -> None:
             f"{weights} is not the file that was shipped (SHA-256 {found[:12]}, expected "
             f"{expected[:12]}); restore it with git, or delete {checksum} if you changed it yourself"
         )
-
-
-def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:
-    """Where a number comes from: command, commit, versions, device, threads."""
-    device = torch.device(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "command": command(),
-        "commit": git_commit(),
-        "reidkit": _version(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": f"{device.type}: {name}",
-        "threads": torch.get_num_threads(),
-        **more,
-    }
-
-
-def command() -> str:
-    """What was typed: `reidkit train ...`, or the script's name and arguments."""
-    program = Path(sys.argv[0])
-    return " ".join(["reidkit" if program.stem in ("cli", "reidkit") else program.name, *sys.argv[1:]])
-
-
-def git_commit() -> str:
-    """Short commit of the kit's own checkout, "+changes" when tracked files differ, "unknown" outside git."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", "."],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+changes" if changes else "")
-
-
-def _version() -> str:
-    import reidkit
-
-    return reidkit.__version__

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -35,7 +35,7 @@ def read_value(key: str, value: Any, kind: Any) -> Any:
     Raises ReIDKitError that names the key, UnknownNameError where a choice is not on the list.
     """
     if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
-        value = value[1:-1]                             # quoted as in JSON
+        value = value[1:-1]  # quoted as in JSON
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return _read_union(key, value, arguments)
@@ -46,6 +46,8 @@ def read_value(key: str, value: Any, kind: Any) -> Any:
         return text
     if origin is tuple:
         return _read_tuple(key, value, arguments)
+    if origin is Sequence:
+        return _read_tuple(key, value, (*arguments, ...))
     if isinstance(kind, type) and issubclass(kind, (bool, int, float, str, NoneType)):
         return _read_plain(key, value, kind)
     if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):

@@ -7,32 +7,29 @@ Without Chromium the tests are skipped, except in continuous integration (CI=tru
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+from needs import missing, need
+from paths import REPO
+from servers import LIMIT, TOKEN, find_chromium, new_page, open_in_lab, serving
 
-REPO = Path(__file__).resolve().parents[2]
 SCREENSHOTS = REPO / "build" / "screenshots"
-TOKEN = "browser-tests"
 CHROMIUM_ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 LAB_SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight keep their outputs
 }
-KERNEL_READY = """() => {
-  const widget = window.jupyterapp?.shell?.currentWidget;
-  return Boolean(widget?.context?.isReady && widget.sessionContext?.session?.kernel);
-}"""
-ERROR_OUTPUT = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
 
 
 def pytest_collection_modifyitems(items):
@@ -41,41 +38,6 @@ def pytest_collection_modifyitems(items):
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.xdist_group("browser"))
-
-
-def find_chromium() -> str | None:
-    """The browser named by CHROMIUM, or the first one on the PATH."""
-    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
-    return next((found for name in names if name and (found := shutil.which(name))), None)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for_server(url: str, process: subprocess.Popen, log: Path, seconds: float = 180) -> None:
-    """Return once the URL answers; fail with the server's log when it exits or stays silent."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            break
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    pytest.fail(f"no server at {url}:\n{log.read_text()[-3000:]}")
-
-
-def stop(process: subprocess.Popen) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -94,67 +56,60 @@ def lab(tmp_path_factory):
         file = home / "settings" / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
-    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "share", "JUPYTER_RUNTIME_DIR": "runtime",
-               "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-               "IPYTHONDIR": "ipython"}  # fmt: skip
+    folders = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "share",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
+    }
     environment = os.environ | {key: str(home / value) for key, value in folders.items()}
-    port, log = free_port(), home / "server.log"
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-               "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={work}",
-               "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"]  # fmt: skip
-    with open(log, "w") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    try:
-        wait_for_server(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", process, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        stop(process)
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.root_dir={work}",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.extension_manager=readonly",
+    ]
+    with serving(command, f"/api/status?token={TOKEN}", home / "server.log", env=environment) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium."""
-    from playwright.sync_api import sync_playwright
-
+    """Headless Chromium. What a test expects of a page may take a while."""
+    playwright_api = need("playwright.sync_api")
     executable = find_chromium()
     if executable is None:
-        message = "no Chromium: install it, or name one in CHROMIUM"
-        if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        missing("no Chromium: install it, or name one in CHROMIUM")
+    playwright_api.expect.set_options(timeout=LIMIT * 1000)
+    with playwright_api.sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS, timeout=LIMIT * 1000)
         yield instance
         instance.close()
 
 
 @pytest.fixture
 def open_notebook(lab, browser):
-    """A function: open `NN_name.ipynb`, wait for its kernel, run all cells, return the page.
+    """A function: open `NN_name.ipynb`, wait for its kernel, run all cells, return the page (see `new_page`)."""
+    pages = []
 
-    `page.problems` collects uncaught exceptions and console errors. A cell that raises is a failure.
-    """
-    contexts = []
-
-    def open_(name: str, *, timeout: float = 60, run_timeout: float = 600):
+    def open_(name: str):
         assert (REPO / "notebooks" / name).is_file(), f"notebooks/{name} is missing: run `make notebooks`"
-        context = browser.new_context(viewport={"width": 1280, "height": 1400})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(run_timeout * 1000)
-        page.problems = []
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
-        page.goto(f"{lab}/lab/tree/notebooks/{name}?token={TOKEN}&reset")
-        page.wait_for_function(KERNEL_READY, timeout=timeout * 1000)
-        ran = page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        errors = page.locator(ERROR_OUTPUT).all_inner_texts()
-        assert ran is True and not errors, f"{name}: a cell raised: {errors[:1]}"
-        return page
+        pages.append(new_page(browser, 1280))
+        open_in_lab(pages[-1], lab, name)
+        return pages[-1]
 
     yield open_
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.context.close()
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 """The gallery of docs/panels.md: the panels of the dashboard as the browser test saw them, in few colours.
 
-    .venv/bin/python -m pytest tests/browser/test_dashboard.py && .venv/bin/python tests/browser/gallery.py
+.venv/bin/python -m pytest tests/browser/test_dashboard.py && .venv/bin/python tests/browser/gallery.py
 """
 
+import sys
 from pathlib import Path
 
 from PIL import Image
 
-REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where `paths` lies
+from paths import REPO
+
 GALLERY = REPO / "results" / "panels"
 COLOURS = 160
 

@@ -6,9 +6,9 @@ import time
 import urllib.parse
 import urllib.request
 
-from conftest import ERROR_OUTPUT, KERNEL_READY, TOKEN  # of this folder
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
+from servers import ERROR_OUTPUT, LIMIT, TOKEN, new_page, open_in_lab, wait_for_kernel
 
 STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
 FRAGILE = """
@@ -29,43 +29,42 @@ PIXELS = """async image => {
   canvas.getContext("2d").drawImage(image, 0, 0);
   return canvas.toDataURL();
 }"""
+WIDE = 1500  # pixels: every panel at its full size
+STEP = 150  # milliseconds between two looks at a picture
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 def write_notebook(lab: str, name: str, cells: list[str]) -> None:
     """Put a notebook of code cells into the server's folder of notebooks."""
-    code = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": c}
-            for i, c in enumerate(cells)]
+    code = [
+        {"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": c}
+        for i, c in enumerate(cells)
+    ]
     content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": KERNEL}, "cells": code}
     body = json.dumps({"type": "notebook", "format": "json", "content": content}).encode()
-    request = urllib.request.Request(f"{lab}/api/contents/notebooks/{urllib.parse.quote(name)}?token={TOKEN}",
-                                     data=body, method="PUT", headers={"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=60).close()
+    request = urllib.request.Request(
+        f"{lab}/api/contents/notebooks/{urllib.parse.quote(name)}?token={TOKEN}",
+        data=body,
+        method="PUT",
+        headers={"Content-Type": "application/json"},
+    )
+    urllib.request.urlopen(request, timeout=LIMIT).close()
 
 
 def open_page(lab: str, browser, name: str, run: bool = True) -> Page:
-    """Open a notebook of the server in a new window of its own; run all cells. `page.problems`: console errors."""
-    page = browser.new_context(viewport={"width": 1500, "height": 1400}).new_page()
-    page.set_default_timeout(300_000)
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
-    page.goto(f"{lab}/lab/tree/notebooks/{name}?token={TOKEN}&reset")
-    page.wait_for_function(KERNEL_READY)
-    if run:
-        ran = page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        errors = page.locator(ERROR_OUTPUT).all_inner_texts()
-        assert ran is True and not errors, f"{name}: a cell raised: {errors[:1]}"
+    """Open a notebook of the server in a new window of its own; run all cells."""
+    page = new_page(browser, WIDE)
+    open_in_lab(page, lab, name, run)
     return page
 
 
 def end_kernels(lab: str) -> None:
     """Shut every kernel of the server down."""
-    with urllib.request.urlopen(f"{lab}/api/sessions?token={TOKEN}", timeout=60) as answer:
+    with urllib.request.urlopen(f"{lab}/api/sessions?token={TOKEN}", timeout=LIMIT) as answer:
         sessions = json.load(answer)
     for session in sessions:
         url = f"{lab}/api/sessions/{session['id']}?token={TOKEN}"
-        urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=60).close()
+        urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=LIMIT).close()
 
 
 class PanelHand:
@@ -112,15 +111,16 @@ class PanelHand:
         """A fingerprint of the picture as the browser decoded it: where the page has scrolled to does not matter."""
         return hashlib.sha256(self.picture.evaluate(PIXELS).encode()).hexdigest()
 
-    def settled(self, before: str | None = None, target: str | None = None, seconds: float = 60) -> str:
-        """Wait until the picture is no longer `before` (or until it is `target`), and has stopped changing."""
-        end, last = time.monotonic() + seconds, self.pixels()
+    def settled(self, before: str | None = None, target: str | None = None) -> str:
+        """The picture once all that was done has been answered; waits for one that is not `before` (or is `target`)."""
+        end, last = time.monotonic() + LIMIT, ""
         while time.monotonic() < end:
-            self.page.wait_for_timeout(150)
+            wait_for_kernel(self.page)
             now = self.pixels()
             if now == last and now != before and target in (None, now):
                 return now
             last = now
+            self.page.wait_for_timeout(STEP)
         raise AssertionError("the picture did not change" if target is None else "the old picture did not come back")
 
 
@@ -174,6 +174,7 @@ def meet_planted_error(page: Page, kind: str, label: str, key: str) -> None:
 def picture_at_its_size(page: Page, kind: str, screenshot) -> None:
     """The picture is neither stretched nor empty; a screenshot of the panel is kept."""
     hand = PanelHand(page, kind)
+    hand.settled()
     size = hand.picture.evaluate("i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]")
     assert size[:2] == size[2:], "a stretched picture is blurred"
     page.evaluate("document.activeElement.blur()")
@@ -184,6 +185,7 @@ def picture_at_its_size(page: Page, kind: str, screenshot) -> None:
 def controls_by_tab(page: Page, kind: str) -> None:
     """Every control can be reached by the tab key, every button has a text."""
     hand = PanelHand(page, kind)
+    hand.settled()
     wanted = hand.box.locator('[role="slider"], select, input[type="checkbox"], button:not([disabled])')
     unreachable = "es => es.filter(e => e.offsetParent !== null && e.tabIndex < 0).length"
     assert wanted.count() > 3 and wanted.evaluate_all(unreachable) == 0

@@ -2,19 +2,28 @@
 
 import os
 import re
-import subprocess
 import sys
 
 import pytest
+from needs import need
+from paths import REPO
 
-pytest.importorskip("playwright.sync_api")
-from conftest import REPO, free_port, stop, wait_for_server  # of this folder
+need("playwright.sync_api")
 from panel_page import PanelHand
 from playwright.sync_api import expect
+from servers import LIMIT, new_page, serving
 
 NOTEBOOK = "12_dashboard.ipynb"
-KINDS = ["PriorStepper", "VariantComparator", "KSweep", "AttentionPanel", "RankedList", "MisalignmentSandbox",
-         "CGPNExplorer", "LossPlayground"]  # fmt: skip
+KINDS = [
+    "PriorStepper",
+    "VariantComparator",
+    "KSweep",
+    "AttentionPanel",
+    "RankedList",
+    "MisalignmentSandbox",
+    "CGPNExplorer",
+    "LossPlayground",
+]
 
 
 # Not ours: Voila's own page links icons on the network, which panels do not use, and the browser repeats that
@@ -44,27 +53,24 @@ def dashboard(browser, tmp_path_factory):
     if not (REPO / "notebooks" / NOTEBOOK).is_file():
         pytest.fail(f"notebooks/{NOTEBOOK} is missing: run `make notebooks`")
     home = tmp_path_factory.mktemp("voila")
-    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "share", "JUPYTER_RUNTIME_DIR": "runtime",
-               "IPYTHONDIR": "ipython"}  # fmt: skip
+    folders = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "share",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+    }
     environment = os.environ | {key: str(home / value) for key, value in folders.items()}
-    port, log = free_port(), home / "voila.log"
-    command = [sys.executable, *make_dashboard(), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
-    with open(log, "w") as output:
-        process = subprocess.Popen(command, cwd=REPO, env=environment, stdout=output, stderr=output)
-    try:
-        wait_for_server(f"http://127.0.0.1:{port}/voila/static/voila.js", process, log)
-        page = browser.new_context(viewport={"width": 1280, "height": 1400}).new_page()
-        page.set_default_timeout(900_000)
-        page.problems = []
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
+    command = [sys.executable, *make_dashboard(), "--no-browser", "--Voila.ip=127.0.0.1"]
+    answer = "/voila/static/voila.js"
+    with serving(command, answer, home / "voila.log", cwd=REPO, env=environment) as address:
+        page = new_page(browser, 1280)
         page.on("requestfailed", lambda request: page.problems.append(f"no answer: {request.url}"))
-        page.goto(f"http://127.0.0.1:{port}/")
+        page.set_default_timeout(3 * LIMIT * 1000)  # eight panels of real networks open before the page is shown
+        page.goto(address)
         page.locator(".reidkit-panel.LossPlayground").wait_for()
+        page.set_default_timeout(LIMIT * 1000)
         yield page
         page.context.close()
-    finally:
-        stop(process)
 
 
 def test_eight_panels_and_no_code(dashboard, screenshot):

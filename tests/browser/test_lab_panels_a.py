@@ -3,11 +3,13 @@
 import re
 
 import pytest
+from needs import need
 from PIL import Image
 
-pytest.importorskip("playwright.sync_api")
+need("playwright.sync_api")
 from panel_page import (
     FRAGILE,
+    WIDE,
     PanelHand,
     choose_and_undo,
     controls_by_tab,
@@ -23,7 +25,9 @@ from panel_page import (
 from panel_runs import tiny_runs
 from playwright.sync_api import expect
 
-SETUP = FRAGILE + """
+SETUP = (
+    FRAGILE
+    + """
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
@@ -37,6 +41,7 @@ ds = load_dataset("sidewalk", root={root!r}, size="tiny", progress=False)
 runs = {runs!r}
 
 """
+)
 CELLS = {
     "PriorStepper": "fragile(PriorStepper, 'parts', 12).from_dataset(ds, grid=(12, 4), count=6)",
     "AttentionPanel": "fragile(AttentionPanel, 'part', 12)(runs, ds, count=8)",
@@ -63,11 +68,18 @@ SLIDERS = {
     "MisalignmentSandbox": ["image", "to the right", "down", "scale", "cover"],
 }
 CHOICES = {
-    "AttentionPanel": [("run", "cgpn", "mpn-no-ca"), ("method", "layercam", "gradcam"), ("layer", "layer2", "last map"),
-                       ("control", "random network", "none")],
+    "AttentionPanel": [
+        ("run", "cgpn", "mpn-no-ca"),
+        ("method", "layercam", "gradcam"),
+        ("layer", "layer2", "last map"),
+        ("control", "random network", "none"),
+    ],
     "RankedList": [("run", "cgpn", "mpn-no-ca")],
-    "MisalignmentSandbox": [("network A", "cgpn", "mpn-no-ca"), ("network B", "ide", "cgpn"),
-                            ("part maps", "none", "gradcam")],
+    "MisalignmentSandbox": [
+        ("network A", "cgpn", "mpn-no-ca"),
+        ("network B", "ide", "cgpn"),
+        ("part maps", "none", "gradcam"),
+    ],
 }
 TOGGLES = {"PriorStepper": ["drop the head", "drop the legs", "no segmentation"], "RankedList": ["junk rule"]}
 HARD = {"head needs": "0.05", "legs need": "0.1", "weight 1": "0", "weight 6": "0", "threshold": "0.95"}
@@ -95,10 +107,15 @@ def test_toggles_by_keyboard(page, kind, label):
     toggle_and_undo(page, kind, label)
 
 
-@pytest.mark.parametrize("kind, label, key", [
-    ("PriorStepper", "K", "End"), ("AttentionPanel", "part", "End"), ("RankedList", "top k", "Home"),
-    ("MisalignmentSandbox", "scale", "End"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, label, key",
+    [
+        ("PriorStepper", "K", "End"),
+        ("AttentionPanel", "part", "End"),
+        ("RankedList", "top k", "Home"),
+        ("MisalignmentSandbox", "scale", "End"),
+    ],
+)
 def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
     meet_planted_error(page, kind, label, key)
 
@@ -120,6 +137,12 @@ def test_numbers_follow_the_controls(page):
     ranked.choose("run", "cgpn")
     expect(ranked._control("widget-slider", "weight 12")).to_be_visible()
     ranked.click("reset")
+
+
+INSIDE = """([image, page]) => {
+  const [inner, outer] = [image, document.querySelector(page)].map(e => e.getBoundingClientRect());
+  return inner.right <= outer.right;
+}"""
 
 
 def drag(page, x: float, y: float, dx: float, dy: float) -> None:
@@ -188,11 +211,12 @@ def test_every_control_is_reached_by_tab_and_has_a_name(page, kind):
 
 @pytest.mark.parametrize("kind", list(CELLS))
 def test_a_narrow_page_shrinks_the_picture(page, kind):
+    hand = PanelHand(page, kind)
+    hand.settled()
     page.set_viewport_size({"width": 1100, "height": 1400})
     try:
-        hand = PanelHand(page, kind)
-        box, output = (part.bounding_box() for part in (hand.picture, page.locator(".jp-Notebook").first))
-        assert box["x"] + box["width"] <= output["x"] + output["width"], "part of the picture is cut off"
+        page.wait_for_function(INSIDE, arg=[hand.picture.element_handle(), ".jp-Notebook"])  # nothing is cut off
+        box = hand.picture.bounding_box()
         natural = hand.picture.evaluate("i => i.naturalWidth / i.naturalHeight")
         assert box["width"] < 900 and box["width"] / box["height"] == pytest.approx(natural, rel=0.02)
         if kind == "MisalignmentSandbox":  # the mouse is in the picture's own pixels
@@ -200,8 +224,10 @@ def test_a_narrow_page_shrinks_the_picture(page, kind):
             drag(page, box["x"] + 60 * shrunk, box["y"] + 150 * shrunk, 12 * shrunk, 72 * shrunk)
             expect(hand.status).to_contain_text(re.compile(r"right \+0\.(09|10|11), down \+0\.(19|20|21)"))
             hand.click("reset")
+            hand.settled()
     finally:
-        page.set_viewport_size({"width": 1500, "height": 1400})
+        page.set_viewport_size({"width": WIDE, "height": 1400})
+        page.wait_for_function("image => image.clientWidth === image.naturalWidth", arg=hand.picture.element_handle())
 
 
 def test_a_reopened_notebook_shows_the_picture(page, lab, browser):
@@ -211,11 +237,11 @@ def test_a_reopened_notebook_shows_the_picture(page, lab, browser):
     for picture in page.locator(static).all():
         expect(picture).to_be_hidden()
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    page.wait_for_timeout(2000)
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
     end_kernels(lab)
     again = open_page(lab, browser, "panels_a.ipynb", run=False)
     for picture in again.locator(static).all():
-        expect(picture).to_be_visible(timeout=60_000)
+        expect(picture).to_be_visible()
         assert picture.evaluate("i => i.naturalWidth") == 960
     assert again.locator(static).count() == len(CELLS)
     again.context.close()

@@ -15,11 +15,21 @@ import numpy as np
 from reidkit.data.sidewalk.labels import FRAGMENT_ID, OTHER, SHADES
 
 PALETTE = {
-    "black": (28, 28, 32), "white": (232, 232, 228), "grey": (128, 130, 134), "navy": (34, 44, 88),
-    "blue": (52, 98, 190), "red": (188, 40, 44), "green": (46, 120, 66), "yellow": (226, 196, 60),
-    "brown": (104, 68, 44), "beige": (204, 180, 146), "pink": (226, 134, 164), "purple": (108, 60, 134),
-    "orange": (222, 120, 44), "teal": (38, 134, 140),
-}  # fmt: skip
+    "black": (28, 28, 32),
+    "white": (232, 232, 228),
+    "grey": (128, 130, 134),
+    "navy": (34, 44, 88),
+    "blue": (52, 98, 190),
+    "red": (188, 40, 44),
+    "green": (46, 120, 66),
+    "yellow": (226, 196, 60),
+    "brown": (104, 68, 44),
+    "beige": (204, 180, 146),
+    "pink": (226, 134, 164),
+    "purple": (108, 60, 134),
+    "orange": (222, 120, 44),
+    "teal": (38, 134, 140),
+}
 COLORS = tuple(PALETTE)
 SKIN = ((238, 200, 170), (214, 164, 128), (164, 112, 80), (104, 70, 52))
 HAIR = ((26, 22, 22), (58, 38, 26), (112, 74, 40), (180, 146, 84), (130, 128, 126))
@@ -116,21 +126,41 @@ def stranger(rng: np.random.Generator, group: int = 0) -> Identity:
     outer = _choose(rng, OUTER_GARMENTS)
     return Identity(
         height=float(np.clip(rng.normal(1.0, 0.04), 0.9, 1.1)),
-        shoulder=rng.uniform(0.105, 0.138), hip=rng.uniform(0.080, 0.106), depth=rng.uniform(0.060, 0.095),
-        leg=rng.uniform(0.455, 0.505), head=rng.uniform(0.056, 0.065), limb=rng.uniform(0.85, 1.2),
-        flare=rng.uniform(0.9, 1.5), skin=int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1))),
-        hair=int(rng.choice(5, p=(0.4, 0.25, 0.15, 0.1, 0.1))), hair_style=_choose(rng, HAIR_STYLES),
-        hat=_choose(rng, HATS), hat_color=_color(rng, "extra"), sunglasses=bool(rng.random() < 0.08),
-        scarf=bool(rng.random() < 0.08), scarf_color=_color(rng, "extra", but=upper),
-        upper=upper, upper2=_color(rng, "upper", but=upper),
+        shoulder=rng.uniform(0.105, 0.138),
+        hip=rng.uniform(0.080, 0.106),
+        depth=rng.uniform(0.060, 0.095),
+        leg=rng.uniform(0.455, 0.505),
+        head=rng.uniform(0.056, 0.065),
+        limb=rng.uniform(0.85, 1.2),
+        flare=rng.uniform(0.9, 1.5),
+        skin=int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1))),
+        hair=int(rng.choice(5, p=(0.4, 0.25, 0.15, 0.1, 0.1))),
+        hair_style=_choose(rng, HAIR_STYLES),
+        hat=_choose(rng, HATS),
+        hat_color=_color(rng, "extra"),
+        sunglasses=bool(rng.random() < 0.08),
+        scarf=bool(rng.random() < 0.08),
+        scarf_color=_color(rng, "extra", but=upper),
+        upper=upper,
+        upper2=_color(rng, "upper", but=upper),
         pattern="plain" if outer == "dress" else _choose(rng, PATTERNS),
-        sleeve="long" if rng.random() < 0.5 else "short", outer=outer, outer_color=_color(rng, "upper", but=upper),
-        lower_garment=lower_garment, lower=_color(rng, "lower"), side_stripe=bool(rng.random() < 0.1),
-        socks=bool(rng.random() < 0.5), shoes=_color(rng, "shoes"), boots=bool(rng.random() < 0.15),
-        bag=_choose(rng, BAGS), bag_color=_color(rng, "extra"), bag_side=int(rng.choice((-1, 1))),
-        logo_at=rng.uniform(0.2, 0.45), logo_behind=bool(rng.random() < 0.33), tint=int(rng.integers(1 << 30)),
+        sleeve="long" if rng.random() < 0.5 else "short",
+        outer=outer,
+        outer_color=_color(rng, "upper", but=upper),
+        lower_garment=lower_garment,
+        lower=_color(rng, "lower"),
+        side_stripe=bool(rng.random() < 0.1),
+        socks=bool(rng.random() < 0.5),
+        shoes=_color(rng, "shoes"),
+        boots=bool(rng.random() < 0.15),
+        bag=_choose(rng, BAGS),
+        bag_color=_color(rng, "extra"),
+        bag_side=int(rng.choice((-1, 1))),
+        logo_at=rng.uniform(0.2, 0.45),
+        logo_behind=bool(rng.random() < 0.33),
+        tint=int(rng.integers(1 << 30)),
         group=group,
-    )  # fmt: skip
+    )
 
 
 def sibling_kinds(person: Identity) -> list[str]:
@@ -221,15 +251,37 @@ def color_table(person: Identity, offset: int = 0) -> np.ndarray:
     skin, hair = np.array(SKIN[person.skin], float), np.array(HAIR[person.hair], float)
     dark_lower, dark_shoes = lower.sum() < 380, shoes.sum() < 520
     color = {
-        "face": skin, "hair": hair, "hat": hat, "sunglasses": (22, 22, 26), "neck": skin * 0.9, "scarf": scarf,
-        "upper": upper, "pattern": upper2, "sleeve": upper, "coat": outer, "coat_tail": outer,
-        "coat_sleeve": outer, "dress": outer, "dress_tail": outer, "dress_sleeve": outer,
-        "arm_left": skin, "arm_right": skin, "pants": lower, "stripe": (235,) * 3 if dark_lower else (30,) * 3,
-        "skirt": lower, "leg_left": skin, "leg_right": skin, "sock": (222, 222, 218), "shoe_left": shoes,
-        "shoe_right": shoes, "sole_left": (215, 215, 210) if dark_shoes else (60, 60, 60),
-        "sole_right": (215, 215, 210) if dark_shoes else (60, 60, 60), "backpack": bag, "bag": bag,
+        "face": skin,
+        "hair": hair,
+        "hat": hat,
+        "sunglasses": (22, 22, 26),
+        "neck": skin * 0.9,
+        "scarf": scarf,
+        "upper": upper,
+        "pattern": upper2,
+        "sleeve": upper,
+        "coat": outer,
+        "coat_tail": outer,
+        "coat_sleeve": outer,
+        "dress": outer,
+        "dress_tail": outer,
+        "dress_sleeve": outer,
+        "arm_left": skin,
+        "arm_right": skin,
+        "pants": lower,
+        "stripe": (235,) * 3 if dark_lower else (30,) * 3,
+        "skirt": lower,
+        "leg_left": skin,
+        "leg_right": skin,
+        "sock": (222, 222, 218),
+        "shoe_left": shoes,
+        "shoe_right": shoes,
+        "sole_left": (215, 215, 210) if dark_shoes else (60, 60, 60),
+        "sole_right": (215, 215, 210) if dark_shoes else (60, 60, 60),
+        "backpack": bag,
+        "bag": bag,
         "strap": bag * 0.8,
-    }  # fmt: skip
+    }
     table = np.zeros((256, 3), np.uint8)
     for name, fragment in FRAGMENT_ID.items():
         start = offset + SHADES * fragment

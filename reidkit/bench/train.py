@@ -1,0 +1,81 @@
+"""How fast one training step is: images a second of a variant under a preset, on random images."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from reidkit.losses import total_loss
+from reidkit.models import create_model
+from reidkit.models.zoo import variant
+from reidkit.priors import PriorBatch
+from reidkit.provenance import provenance
+from reidkit.training.device import choose_device, choose_precision
+from reidkit.training.loop import make_optimizer
+from reidkit.training.recipes import recipe_for
+
+
+def run(
+    names: tuple[str, ...] = ("baseline", "mpn-no-ca", "mpn", "cgpn", "mgn"),
+    *,
+    preset: str | None = None,
+    device: str = "auto",
+    steps: int = 10,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Seconds and images a second of forward + losses + backward + step; preset default: paper on a GPU, else quick."""
+    chosen = choose_device(device)
+    preset = preset or ("paper" if chosen.type == "cuda" else "quick")
+    rows = {name: time_variant(name, preset, chosen, steps) for name in tqdm(names, disable=not progress)}
+    return {"bench": "train", "preset": preset, "variants": rows, "provenance": provenance(chosen)}
+
+
+def time_variant(name: str, preset: str, device: torch.device, steps: int) -> dict[str, float]:
+    """One variant; two warm-up steps are not counted. CPU seconds are process time, GPU seconds wall time."""
+    recipe = replace(recipe_for(name, preset), pretrained=False)
+    precision = choose_precision(recipe.precision, device)
+    model = create_model(name, 751, backbone=recipe.backbone, **recipe.model)
+    model = model.to(device, memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(model, recipe)
+    b, (h, w) = recipe.batch_size, (s // model.stride for s in recipe.size)
+    images = torch.randn(b, 3, *recipe.size, device=device).to(memory_format=torch.channels_last)
+    labels = torch.arange(recipe.num_ids, device=device).repeat_interleave(recipe.num_instances)
+    prior = PriorBatch(
+        torch.ones(b, h, w, dtype=torch.bool),
+        torch.full((b,), 0.1),
+        torch.full((b,), 0.9),
+        torch.ones(b, dtype=torch.bool),
+    ).to(device)
+    loss_config = replace(variant(name).loss, **recipe.loss)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            out = model(images, prior if model.needs_prior else None)
+        total_loss(out, labels, loss_config, regularization=model.regularization().detach())[0].backward()
+        optimizer.step()
+        model.proximal_step(recipe.lr * loss_config.soft_sharing_weight)
+        optimizer.zero_grad(set_to_none=True)
+
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    for i in range(steps + 2):
+        if i == 2:
+            _wait(device)
+            start = clock()
+        step()
+    _wait(device)
+    seconds = (clock() - start) / steps
+    return {
+        "seconds_a_step": round(seconds, 4),
+        "images_a_second": round(b / seconds, 1),
+        "batch": b,
+        "precision": precision,
+    }
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

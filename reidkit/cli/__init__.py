@@ -1,0 +1,45 @@
+"""The command line: `reidkit --help`. Each command is a thin caller of the package."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import typer
+
+from reidkit.cli import data, results, training
+from reidkit.cli.options import parse_settings
+from reidkit.errors import ReIDKitError
+
+__all__ = ["app", "main", "parse_settings"]
+
+
+def group(about: str) -> typer.Typer:
+    """A group of commands; without one named it prints its help."""
+    return typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=about)
+
+
+app = group("Part-aware person re-identification: MPN and CGPN, from data to tables.")
+for command in (training.variants, training.train, training.evaluate, training.ablate, results.report):
+    app.command()(command)
+app.command("attention-scores")(results.attention_scores)
+for command in (results.bench, results.ship, results.export):
+    app.command()(command)
+for name, about, commands in (
+    ("data", "Check data sets on disk.", {"check": data.data_check, "restore": data.data_restore}),
+    ("sidewalk", "The rendered data set.", {"render": data.sidewalk_render}),
+    ("priors", "Coarse priors of body part locations.", {"build": data.priors_build}),
+):
+    app.add_typer(room := group(about), name=name)
+    for verb, command in commands.items():
+        room.command(verb)(command)
+
+
+def main() -> None:
+    """Entry point: an error of the kit is one line, not a traceback, and so is a warning."""
+    warnings.formatwarning = lambda message, *where, **more: f"reidkit: warning: {message}\n"
+    try:
+        app()
+    except ReIDKitError as e:
+        typer.echo(f"reidkit: {e}", err=True)
+        sys.exit(2)

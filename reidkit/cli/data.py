@@ -1,0 +1,121 @@
+"""`reidkit data`, `sidewalk` and `priors`: what a training needs on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reidkit.cli.options import (
+    Device,
+    Progress,
+    Root,
+    Size,
+    parse_grid,
+    plain_warnings,
+)
+from reidkit.data import load_dataset
+
+
+def data_check(
+    name: str,
+    root: Root = Path("data"),
+    size: Size = "small",
+    decode: bool = True,
+    workers: int | None = None,
+    quarantine: Annotated[bool, typer.Option(help="Move broken images aside (reversible).")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the tables; default <root>/checks/<name>, or in the cache folder.")
+    ] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where files made from the data go, if not beside it.")] = None,
+) -> None:
+    """Compare a data set on disk with its published counts; find broken and duplicate images."""
+    from reidkit.data.copies.check import check_command
+
+    options = {"size": size} if name == "sidewalk" else {}
+    raise typer.Exit(
+        check_command(
+            name, root, decode=decode, workers=workers, quarantine=quarantine, out=out, cache_dir=cache_dir, **options
+        )
+    )
+
+
+def data_restore(name: str, root: Root = Path("data"), size: Size = "small") -> None:
+    """Move the images back that `data check --quarantine` moved aside."""
+    from reidkit.data.copies.quarantine import restore_command
+
+    options = {"size": size} if name == "sidewalk" else {}
+    typer.echo(f"{name}: {restore_command(name, root, **options)} files moved back")
+
+
+def sidewalk_render(size: Size = "small", out: Path = Path("data"), seed: int = 0, workers: int | None = None) -> None:
+    """Render the Sidewalk data set."""
+    from reidkit.data.sidewalk import render_sidewalk
+
+    typer.echo(f"rendered {render_sidewalk(out, size, seed=seed, workers=workers)}")
+
+
+def priors_build(
+    name: str,
+    root: Root = Path("data"),
+    size: Size = "small",
+    tool: Annotated[str, typer.Option(help="sidewalk, files, torchvision+segformer")] = "files",
+    grid: Annotated[str, typer.Option(help="rows x columns of the feature map")] = "24x8",
+    splits: Annotated[
+        str, typer.Option(help="of train, query, gallery and test levels, such as query,gallery; or all")
+    ] = "train",
+    parsing: Annotated[Path | None, typer.Option(help="files: folder of parsing maps")] = None,
+    segmentation: Annotated[Path | None, typer.Option(help="files: folder of segmentation maps")] = None,
+    label_set: Annotated[str, typer.Option(help="files: lip, atr or pascal")] = "lip",
+    segmentation_model: Annotated[str | None, typer.Option(help="networks: a torchvision segmentation network")] = None,
+    segmentation_weights: Annotated[
+        str | None, typer.Option(help="networks: a torchvision weights name, or the path of a state dict")
+    ] = None,
+    parsing_model: Annotated[str | None, typer.Option(help="networks: a SegFormer on the hub, or its folder")] = None,
+    missing: Annotated[str, typer.Option(help="error, or unreliable")] = "error",
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Folder for derived files, if the data set's own cannot be written to.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The prior file (.npz); default: where train looks for it.")] = None,
+    device: Device = "auto",
+    rebuild: bool = False,
+    progress: Progress = True,
+) -> None:
+    """Turn parsing and segmentation maps into coarse priors: one cached file, and a sheet of the best and worst."""
+    from reidkit.priors import build_priors, contact_sheet, default_file, open_source
+    from reidkit.priors.build import check_choices, check_writable, paths_by_split
+    from reidkit.training.device import choose_device
+
+    check_choices(tool, missing, label_set)
+    cells = parse_grid(grid)
+    ds = load_dataset(name, root=root, cache_dir=cache_dir, **({"size": size} if name == "sidewalk" else {}))
+    chosen = [split.strip() for split in splits.split(",")]
+    paths_by_split(ds, chosen)  # an unknown split is refused now
+    usual = default_file(ds, tool, cells)
+    file = (out or usual).with_suffix(".npz")
+    check_writable(file)
+    networks = {
+        "segmentation_model": segmentation_model,
+        "segmentation_weights": segmentation_weights,
+        "parsing_model": parsing_model,
+    }
+    maps = {
+        "parsing_dir": parsing,
+        "segmentation_dir": segmentation,
+        "label_set": label_set,
+        "device": choose_device(device),
+        **{k: v for k, v in networks.items() if v is not None},
+    }
+    with plain_warnings():
+        table = build_priors(
+            ds, tool, grid=cells, splits=chosen, out=file, missing=missing, rebuild=rebuild, progress=progress, **maps
+        )
+    sheet = file.with_suffix(".png")
+    contact_sheet(ds, table, source=open_source(ds, tool, **maps)).save(sheet)
+    typer.echo(f"{len(table)} priors, grid {grid}, {', '.join(chosen)}: {table.summary()}")
+    typer.echo(f"{file}\nthe best and the worst: {sheet}")
+    if table.reliable.mean() < 0.5:
+        typer.echo("less than half are reliable: look at the sheet before you train")
+    if file != usual:
+        typer.echo(f"`reidkit train` looks for priors in {usual}")

@@ -1,0 +1,145 @@
+"""`reidkit report`, `attention-scores`, `bench`, `ship` and `export`: what runs are worth, and what leaves the kit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from reidkit.cli.options import (
+    Device,
+    Progress,
+    Root,
+    Size,
+    dataset_of,
+    open_dataset,
+    parse_settings,
+)
+from reidkit.errors import ReIDKitError
+
+
+def report(
+    runs: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"),
+    paper: Annotated[bool, typer.Option("--paper", help="Add the paper's columns.")] = False,
+    suite: Annotated[str | None, typer.Option(help="Only this table, e.g. mpn-table1")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write one row a run, with provenance, as CSV.")] = None,
+) -> None:
+    """Mean and spread over seeds of every run in a folder, beside the paper's numbers."""
+    from reidkit.evaluation.forms import RELEASED
+    from reidkit.reporting.report import collect_results, mean_spread, report_table
+    from reidkit.training.suites import SUITES
+
+    results = collect_results(runs, tests=("ours", "released"))
+    trained = set(results.variant)
+    if paper:
+        typer.echo(
+            f"paper: as printed. The authors' released code of MPN tests with {RELEASED}: compare its columns with\n"
+            "those named released, where the data set is the paper's. Data sets are named in every column."
+        )
+    for name in [suite] if suite else [s for s, rows in SUITES.items() if trained & {r.variant for r in rows}]:
+        typer.echo(f"\n{name}")
+        typer.echo(report_table(name, results, paper=paper).to_string())
+    if not suite:
+        typer.echo("\nall runs")
+        typer.echo(mean_spread(results).to_string())
+    if save:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        results.to_csv(save, index=False)
+
+
+def ship(
+    runs: Path,
+    names: Annotated[list[str], typer.Argument(help="Run folders below RUNS, or variants.")],
+    out: Path = Path("results/sidewalk/checkpoints"),
+) -> None:
+    """Copy finished runs into the kit: weights in half precision, with hash and provenance."""
+    from reidkit.training.ship import ship as ship_runs
+
+    folders = [
+        f
+        for name in names
+        for f in ([runs / name] if (runs / name).is_dir() else sorted(runs.glob(f"{name}-sidewalk-*-s0")))
+    ]
+    if not folders:
+        raise ReIDKitError(f"no run of {', '.join(names)} below {runs}; `reidkit train` makes one")
+    for folder in ship_runs(folders, out):
+        typer.echo(folder)
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder, or a shipped network such as mpn-no-ca.")],
+    to: Annotated[str, typer.Option(help="onnx or torch-export")] = "onnx",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8 (onnx only; needs --root)")] = "fp32",
+    out: Annotated[Path | None, typer.Option(help="Default: <run>-<precision>.onnx or .pt2, here.")] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root",
+            "--dataset-root",
+            help="Folder that holds the run's data set: measure mAP and Rank-1, calibrate int8.",
+        ),
+    ] = None,
+    progress: Progress = True,
+) -> None:
+    """Write a trained network as one file that runs without the kit, checked against PyTorch (docs/export.md)."""
+    from reidkit.export import check_request, export_run
+
+    folder, out = check_request(run, out, to=to, precision=precision, with_dataset=root is not None)
+    dataset = None if root is None else dataset_of(folder.read_settings(), root)
+    typer.echo(export_run(run, out, to=to, precision=precision, dataset=dataset, progress=progress))
+
+
+def attention_scores(
+    runs: Annotated[list[Path], typer.Argument(help="Finished run folders.")],
+    root: Root = Path("data"),
+    size: Size = "small",
+    level: Annotated[str, typer.Option(help="Test level whose queries are explained.")] = "strong",
+    images: int = 200,
+    method: Annotated[str, typer.Option(help="gradcam, hirescam, ...")] = "gradcam",
+    checks: Annotated[bool, typer.Option(help="Consistency and random weights: 8 x the time.")] = True,
+    device: Device = "cpu",
+    threads: int | None = None,
+    out: Annotated[Path, typer.Option(help="Rows are added to this CSV.")] = Path("results/sidewalk/attention.csv"),
+    progress: Progress = True,
+) -> None:
+    """Score the part attention of runs against Sidewalk's ground truth, one row a run; what is there is skipped."""
+    from reidkit.attention.scores import score_runs
+    from reidkit.training.device import choose_device
+
+    if threads:
+        torch.set_num_threads(threads)
+    table = score_runs(
+        runs,
+        open_dataset("sidewalk", root, size),
+        level=level,
+        images=images,
+        method=method,
+        checks=checks,
+        device=choose_device(device),
+        out=out,
+        progress=progress,
+    )
+    table = table[(table.method == method) & (table.level == level)]
+    columns = ["own_energy", "pointing", "body_part_energy", "similarity", "background"]
+    typer.echo(table.groupby("variant", sort=False)[columns].mean().round(3).to_string())
+    typer.echo(f"{out}: {len(table)} runs, {method}, level {level}")
+
+
+def bench(
+    what: Annotated[str, typer.Argument(help="train, evaluate, rerank, attention, priors, cache, sidewalk, cgpn")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: an argument of the benchmark, e.g. names=cgpn,mgn")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the JSON here too.")] = None,
+) -> None:
+    """Measure one part of the kit and print JSON with its provenance."""
+    from reidkit.bench import run_bench
+
+    result = run_bench(what, parse_settings(settings))
+    typer.echo(json.dumps(result, indent=2))
+    if save:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        save.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,297 @@
+"""`reidkit variants`, `train`, `evaluate` and `ablate`: runs, made and tested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from reidkit.cli.options import (
+    Cache,
+    CacheDir,
+    Compile,
+    DatasetName,
+    Device,
+    NoCameraRule,
+    PriorTool,
+    Progress,
+    Root,
+    Seed,
+    Sets,
+    Size,
+    Threads,
+    Validation,
+    Workers,
+    dataset_of,
+    given,
+    open_dataset,
+    parse_settings,
+)
+from reidkit.errors import ReIDKitError
+
+
+def variants() -> None:
+    """List every variant that can be trained by name, with the paper's row it stands for."""
+    from reidkit.models.zoo import VARIANTS
+
+    for name, v in VARIANTS.items():
+        typer.echo(f"{name:26s} {v.row}")
+
+
+def train(
+    ctx: typer.Context,
+    variant: Annotated[
+        str | None, typer.Argument(help="A line of `reidkit variants`; with --resume the run's own")
+    ] = None,
+    dataset: DatasetName = "sidewalk",
+    root: Root = Path("data"),
+    size: Size = "small",
+    preset: Annotated[str, typer.Option(help="quick (2 CPU cores), long, paper (GPU), smoke (tests)")] = "quick",
+    seed: Seed = 0,
+    run: Annotated[Path | None, typer.Option(help="Run folder; default runs/<a speaking name>")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder, with its own settings.")] = None,
+    settings: Sets = None,
+    device: Device = "auto",
+    workers: Workers = 0,
+    threads: Threads = None,
+    prior_tool: PriorTool = None,
+    cache: Cache = True,
+    cache_dir: CacheDir = None,
+    evaluate_every: Annotated[int, typer.Option(min=0, help="Epochs between evaluations.")] = 0,
+    validation: Validation = False,
+    no_camera_rule: NoCameraRule = False,
+    compile_net: Compile = False,
+    progress: Progress = True,
+) -> None:
+    """Train a variant and evaluate it. A killed run goes on where it stopped when called again."""
+    from reidkit.training import RunFolder, recipe_for, run_name
+    from reidkit.training import train as train_run
+    from reidkit.training.recipes import read_settings
+    from reidkit.training.runs import recipe_of
+
+    if threads:
+        torch.set_num_threads(threads)
+    changes = {**parse_settings(settings), **({"camera_rule": False} if no_camera_rule else {})}
+    if resume:
+        old = RunFolder(resume).read_settings()
+        refuse_other_settings(ctx, resume, old, changes)
+        variant, preset, seed, prior_tool, folder = (
+            old["variant"],
+            old["preset"],
+            old["seed"],
+            old["prior_tool"],
+            resume,
+        )
+        recipe = recipe_of(old, resume / "recipe.json")
+        ds = (
+            open_dataset(dataset, root, size, old["level"] == "validation", cache_dir)
+            if old["source"] is None
+            else dataset_of(old, root if "root" in given(ctx) else None, cache_dir)
+        )
+    elif variant is None:
+        raise ReIDKitError("name the variant to train, for example `reidkit train mpn`; `reidkit variants` lists them")
+    else:
+        recipe, changes = recipe_for(variant, preset, changes), read_settings(variant, changes)
+        ds = open_dataset(dataset, root, size, validation, cache_dir)
+        folder = run or Path("runs") / run_name(variant, ds, preset, seed, changes)
+    result = train_run(
+        variant,
+        ds,
+        recipe,
+        folder,
+        seed=seed,
+        device=device,
+        preset=preset,
+        prior_tool=prior_tool,
+        workers=workers,
+        cache=cache,
+        evaluate_every=evaluate_every,
+        compile_net=compile_net,
+        progress=progress,
+    )
+    typer.echo(f"{folder}: {variant} on {ds.label}, seed {seed}")
+    show_result(result)
+
+
+def refuse_other_settings(ctx: typer.Context, resume: Path, old: dict, changes: dict[str, str]) -> None:
+    """ReIDKitError that names everything typed beside --resume that the run's own settings contradict."""
+    from reidkit.training.recipes import read_settings
+    from reidkit.training.runs import recipe_of
+
+    typed, recipe, source = given(ctx), recipe_of(old, resume / "recipe.json"), old["source"] or {}
+    known = {
+        "variant": old["variant"],
+        "preset": old["preset"],
+        "seed": old["seed"],
+        "prior_tool": old["prior_tool"],
+        "dataset": source.get("name", ctx.params["dataset"]),
+        "validation": old["level"] == "validation",
+        "size": source.get("options", {}).get("size", ctx.params["size"]),
+        "run": resume,
+    }
+    wrong = [
+        f"{'' if k == 'variant' else '--'}{k.replace('_', '-')} {ctx.params[k]} (the run has {v})"
+        for k, v in known.items()
+        if k in typed and ctx.params[k] != v
+    ]
+    for key, value in read_settings(old["variant"], changes).items():
+        room, _, leaf = key.rpartition(".")
+        have = getattr(recipe, room).get(leaf) if room else getattr(recipe, leaf)
+        if have != value:
+            wrong.append(f"--set {key}={value} (the run has {have})")
+    if wrong:
+        raise ReIDKitError(
+            f"--resume {resume} goes on with the settings the run was started with; these were given and "
+            f"differ: {'; '.join(wrong)}. Leave them away, or train a new run without --resume"
+        )
+
+
+def show_result(result: dict) -> None:
+    """Print how a run was tested and its metrics; for runs of the preset paper, both ways."""
+    from reidkit.evaluation.forms import TestForm
+
+    parts = {"ours": result, **({"released": result["released"]} if "released" in result else {})}
+    for name, part in parts.items():
+        form = TestForm.from_dict(part.get("test", {}))
+        typer.echo(f"  {name + ': ' if len(parts) > 1 else ''}{form}")
+        show_metrics(part["metrics"])
+
+
+def show_metrics(metrics: dict) -> None:
+    """Print one line a test level, in percent."""
+    for level, m in metrics.items():
+        typer.echo(
+            f"  {level:12s} Rank-1 {100 * m['rank1']:5.1f}  mAP {100 * m['mAP']:5.1f}"
+            f"  mINP {100 * m['mINP']:5.1f}  ({m['queries']} queries)"
+        )
+        if "by_shift" in m:
+            curve = "  ".join(f"{s}: {100 * x['rank1']:.1f}" for s, x in m["by_shift"].items())
+            typer.echo(f"  {'':12s} Rank-1 by shift  {curve}")
+
+
+def evaluate(
+    ctx: typer.Context,
+    run: Path,
+    dataset: Annotated[str | None, typer.Option(help="Test on this set; default: the one trained on.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that holds the data set; default: where it was.")] = None,
+    size: Size = "small",
+    rerank: bool = False,
+    multi_query: bool = False,
+    flip: Annotated[
+        bool | None,
+        typer.Option("--flip/--no-flip", help="Average image and mirror image; default: as the recipe says."),
+    ] = None,
+    ap: Annotated[str, typer.Option(help="step (usual) or trapezoid (Market-1501's original)")] = "step",
+    no_camera_rule: NoCameraRule = False,
+    prior_tool: PriorTool = None,
+    cache: Cache = True,
+    cache_dir: CacheDir = None,
+    device: Device = "auto",
+    workers: Workers = 0,
+    save: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
+    progress: Progress = True,
+) -> None:
+    """Evaluate a finished run again: on another data set, with re-ranking, multi-query or flipped images."""
+    from reidkit.evaluation.forms import TestForm
+    from reidkit.training import RunFolder, evaluate_run
+    from reidkit.training.runs import write_json
+
+    old = RunFolder(run).read_settings()
+    if dataset is None and "size" not in given(ctx):
+        ds = dataset_of(old, root, cache_dir)
+    else:
+        ds = open_dataset(dataset or "sidewalk", root or Path("data"), size, cache_dir=cache_dir)
+    result = evaluate_run(
+        run,
+        ds,
+        device=device,
+        use_rerank=rerank,
+        multi_query=multi_query,
+        ap=ap,
+        flip=None if flip is None else "mean" if flip else "none",
+        prior_tool=prior_tool,
+        camera_rule=False if no_camera_rule else None,
+        cache=cache,
+        workers=workers,
+        progress=progress,
+    )
+    trained = "" if ds.label == old["dataset"] else f", trained on {old['dataset']}"
+    typer.echo(f"{run}: {old['variant']} on {ds.label}{trained}, {TestForm.from_dict(result['test'])}")
+    show_metrics(result["metrics"])
+    if save:
+        write_json(save, result)
+
+
+def ablate(
+    suite: str,
+    dataset: DatasetName = "sidewalk",
+    root: Root = Path("data"),
+    size: Size = "small",
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    first_seed: Seed = 0,
+    preset: str = "quick",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one a core, one on a GPU.")] = None,
+    only: Annotated[str | None, typer.Option(help="Only these rows, e.g. baseline,naive-mtl,mpn")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+    settings: Sets = None,
+    device: Device = "auto",
+    workers: Workers = 0,
+    prior_tool: PriorTool = None,
+    cache: Cache = True,
+    cache_dir: CacheDir = None,
+    evaluate_every: Annotated[int, typer.Option(min=0)] = 0,
+    validation: Validation = False,
+    no_camera_rule: NoCameraRule = False,
+    compile_net: Compile = False,
+    progress: Progress = True,
+) -> None:
+    """Train the rows of a paper's table over several seeds; finished runs are skipped, failures reported."""
+    from reidkit.training.suites import run_suite
+    from reidkit.training.suites import suite as rows_of
+
+    rows = rows_of(suite, only.split(",") if only else None)
+    ds = open_dataset(dataset, root, size, validation, cache_dir)
+    arguments = [
+        "--dataset",
+        dataset,
+        "--root",
+        str(root),
+        "--size",
+        size,
+        "--device",
+        device,
+        "--workers",
+        str(workers),
+        "--evaluate-every",
+        str(evaluate_every),
+    ]
+    arguments += [
+        a for a, on in (("--validation", validation), ("--compile", compile_net), ("--no-cache", not cache)) if on
+    ]
+    arguments += [
+        a
+        for name, value in (("--prior-tool", prior_tool), ("--cache-dir", cache_dir))
+        if value
+        for a in (name, str(value))
+    ]
+    changes = {**parse_settings(settings), **({"camera_rule": False} if no_camera_rule else {})}
+    report = run_suite(
+        rows,
+        ds,
+        arguments,
+        runs,
+        seeds=range(first_seed, first_seed + seeds),
+        preset=preset,
+        jobs=jobs,
+        settings=changes,
+        prior_tool=prior_tool,
+        cache=cache,
+        progress=progress,
+    )
+    typer.echo(f"{suite}: {len(report.finished)} runs finished, {len(report.failed)} failed")
+    for path, why in report.failed.items():
+        typer.echo(f"  {path}: {why}", err=True)
+    if report.failed:
+        raise typer.Exit(1)

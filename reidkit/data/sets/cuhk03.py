@@ -1,0 +1,186 @@
+"""CUHK03 (Li et al., CVPR 2014) under the new protocol (Zhong et al., CVPR 2017), in both forms it comes in.
+
+1. CUHK03-NP: `detected/` and `labeled/`, each in Market-1501's layout, names `0001_c1_1.png`.
+2. `cuhk-03.mat` (MATLAB v7.3, read through h5py) with `cuhk03_new_protocol_config_<boxes>.mat` (read through
+   scipy). Its images are written once to `images_<boxes>/` as `<pair>_<person>_<view>_<index>.png`.
+
+detected: boxes of a pedestrian detector; labeled: boxes drawn by hand. Two views (camera 1 and 2) of five
+camera pairs; the pair is the column `pair` of form 2.
+Junk rules: no junk and no distractors. As everywhere, gallery images of the query's own person from the
+query's own camera are left out when ranking.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm.auto import tqdm
+
+from reidkit.data.copies.quarantine import quarantined
+from reidkit.data.dataset import ReIDDataset
+from reidkit.data.sets.market import SPLITS, SUFFIX, read_layout
+from reidkit.errors import DatasetError, unknown_name
+
+BOXES = ("detected", "labeled")
+NAMES = ("cuhk03-np", "CUHK03-NP", "cuhk03_np", "cuhk03", "CUHK03", "cuhk03_release", "archive")
+MAT_FILE = "cuhk-03.mat"
+PROTOCOL_FILE = "cuhk03_new_protocol_config_{}.mat"
+INDEX_KEYS = {"train": "train_idx", "query": "query_idx", "gallery": "gallery_idx"}
+IMAGE_NAME = re.compile(
+    rf"(?P<pair>[0-9]+)_(?P<person>[0-9]+)_(?P<view>[12])_(?P<index>[0-9]+){SUFFIX}", re.IGNORECASE | re.ASCII
+)
+VIEWS = 10  # columns of a person's row: five images of view 1, five of view 2
+
+
+def load_cuhk03(root: str | Path = "data", boxes: str = "detected", *, progress: bool = True) -> ReIDDataset:
+    """CUHK03, new protocol: 767 training identities, 1,400 queries, 5,332 (labeled: 5,328) gallery images.
+
+    root: the data set's folder or the folder above it. boxes: "detected" or "labeled".
+    With `cuhk-03.mat` the first call writes the images out (minutes, shown by a bar, resumable).
+    Raises DatasetError: neither form found, files damaged, protocol and images not of one kind.
+    """
+    if boxes not in BOXES:
+        raise unknown_name("CUHK03 boxes", boxes, BOXES)
+    places = _places(Path(os.path.abspath(root)))
+    for place in _folder_places(places, boxes):
+        if all((place / folder).is_dir() for folder in SPLITS.values()):
+            return replace(read_layout(place, f"cuhk03-{boxes}"), junk_pids=())
+    protocol = _first_file(places, PROTOCOL_FILE.format(boxes))
+    mat = _first_file(places, MAT_FILE)
+    images = next((p / f"images_{boxes}" for p in places if (p / f"images_{boxes}").is_dir()), None)
+    if protocol is None or (mat is None and images is None):
+        raise DatasetError(_not_found(places[0], boxes, protocol, mat))
+    if images is None:
+        home = mat.parent.parent if mat.parent.name == "cuhk03_release" else mat.parent
+        images = extract_mat(mat, boxes, home / f"images_{boxes}", progress=progress)
+    return _read_protocol(protocol, images, boxes)
+
+
+def _places(root: Path) -> list[Path]:
+    return [root, *(root / n for n in NAMES), *(root / outer / inner for outer in NAMES for inner in NAMES)]
+
+
+def _folder_places(places: list[Path], boxes: str) -> Iterator[Path]:
+    """Where a Market-like layout of these boxes may lie. A bare root must not be named after the other boxes."""
+    other = BOXES[1 - BOXES.index(boxes)]
+    if other not in places[0].name.lower():
+        yield places[0]
+    for place in places:
+        yield from (place / boxes, place / f"CUHK03_{boxes}", place / f"cuhk03_{boxes}")
+
+
+def _first_file(places: list[Path], name: str) -> Path | None:
+    return next((p / name for p in places if (p / name).is_file()), None)
+
+
+def _not_found(root: Path, boxes: str, protocol: Path | None, mat: Path | None) -> str:
+    """What is there of form 2, and what to do."""
+    have = [str(p) for p in (protocol, mat) if p is not None]
+    return (
+        f"cuhk03-{boxes}: found neither {boxes}/{{{','.join(SPLITS.values())}}} (CUHK03-NP) nor {MAT_FILE} with "
+        f"{PROTOCOL_FILE.format(boxes)} in {root}, in {', '.join(NAMES)} below it, or one level deeper"
+        + (f"; of the second form only {have[0]} is there" if have else "")
+        + f". Put either form there or pass its own folder: load_dataset('cuhk03-{boxes}', root=...)."
+    )
+
+
+def extract_mat(mat: str | Path, boxes: str, out: str | Path, *, progress: bool = True) -> Path:
+    """Write every image of `cuhk-03.mat` for one kind of boxes to the folder `out`, and return it.
+
+    Work goes to `<out>.part`, where finished images are kept when the run is killed; the folder gets its name
+    when all are there. Raises DatasetError when the file is no MATLAB v7.3 file or is cut off.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise DatasetError(f"reading {mat} needs h5py: pip install h5py") from error
+    out = Path(out)
+    part = out.with_name(out.name + ".part")
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        with h5py.File(mat, "r") as file:
+            cells = list(_cells(file, boxes, Path(mat)))
+            for name, ref in tqdm(cells, desc=f"{Path(mat).name} {boxes}", unit="img", disable=not progress):
+                target = part / name
+                if not target.exists():
+                    _write_image(file[ref][()], target)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DatasetError(
+            f"{mat} cannot be read as a MATLAB v7.3 file ({error}); it may be cut off: unpack or download it again. "
+            f"Finished images stay in {part}"
+        ) from error
+    os.replace(part, out)
+    return out
+
+
+def _cells(file, boxes: str, mat: Path) -> Iterator[tuple[str, object]]:
+    """(image name, HDF5 reference) of every cell: five pairs, each [persons, 10]."""
+    if boxes not in file:
+        raise DatasetError(f"{mat} has no entry {boxes!r}; it holds {', '.join(file)}. Expected {MAT_FILE}.")
+    for pair, pair_ref in enumerate(file[boxes][()].ravel(), 1):
+        refs = file[pair_ref][()].T  # MATLAB stores columns first: [10, persons] -> [persons, 10]
+        if refs.ndim != 2 or refs.shape[1] != VIEWS:
+            raise DatasetError(f"{mat}: pair {pair} has the shape {refs.shape}; expected [persons, {VIEWS}]")
+        for person, row in enumerate(refs, 1):
+            for index, ref in enumerate(row, 1):
+                if file[ref].ndim == 3:  # an empty cell: this person has fewer images
+                    view = 1 if index <= VIEWS // 2 else 2
+                    yield f"{pair}_{person:03d}_{view}_{index:02d}.png", ref
+
+
+def _write_image(array: np.ndarray, target: Path) -> None:
+    """[3, W, H] uint8, columns first -> an [H, W, 3] picture on disk."""
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    Image.fromarray(np.ascontiguousarray(array.T)).save(temporary, format="PNG")
+    os.replace(temporary, target)
+
+
+def _read_protocol(protocol: Path, images: Path, boxes: str) -> ReIDDataset:
+    """Tables from the protocol's `filelist`, `labels` and one-based index lists."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise DatasetError(f"reading {protocol} needs scipy: pip install scipy") from error
+    try:
+        config = loadmat(protocol)
+        names = [str(np.ravel(cell)[0]) for cell in config["filelist"].ravel()]
+        labels = config["labels"].ravel().astype(int)
+        rows = {split: config[key].ravel().astype(int) - 1 for split, key in INDEX_KEYS.items()}
+    except Exception as error:  # loadmat raises a family of errors on damaged bytes
+        raise DatasetError(f"{protocol} is not a protocol file of CUHK03-NP ({error!r}); download it again") from error
+    by_suffix = sorted(os.listdir(images), key=lambda name: (name.endswith(".png"), name))  # .png, the kit's own, wins
+    on_disk = {_key(name): name for name in by_suffix}
+    gone = {_key(os.path.basename(path)) for path in quarantined(images.parent) if f"images_{boxes}" in path}
+    keys = [_key(name) for name in names]
+    bad = [n for n, k in zip(names, keys) if k is None or (k not in on_disk and k not in gone)]
+    if bad or len(labels) != len(names) or any(i.min() < 0 or i.max() >= len(names) for i in rows.values()):
+        raise DatasetError(
+            f"cuhk03-{boxes}: {protocol} lists {len(names)} images with {len(labels)} labels, and {len(bad)} of them "
+            f"are not in {images}" + (f" (first: {bad[0]!r})" if bad else "") + ". If that folder was written in "
+            f"part, delete it: it is made again from {MAT_FILE}."
+        )
+    tables = {}
+    for split, index in rows.items():
+        index = [i for i in index if keys[i] in on_disk]  # without images in quarantine
+        tables[split] = pd.DataFrame(
+            {
+                "path": [str(images / on_disk[keys[i]]) for i in index],
+                "pid": labels[index],
+                "camid": [keys[i][2] for i in index],
+                "pair": [keys[i][0] for i in index],
+            }
+        )
+    return ReIDDataset(f"cuhk03-{boxes}", images.parent, **tables, junk_pids=())
+
+
+def _key(name: str) -> tuple[int, int, int, int] | None:
+    """(pair, person, view, index), so that 1_1_1_1.png and 1_001_1_01.png are one image."""
+    match = IMAGE_NAME.fullmatch(name)
+    return tuple(int(x) for x in match.groups()) if match else None

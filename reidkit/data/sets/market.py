@@ -1,0 +1,197 @@
+"""Market-1501's folder layout, which most re-identification sets follow.
+
+    bounding_box_train/0002_c1s1_000451_03.jpg     training images
+    query/...                                      one image a person a camera
+    bounding_box_test/...                          gallery: 0000_* distractors, -1_* junk
+    gt_bbox/...                                    optional: hand-drawn boxes for multi-query tests
+
+A name reads `<identity>_c<camera>s<sequence>_<frame>_<detection>`. Identity -1 marks junk (bad boxes, ignored
+by the protocol), identity 0 distractors (they stay in the gallery and can only be wrong).
+Images may have any suffix that the kit decodes, in small or capital letters. Images of other kinds (.gif, .heic ...)
+are named in `info["unread_images"]`, with a warning, and are a problem of `reidkit data check`.
+The parsers of other sets share `find_layout` and `read_folder`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from reidkit.data.dataset import ReIDDataset
+from reidkit.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
+from reidkit.errors import DatasetError
+
+SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+MULTI_QUERY = "gt_bbox"
+ARCHIVE_NAMES = ("Market-1501-v15.09.15", "Market-1501", "market-1501", "Market1501", "market1501")
+NUMBER = "[0-9]{1,18}"  # what 64 bits hold
+SUFFIX = rf"\.(?:{'|'.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})"
+MARKET_NAME = re.compile(
+    rf"(?P<pid>-1|{NUMBER})_c(?P<camid>{NUMBER})(?:s[0-9]+)?(?:_[\w.-]*)?{SUFFIX}", re.IGNORECASE | re.ASCII
+)
+EXPECTED_NAME = "<identity>_c<camera>...jpg|png|bmp|webp|tif, such as 0002_c1s1_000451_03.jpg"
+
+
+def find_layout(root: str | Path, required_folders: Sequence[str], names: Sequence[str], dataset: str) -> Path:
+    """The folder that holds all `required_folders`: `root` itself, `root/<name>`, or `root/<name>/<name>`.
+
+    names: the folder names that the usual archives unpack to, most official first.
+    Raises DatasetError that lists the places looked at and what `root` holds.
+    """
+    root = Path(os.path.abspath(root))
+    places = [root, *(root / n for n in names), *(root / outer / inner for outer in names for inner in names)]
+    for place in places:
+        if all((place / folder).is_dir() for folder in required_folders):
+            return place
+    near = [p for p in places if any((p / folder).is_dir() for folder in required_folders)]
+    if near:
+        lacking = [f for f in required_folders if not (near[0] / f).is_dir()]
+        raise DatasetError(f"{dataset}: {near[0]} lacks the folders {lacking}; it holds {_listing(near[0])}")
+    raise DatasetError(
+        f"{dataset}: found no folder with {', '.join(required_folders)}. Looked in {root}, in "
+        f"{', '.join(names)} below it, and one level deeper. {root} "
+        + (f"holds {_listing(root)}" if root.is_dir() else "does not exist")
+        + f". Unpack the data set there or pass its own folder: load_dataset({dataset!r}, root=...)."
+    )
+
+
+def _listing(folder: Path, limit: int = 12) -> str:
+    """The first names of a folder, for error messages."""
+    names = sorted(os.listdir(folder))
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return (", ".join(map(repr, names[:limit])) or "nothing") + more
+
+
+def parse_name(name: str, pattern: re.Pattern = MARKET_NAME) -> tuple[int, int] | None:
+    """(pid, camid) of an image name, or None where it does not follow the pattern."""
+    match = pattern.fullmatch(name)
+    return (int(match["pid"]), int(match["camid"])) if match else None
+
+
+def is_stray(name: str) -> bool:
+    """Files that unpacking and file managers leave behind: Thumbs.db, .DS_Store, ._0002_c1s1.jpg, notes."""
+    return name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def unread_images(folders: Iterable[Path], dataset: str) -> tuple[str, ...]:
+    """Paths of images, by their suffix, of kinds that the kit does not read; a warning says how many.
+
+    folders: missing ones are passed over.
+    """
+    found = sorted(
+        entry.path
+        for folder in folders
+        if folder.is_dir()
+        for entry in os.scandir(folder)
+        if entry.name.lower().endswith(OTHER_SUFFIXES) and not entry.name.startswith(".")
+    )
+    if found:
+        warnings.warn(
+            f"{dataset}: {len(found)} images are left out, as the kit does not read their kind (first: {found[0]!r}); "
+            f"convert them to one of {', '.join(IMAGE_SUFFIXES)}",
+            stacklevel=4,
+        )
+    return tuple(found)
+
+
+def read_folder(
+    folder: str | Path,
+    dataset: str,
+    pattern: re.Pattern = MARKET_NAME,
+    expected: str = EXPECTED_NAME,
+) -> pd.DataFrame:
+    """Table `path`, `pid`, `camid` of the images of one folder, sorted by name. Only names are read.
+
+    pattern: a regular expression with the groups `pid` and `camid` that matches the whole name.
+    Raises DatasetError: folder missing or without images, a name that does not parse, a folder named
+    like an image.
+    """
+    folder = Path(os.path.abspath(folder))
+    if not folder.is_dir():
+        raise DatasetError(f"{dataset}: the folder {folder} is missing")
+    rows = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_stray(entry.name):
+                continue
+            ids = parse_name(entry.name, pattern)
+            if ids is None:
+                raise DatasetError(
+                    f"{dataset}: cannot read identity and camera from the name {entry.name!r} in {folder}; "
+                    f"expected {expected}. Rename the file or move it out of the folder."
+                )
+            if entry.is_dir():
+                raise DatasetError(
+                    f"{dataset}: {entry.name!r} in {folder} is a folder named like an image; move it away"
+                )
+            rows.append((entry.path, *ids))
+    if not rows:
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise DatasetError(f"{dataset}: no images ({kinds}) in {folder}; it holds {_listing(folder)}")
+    return pd.DataFrame(sorted(rows), columns=["path", "pid", "camid"])
+
+
+def read_layout(
+    folder: str | Path, name: str, *, splits: Mapping[str, str] = SPLITS, overlap: str = "error"
+) -> ReIDDataset:
+    """A data set from one folder in Market-1501's layout.
+
+    splits: folder of each of train, query, gallery (Sidewalk has other test folders for other levels).
+    overlap: what to do when test identities are also trained on: "error", or "warn" for folders of
+        unknown origin.
+    `gt_bbox`, where present, becomes the table `info["gt_bbox"]` for multi-query tests; `info["unread_images"]`
+    names the images that no table holds because of their kind.
+    Raises DatasetError as `read_folder` does.
+    """
+    folder = Path(os.path.abspath(folder))
+    tables = {split: read_folder(folder / sub, name) for split, sub in splits.items()}
+    tables["train"] = _without_junk(tables["train"], name)
+    _check_overlap(tables, name, overlap)
+    info: dict[str, object] = {}
+    if (folder / MULTI_QUERY).is_dir():
+        info["gt_bbox"] = read_folder(folder / MULTI_QUERY, name)
+    if unread := unread_images((folder / sub for sub in (*splits.values(), MULTI_QUERY)), name):
+        info["unread_images"] = unread
+    return ReIDDataset(name=name, root=folder, **tables, info=info)
+
+
+def _without_junk(train: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Training rows with identity -1 have no label to learn."""
+    kept = train[train.pid >= 0].reset_index(drop=True)
+    if kept.empty:
+        raise DatasetError(f"{name}: every training image is junk (identity -1); there is nothing to learn")
+    return kept
+
+
+def _check_overlap(tables: Mapping[str, pd.DataFrame], name: str, overlap: str) -> None:
+    """Training and test identities must differ, or the test measures memory."""
+    test = (set(tables["query"].pid) | set(tables["gallery"].pid)) - {0, -1}
+    both = sorted(test & set(tables["train"].pid))
+    if not both:
+        return
+    message = (
+        f"{name}: {len(both)} identities are in the training set and in the test set ({both[:5]} ...); "
+        "re-identification is tested on people never trained on"
+    )
+    if overlap == "error":
+        raise DatasetError(f"{message}. Unpack the archive again into an empty folder.")
+    warnings.warn(message, stacklevel=3)
+
+
+def load_market1501(root: str | Path = "data") -> ReIDDataset:
+    """Market-1501 (Zheng et al., ICCV 2015): 751 training identities, 3,368 queries, 19,732 gallery images.
+
+    root: the data set's folder or the folder it was unpacked into.
+    """
+    return read_layout(find_layout(root, list(SPLITS.values()), ARCHIVE_NAMES, "market1501"), "market1501")
+
+
+def load_market_layout(root: str | Path) -> ReIDDataset:
+    """Any folder in Market-1501's layout; the data set is named after the folder."""
+    folder = find_layout(root, list(SPLITS.values()), ARCHIVE_NAMES, "market-layout")
+    return read_layout(folder, folder.name, overlap="warn")

@@ -1,0 +1,213 @@
+"""What every panel is made of: a state, a pure `render(state) -> picture`, and a thin widget around the two.
+
+A panel is a subclass of `Panel`. It declares its state as traits, says with which control each one is moved, and
+draws a PIL image from a state; everything else (widgets, keyboard, reset, the error line, the static picture for a
+page without a kernel) is here.
+
+    class Parity(Panel):
+        title, prompt = "Parity", "Predict the colour of 7 before you move there."
+        size = (200, 80)                                    # of the picture, in pixels
+        n = Int(0)                                          # the state: one trait a value
+
+        def controls(self):
+            return {"n": Slider("number", 0, 9)}
+
+        def render(self, state):
+            return Image.new("RGB", self.size, "black" if state.n % 2 else "white")
+
+    panel = Parity()          # in a notebook, ending a cell with `panel` shows it
+    panel.n = 3               # moves the slider, redraws
+    panel.picture             # the PIL image of now; panel.error says why there is none
+    panel.render(panel.state(n=4))                          # pure: changes nothing
+
+Importing this module needs traitlets; showing a panel needs ipywidgets (pip install ipywidgets).
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from PIL import Image
+from traitlets import HasTraits, Unicode
+
+from reidkit.errors import ReIDKitError
+from reidkit.panels.kit.controls import Choice, Control, Slider, Toggle
+
+__all__ = ["Choice", "Control", "Panel", "Slider", "Toggle", "png"]
+
+
+class Panel(HasTraits):
+    """Base of the panels. A subclass sets `title`, `prompt`, `size`, declares traits and writes two methods.
+
+    controls() -> {trait name: Slider | Choice | Toggle}, in the order of display. It is asked again after every
+        change, so a range or a list of choices may depend on the state.
+    render(state) -> PIL image of `size`. It reads the state and the data given to the constructor, and changes
+        nothing: the same state gives the same pixels. To refuse a state, raise: the message appears on the panel.
+
+    Optional:
+    status(state) -> one line of numbers under the picture, also what a screen reader is told.
+    actions() -> {button label: function without arguments}; a function that raises is reported on the panel.
+    on_pointer(x, y, phase): if defined, the picture reports the mouse; x, y in pixels of the picture, phase is
+        "down", "move" (button held) or "up".
+    hidden() -> names of controls that mean nothing in the current state, and are not shown.
+    extra_widgets() -> further ipywidgets below the controls (a file upload).
+
+    The constructor of a subclass stores its data and calls `super().__init__()` last: that draws the first picture.
+    """
+
+    title: ClassVar[str] = ""
+    prompt: ClassVar[str] = ""
+    size: ClassVar[tuple[int, int]] = (900, 420)
+    error = Unicode(help="why the picture could not be drawn; empty when all is well")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.picture = Image.new("RGB", self.size, "white")
+        self.status_text = ""
+        self._widget = None
+        self._quiet = False
+        self._controls = dict(self.controls())
+        unknown = [name for name in self._controls if not self.has_trait(name)]
+        if unknown:
+            raise ReIDKitError(f"{type(self).__name__} has controls for {unknown}, which are none of its traits")
+        self._initial = vars(self.state())
+        self.observe(self._on_change, names=list(self._controls))
+        self.redraw()
+
+    # ---- for subclasses ---------------------------------------------------------------------------------------------
+
+    def controls(self) -> Mapping[str, Control]:
+        raise NotImplementedError
+
+    def render(self, state: SimpleNamespace) -> Image.Image:
+        raise NotImplementedError
+
+    def status(self, state: SimpleNamespace) -> str:
+        return ""
+
+    def actions(self) -> Mapping[str, Callable[[], None]]:
+        return {}
+
+    def hidden(self) -> Collection[str]:
+        return ()
+
+    def extra_widgets(self) -> Sequence[Any]:
+        return ()
+
+    # ---- state ------------------------------------------------------------------------------------------------------
+
+    def state(self, **changes: Any) -> SimpleNamespace:
+        """The current value of every control, with some of them changed."""
+        unknown = changes.keys() - self._controls.keys()
+        if unknown:
+            raise ReIDKitError(f"{type(self).__name__} has no control {sorted(unknown)}: {sorted(self._controls)}")
+        return SimpleNamespace(**{name: getattr(self, name) for name in self._controls} | changes)
+
+    def set(self, **changes: Any) -> None:
+        """Change several values, draw once."""
+        self.state(**changes)
+        self._quiet = True
+        try:
+            for name, value in changes.items():
+                setattr(self, name, value)
+        finally:
+            self._quiet = False
+        self.redraw()
+
+    def reset(self) -> None:
+        """Back to the state right after construction."""
+        self.set(**self._initial)
+
+    def redraw(self) -> None:
+        """Draw the current state. Whatever goes wrong is on the error line, and the last good picture stays."""
+        try:
+            self._draw()
+        except Exception as error:
+            self.fail(error)
+        else:
+            self.error = ""
+            self._refresh()
+
+    def guard(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function; what it raises appears on the panel (JupyterLab hides exceptions of callbacks)."""
+        try:
+            function(*arguments)
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Put an error on the error line; the next picture that can be drawn removes it."""
+        own = isinstance(error, ReIDKitError)
+        self.error = str(error) if own else f"{type(error).__name__}: {error}"
+        self._refresh()
+
+    def _draw(self) -> None:
+        self._controls = dict(self.controls())
+        state = self.state()
+        for name, control in self._controls.items():
+            control.check(getattr(state, name))
+        picture, status = self.render(state), self.status(state)
+        if picture.size != self.size:
+            raise ReIDKitError(f"{type(self).__name__} drew {picture.size} pixels; its size is {self.size}")
+        self.picture, self.status_text = picture.convert("RGB"), status
+
+    def _on_change(self, _change) -> None:
+        if not self._quiet:
+            self.redraw()
+
+    # ---- the widget -------------------------------------------------------------------------------------------------
+
+    @property
+    def widget(self):
+        """The panel as an ipywidget, made on first use."""
+        if self._widget is None:
+            from reidkit.panels.kit.shell import Shell
+
+            self._widget = Shell(self)
+            self._refresh()
+        return self._widget.box
+
+    def _refresh(self) -> None:
+        if self._widget is not None:
+            self._widget.refresh()
+
+    def status_html(self) -> str:
+        return f'<div role="status">{html.escape(self.status_text)}</div>'
+
+    def error_html(self) -> str:
+        return f'<div role="alert"><b>Error.</b> {html.escape(self.error)}</div>' if self.error else ""
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
+        """The live widget, and the picture of now for readers without a kernel."""
+        words = f"{self.title}. {self.prompt} {self.status_text} {self.error}".strip()
+        return self.widget._repr_mimebundle_() | {"image/png": _base64(self.picture), "text/plain": words}
+
+    def _ipython_display_(self) -> None:
+        """Two outputs: the live widget, then the static picture, which a live panel hides (see `shell.STYLE`).
+
+        In one output JupyterLab would prefer the widget, and a notebook that is opened again after its kernel has
+        gone would show "model not found" instead of the picture. 256 colours keep the notebook's file small.
+        """
+        from IPython.display import display
+
+        live = self._repr_mimebundle_()
+        static = {"image/png": _base64(self.picture.quantize(256)), "text/plain": live["text/plain"]}
+        del live["image/png"]
+        display(live, raw=True)
+        display(static, raw=True)
+
+
+def _base64(picture: Image.Image) -> str:
+    return base64.b64encode(png(picture)).decode()
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as a PNG file; little compression, because it is made anew for every move of a slider."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=2)
+    return buffer.getvalue()

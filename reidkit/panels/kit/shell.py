@@ -1,0 +1,111 @@
+"""The thin widget around a panel: prompt, controls, picture, numbers, error line, reset."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from reidkit.errors import ReIDKitError
+from reidkit.panels.kit.base import png
+from reidkit.panels.kit.controls import Toggle
+
+if TYPE_CHECKING:
+    from reidkit.panels.kit.base import Panel
+
+ERROR_STYLE = "border-left:4px solid #D55E00; padding:4px 8px; background:#FFF3EA; color:#5A2400; line-height:1.4"
+# The static picture follows the live panel as an output of its own, and is hidden while the panel lives.
+STYLE = """<style>.jp-OutputArea-child:has(.reidkit-panel) + .jp-OutputArea-child:has(.jp-RenderedImage) {display: none}
+.reidkit-prompt, .reidkit-status {line-height: 1.4}</style>"""
+
+
+class Shell:
+    """ipywidgets that show a panel and pass on what the reader does. `box` is the widget to display.
+
+    CSS classes for style sheets and tests: reidkit-panel and the panel's class name on the box, reidkit-picture,
+    reidkit-status, reidkit-error, reidkit-prompt. Everything is reached by Tab, sliders move by the arrow keys.
+    """
+
+    def __init__(self, panel: Panel):
+        try:
+            import ipywidgets as w
+        except ImportError as error:
+            raise ReIDKitError("panels need ipywidgets: pip install ipywidgets") from error
+        self.panel = panel
+        self._syncing = False
+        self._records = dict(panel._controls)
+        self.controls = {name: self._control(name) for name in self._records}
+        self.buttons = [self._button(w, label, action) for label, action in self._actions().items()]
+        self.picture = self._picture(w)
+        self.status, self.error = w.HTML(), w.HTML()
+        head = w.HTML(f"{STYLE}<b>{html.escape(panel.title)}</b><br>{html.escape(panel.prompt)}")
+        named = {"prompt": head, "picture": self.picture, "status": self.status, "error": self.error}
+        for name, widget in named.items():
+            widget.add_class(f"reidkit-{name}")
+        rows = w.Box(
+            [*self.controls.values(), *self.buttons, *panel.extra_widgets()],
+            layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"),
+        )
+        self.box = w.VBox(
+            [head, rows, self.error, self.picture, self.status],
+            layout=w.Layout(width="100%", max_width=f"{panel.size[0] + 20}px"),
+        )
+        self.box.add_class("reidkit-panel")
+        self.box.add_class(type(panel).__name__)
+
+    def _actions(self):
+        return {**self.panel.actions(), "reset": self.panel.reset}
+
+    def _control(self, name: str):
+        record, value = self._records[name], getattr(self.panel, name)
+        record.check(value)
+        widget = record.widget(value)
+        widget.layout.width = "auto" if isinstance(record, Toggle) else "270px"
+        widget.style.description_width = "initial" if isinstance(record, Toggle) else "92px"
+        widget.observe(lambda change: self._moved(name, change["new"]), names="value")
+        return widget
+
+    def _button(self, w, label: str, action):
+        button = w.Button(description=label)
+        button.on_click(lambda _: self.panel.guard(action))
+        return button
+
+    def _picture(self, w):
+        width, height = self.panel.size
+        layout = w.Layout(width=f"{width}px", max_width="100%", height="auto", flex="0 0 auto")  # shrinks, never grows
+        if not hasattr(self.panel, "on_pointer"):
+            return w.Image(format="png", width=width, height=height, layout=layout)
+        from reidkit.panels.kit.pointer import pointer_image
+
+        return pointer_image(self.panel, layout)
+
+    def _moved(self, name: str, value) -> None:
+        if not self._syncing:
+            setattr(self.panel, name, value)
+
+    def refresh(self) -> None:
+        """Show the panel's picture, numbers, error and values; move no slider to where it cannot go."""
+        panel = self.panel
+        self._syncing = True
+        try:
+            for name, record in panel._controls.items():
+                if record != self._records[name]:
+                    record.update(self.controls[name])
+                    self._records[name] = record
+                self._show(name, record)
+        finally:
+            self._syncing = False
+        hidden = panel.hidden()
+        for name, widget in self.controls.items():
+            widget.layout.display = "none" if name in hidden else ""
+        self.picture.value = png(panel.picture)
+        self.status.value = panel.status_html()
+        self.error.value = f'<div style="{ERROR_STYLE}">{panel.error_html()}</div>' if panel.error else ""
+        self.error.layout.display = "" if panel.error else "none"
+
+    def _show(self, name: str, record) -> None:
+        value = getattr(self.panel, name)
+        try:
+            record.check(value)
+        except ReIDKitError:
+            return  # said on the error line; the widget keeps the last value that it can show
+        self.controls[name].value = value

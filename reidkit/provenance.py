@@ -1,0 +1,59 @@
+"""Where a number comes from: the command, the commit, versions and the device. Every stored result carries it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:
+    """Where a number comes from: command, commit, versions, device, threads."""
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "command": command(),
+        "commit": git_commit(),
+        "reidkit": _version(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+        **more,
+    }
+
+
+def command() -> str:
+    """What was typed: `reidkit train ...`, or the script's name and arguments."""
+    program = Path(sys.argv[0])
+    ours = program.stem == "reidkit" or program.parent.name == "cli"
+    return " ".join(["reidkit" if ours else program.name, *sys.argv[1:]])
+
+
+def git_commit() -> str:
+    """Short commit of the kit's own checkout, "+changes" when tracked files differ, "unknown" outside git."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "."],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changes else "")
+
+
+def _version() -> str:
+    import reidkit
+
+    return reidkit.__version__

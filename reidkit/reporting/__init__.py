@@ -1,0 +1,1 @@
+"""Our numbers beside the papers': tables (`report`), claims and verdicts (`claims`), static figures (`plots`)."""
