@@ -14,8 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from reidkit.data.sets.duke import build_occluded_duke
 from reidkit.data.copies.prepare import describe, run_script
+from reidkit.data.sets.duke import build_occluded_duke
 from reidkit.errors import ReIDKitError
 
 

@@ -16,8 +16,12 @@ from reidkit.errors import TrainingError, unknown_name
 
 METRICS = ("cosine", "euclidean", "squared-euclidean")
 AVERAGES = ("violating", "all")
-CHOICES = {"identity": ("sum", "mean"), "triplet": ("embedding", "features", None), "metric": METRICS,
-           "alignment": ("class", "sample", "batch", "sample-triplet", None)}
+CHOICES = {
+    "identity": ("sum", "mean"),
+    "triplet": ("embedding", "features", None),
+    "metric": METRICS,
+    "alignment": ("class", "sample", "batch", "sample-triplet", None),
+}
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,19 @@ class LossConfig:
     alignment: str | None = None
     identity_weight: float = 1.0
     triplet_weight: float = 1.0
-    alignment_weight: float = 1.0       # lambda of Eq. 10
-    soft_sharing_weight: float = 0.0    # Fig. 10
-    supervision_weight: float = 1.0     # CGPN Eq. 3 in Eq. 4
+    alignment_weight: float = 1.0  # lambda of Eq. 10
+    soft_sharing_weight: float = 0.0  # Fig. 10
+    supervision_weight: float = 1.0  # CGPN Eq. 3 in Eq. 4
 
     def __post_init__(self):
         for field, choices in CHOICES.items():
             if getattr(self, field) not in choices:
                 raise unknown_name(field, getattr(self, field), map(str, choices))
         if self.alignment == "sample-triplet" and self.triplet != "embedding":
-            raise TrainingError("alignment='sample-triplet' puts h + g in the triplet loss, so it needs "
-                                f"triplet='embedding', not {self.triplet!r}")
+            raise TrainingError(
+                "alignment='sample-triplet' puts h + g in the triplet loss, so it needs "
+                f"triplet='embedding', not {self.triplet!r}"
+            )
         weight = self.soft_sharing_weight
         if not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
             raise TrainingError(f"soft_sharing_weight={weight!r}: expected a finite number, 0 or more")
@@ -79,8 +85,9 @@ def pairwise_distance(features: Tensor, metric: str = "cosine") -> Tensor:
     return distance if metric == "euclidean" else distance.square()
 
 
-def batch_hard_triplet(features: Tensor, labels: Tensor, margin: float = 0.2, metric: str = "cosine",
-                       average: str = "violating") -> Tensor:
+def batch_hard_triplet(
+    features: Tensor, labels: Tensor, margin: float = 0.2, metric: str = "cosine", average: str = "violating"
+) -> Tensor:
     """Batch-hard triplet loss (MPN Eq. 3, CGPN Eq. 2; Hermans et al. 2017).
 
     For each anchor a: [ max over positives D(a, p) - min over negatives D(a, n) + margin ]_+
@@ -97,10 +104,10 @@ def batch_hard_triplet(features: Tensor, labels: Tensor, margin: float = 0.2, me
         raise unknown_name("average", average, AVERAGES)
     with torch.autocast(features.device.type, enabled=False):
         features = features if features.dtype == torch.float64 else features.float()
-        distance = pairwise_distance(features, metric)                       # [N, N]
+        distance = pairwise_distance(features, metric)  # [N, N]
         same = labels[:, None] == labels[None, :]
-        positive = distance.masked_fill(~same, -torch.inf).amax(1)           # hardest positive (the anchor at worst)
-        negative = distance.masked_fill(same, torch.inf).amin(1)             # hardest negative; inf: there is none
+        positive = distance.masked_fill(~same, -torch.inf).amax(1)  # hardest positive (the anchor at worst)
+        negative = distance.masked_fill(same, torch.inf).amin(1)  # hardest negative; inf: there is none
         loss = torch.where(torch.isinf(negative), 0 * positive, F.relu(positive - negative + margin))
         count = (loss > 0).sum().clamp_min(1) if average == "violating" else len(loss)
         return loss.sum() / count
@@ -153,8 +160,9 @@ def supervision_mse(pairs: list[tuple[Tensor, Tensor]], detach_targets: bool = F
     printed as a squared norm, a sum over c: 2048 times as much with ResNet-50 (see `reidkit.training.choices`).
     detach_targets: let the targets teach only; in the paper both sides move.
     """
-    return sum((F.mse_loss(*_full_precision(a, b.detach() if detach_targets else b)) for a, b in pairs),
-               start=torch.zeros(()))
+    return sum(
+        (F.mse_loss(*_full_precision(a, b.detach() if detach_targets else b)) for a, b in pairs), start=torch.zeros(())
+    )
 
 
 def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -162,8 +170,9 @@ def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
-def total_loss(out: Any, labels: Tensor, config: LossConfig,
-               regularization: Tensor | float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+def total_loss(
+    out: Any, labels: Tensor, config: LossConfig, regularization: Tensor | float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Everything a variant is trained with, summed (MPN Eq. 10, CGPN Eq. 4).
 
     out: a `ModelOutput` (anything with its fields), labels [N]; regularization: `model.regularization()`.
@@ -217,6 +226,8 @@ def alignment_term(out: Any, labels: Tensor, kind: str) -> Tensor:
 
 def _needs_aux(out: Any, kind: str) -> Any:
     if out.aux is None:
-        raise TrainingError(f"alignment={kind!r} compares main and auxiliary tasks, but the model gave no auxiliary "
-                            "output: use a variant with both tasks, in training mode, or alignment=None")
+        raise TrainingError(
+            f"alignment={kind!r} compares main and auxiliary tasks, but the model gave no auxiliary "
+            "output: use a variant with both tasks, in training mode, or alignment=None"
+        )
     return out.aux

@@ -83,8 +83,13 @@ th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
 """
 
 
-def write_index(out_dir: str | Path, notebooks: Iterable[Page], figures: Iterable[Picture],
-                numbers: Mapping[str, pd.DataFrame], note: str = "") -> Path:
+def write_index(
+    out_dir: str | Path,
+    notebooks: Iterable[Page],
+    figures: Iterable[Picture],
+    numbers: Mapping[str, pd.DataFrame],
+    note: str = "",
+) -> Path:
     """Write `out_dir/index.html`: links to the notebooks' pages, figures, tables; returns its path.
 
     numbers: {heading: table of text or numbers}. note: one paragraph on where the numbers come from.
@@ -95,10 +100,16 @@ def write_index(out_dir: str | Path, notebooks: Iterable[Page], figures: Iterabl
     notebooks = list(notebooks)
     if lost := [n.file for n in notebooks if not (out / n.file).is_file()]:
         raise ReIDKitError(f"the tour lacks the pages {', '.join(lost)} in {out}; run notebooks/run.py --html {out}")
-    cards = "".join(f'<a class="card" href="{html.escape(n.file)}"><b>{html.escape(n.title)}</b>'
-                    f"<span>executed in {n.seconds:.0f} s</span></a>" for n in notebooks)
-    pictures = "".join(f'<figure><img alt="{html.escape(f.caption)}" src="{f.data_url()}">'
-                       f"<figcaption>{html.escape(f.caption)}</figcaption></figure>" for f in figures)
+    cards = "".join(
+        f'<a class="card" href="{html.escape(n.file)}"><b>{html.escape(n.title)}</b>'
+        f"<span>executed in {n.seconds:.0f} s</span></a>"
+        for n in notebooks
+    )
+    pictures = "".join(
+        f'<figure><img alt="{html.escape(f.caption)}" src="{f.data_url()}">'
+        f"<figcaption>{html.escape(f.caption)}</figcaption></figure>"
+        for f in figures
+    )
     tables = "".join(f"<h2>{html.escape(name)}</h2><div class=scroll>{_table(t)}</div>" for name, t in numbers.items())
     text = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -119,8 +130,10 @@ def write_index(out_dir: str | Path, notebooks: Iterable[Page], figures: Iterabl
 
 def _table(table: pd.DataFrame) -> str:
     cells = [[table.index.name or "", *table.columns], *([i, *row] for i, row in zip(table.index, table.to_numpy()))]
-    rows = ["<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row) + "</tr>"
-            for tag, row in zip(["th", *["td"] * len(table)], cells)]
+    rows = [
+        "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row) + "</tr>"
+        for tag, row in zip(["th", *["td"] * len(table)], cells)
+    ]
     return "<table>" + "".join(rows) + "</table>"
 
 
@@ -175,8 +188,14 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     level = results[results["shift"].isna() & results["metric"].isin(["rank1", "mAP"])]
     wide = (100 * level.pivot_table(index="system", columns=["level", "metric"], values="value", sort=False)).round(1)
     levels = list(dict.fromkeys(level["level"]))
-    table = pd.DataFrame({f"{name}: Rank-1 / mAP": wide[name, "rank1"].map("{:.1f}".format) + " / "
-                          + wide[name, "mAP"].map("{:.1f}".format) for name in levels})
+    table = pd.DataFrame(
+        {
+            f"{name}: Rank-1 / mAP": wide[name, "rank1"].map("{:.1f}".format)
+            + " / "
+            + wide[name, "mAP"].map("{:.1f}".format)
+            for name in levels
+        }
+    )
     return table.rename_axis("system")
 
 
@@ -197,10 +216,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         folders = train_variants(dataset, args.runs)
         pages = execute_notebooks(args.out)
         results = read_results(folders)
-        figures = [Picture(plots.rank1_under_shift(results), "Rank-1 when the query's crop is shifted down by a "
-                           "fraction of its height"),
-                   Picture(plots.training_curves({n: f / "metrics.csv" for n, f in folders.items()}),
-                           "training loss an epoch (the sums have different numbers of terms)")]
+        figures = [
+            Picture(
+                plots.rank1_under_shift(results),
+                "Rank-1 when the query's crop is shifted down by a fraction of its height",
+            ),
+            Picture(
+                plots.training_curves({n: f / "metrics.csv" for n, f in folders.items()}),
+                "training loss an epoch (the sums have different numbers of terms)",
+            ),
+        ]
         table = summary(results)
         note = f"Measured on Sidewalk {SIZE}, preset {PRESET}, one seed ({SEED}): a demonstration, not a comparison."
         index = write_index(args.out, pages, figures, {"What came out": table}, note)

@@ -37,8 +37,11 @@ def absent_packages() -> set[str]:
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     kit = {Requirement(text).name for text in project["dependencies"]} - DRAWING
     present = needed(kit | {"pytest"}) | {"reidkit", "setuptools", "pip"}
-    return {package for package, owners in packages_distributions().items()
-            if not present & {canonicalize_name(owner) for owner in owners}}
+    return {
+        package
+        for package, owners in packages_distributions().items()
+        if not present & {canonicalize_name(owner) for owner in owners}
+    }
 
 
 class Hiding:

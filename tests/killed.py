@@ -25,6 +25,12 @@ def run_until_killed(code: str, *arguments: str, at: str, count: int, cwd: Path)
     at: a pattern of file names. Fails when the process ends in another way.
     """
     program = PROLOGUE.format(count=count, name=at) + code
-    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=cwd, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == -signal.SIGKILL, f"it ended by itself: {done.stdout[-3000:]}"

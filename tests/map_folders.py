@@ -28,8 +28,12 @@ def translated(label_set: str) -> np.ndarray:
 def figure(head: int, torso: int, legs: int, feet: int, height: int = 32, width: int = 16) -> np.ndarray:
     """[H, W] uint8: an upright person of four blocks."""
     labels = np.zeros((height, width), np.uint8)
-    blocks = ((head, 0.05, 0.16, 0.35, 0.65), (torso, 0.16, 0.55, 0.24, 0.78), (legs, 0.55, 0.88, 0.28, 0.72),
-              (feet, 0.88, 0.96, 0.28, 0.72))
+    blocks = (
+        (head, 0.05, 0.16, 0.35, 0.65),
+        (torso, 0.16, 0.55, 0.24, 0.78),
+        (legs, 0.55, 0.88, 0.28, 0.72),
+        (feet, 0.88, 0.96, 0.28, 0.72),
+    )
     for label, top, bottom, left, right in blocks:
         labels[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = label
     return labels

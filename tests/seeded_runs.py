@@ -6,8 +6,13 @@ from reidkit.reporting import report
 from reidkit.training import recipe_for, train
 
 PLAN = {
-    "mpn-s0": ("mpn", 0, {}), "baseline-s0": ("baseline", 0, {}), "cgpn-s0": ("cgpn", 0, {}), "ide-s0": ("ide", 0, {}),
-    "mpn-s1": ("mpn", 1, {}), "baseline-s1": ("baseline", 1, {}), "mpn-1-s0": ("mpn", 0, {"model.num_parts": 1}),
+    "mpn-s0": ("mpn", 0, {}),
+    "baseline-s0": ("baseline", 0, {}),
+    "cgpn-s0": ("cgpn", 0, {}),
+    "ide-s0": ("ide", 0, {}),
+    "mpn-s1": ("mpn", 1, {}),
+    "baseline-s1": ("baseline", 1, {}),
+    "mpn-1-s0": ("mpn", 0, {"model.num_parts": 1}),
     "mpn-3-s0": ("mpn", 0, {"model.num_parts": 3}),
 }
 

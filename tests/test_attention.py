@@ -30,9 +30,20 @@ from reidkit.priors import PriorBatch
 
 SIZE, GRID, CLASSES = (96, 32), (12, 4), 7
 SMALL = {"part_dim": 8}
-MODELS = {"mpn-no-ca": SMALL, "mpn": SMALL, "baseline": SMALL, "baseline-ub": SMALL, "pcb": SMALL, "ide": SMALL,
-          "pyramid": {"reduced_dim": 8}, "mgn": {"reduced_dim": 8}, "cgpn": {"reduced_dim": 8},
-          "cgpn-2": {"reduced_dim": 8}, "cgpn-3": {"reduced_dim": 8}, "cgpn-global-4": {"reduced_dim": 8}}
+MODELS = {
+    "mpn-no-ca": SMALL,
+    "mpn": SMALL,
+    "baseline": SMALL,
+    "baseline-ub": SMALL,
+    "pcb": SMALL,
+    "ide": SMALL,
+    "pyramid": {"reduced_dim": 8},
+    "mgn": {"reduced_dim": 8},
+    "cgpn": {"reduced_dim": 8},
+    "cgpn-2": {"reduced_dim": 8},
+    "cgpn-3": {"reduced_dim": 8},
+    "cgpn-global-4": {"reduced_dim": 8},
+}
 GRADIENT = [m for m in METHODS if m not in ("eigencam", "scorecam")]
 
 
@@ -67,6 +78,7 @@ def prior_for(model, batch=2):
 
 
 # ---- one part's head alone ------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", MODELS)
 def test_part_head_equals_all_heads(name):
@@ -115,8 +127,10 @@ def test_part_extents_are_the_rows_that_the_gradient_reaches(name):
 
 # ---- against K plain passes of the package --------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", ["mpn-no-ca", "mpn", "baseline", "baseline-ub", "cgpn", "mgn", "pcb", "ide",
-                                  "pyramid"])
+
+@pytest.mark.parametrize(
+    "name", ["mpn-no-ca", "mpn", "baseline", "baseline-ub", "cgpn", "mgn", "pcb", "ide", "pyramid"]
+)
 @pytest.mark.parametrize("method", ["gradcam", "layercam"])
 def test_equals_plain_passes(name, method):
     model, images = make_model(name), make_images()
@@ -128,8 +142,9 @@ def test_equals_plain_passes(name, method):
     assert (ours - plain).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize(("name", "method"), [*(("mpn", m) for m in METHODS), *(("cgpn", m) for m in METHODS
-                                                                                if m != "scorecam")])
+@pytest.mark.parametrize(
+    ("name", "method"), [*(("mpn", m) for m in METHODS), *(("cgpn", m) for m in METHODS if m != "scorecam")]
+)
 def test_every_method_equals_plain_passes(name, method):
     model, images = make_model(name), make_images(2, (48, 16))
     ours = part_attention(model, images, method)
@@ -208,18 +223,26 @@ def test_maps_of_resnet50_are_those_of_plain_passes():
 
 # ---- what maps are made of ------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name", ["mpn", "baseline-ub", "mgn"])
 def test_batch_equals_singles_and_parts_can_be_chosen(name):
     model, images = make_model(name), make_images(3)
     prior = prior_for(model, 3)
     maps = part_attention(model, images, prior=prior)
-    singles = [part_attention(model, images[i:i + 1], prior=prior and PriorBatch(*(t[i:i + 1] for t in prior)))
-               for i in range(3)]
+    singles = [
+        part_attention(model, images[i : i + 1], prior=prior and PriorBatch(*(t[i : i + 1] for t in prior)))
+        for i in range(3)
+    ]
     torch.testing.assert_close(maps, torch.cat(singles), rtol=1e-3, atol=1e-4)
     chosen = part_attention(model, images, prior=prior, parts=[4, 1])
     torch.testing.assert_close(chosen, maps[:, [4, 1]])
-    cached = attention_from_maps(model, model.feature_maps(images).detach() if name != "mgn" else tuple(
-        m.detach() for m in model.feature_maps(images)), images, prior=prior, parts=[2])
+    cached = attention_from_maps(
+        model,
+        model.feature_maps(images).detach() if name != "mgn" else tuple(m.detach() for m in model.feature_maps(images)),
+        images,
+        prior=prior,
+        parts=[2],
+    )
     torch.testing.assert_close(cached, maps[:, [2]], rtol=1e-3, atol=1e-4)
 
 
@@ -327,6 +350,7 @@ def test_same_similarity_maps_on_a_gpu(name):
 
 # ---- a planted network: part k responds to channel k, which is planted at known rows ---------------------------------
 
+
 class Planted(nn.Module):
     """A "backbone" without weights to learn: 8x8 pixels a cell; channel 0 of the map is red, 1 green, 2 blue."""
 
@@ -356,7 +380,7 @@ def planted_images(rows=((0, 2), (4, 6), (9, 11)), batch=2):
     """[B, 3, 96, 32]: colour k at cell rows rows[k], columns 1-2."""
     images = torch.zeros(batch, 3, *SIZE)
     for colour, (start, stop) in enumerate(rows):
-        images[:, colour, start * 8:stop * 8, 8:24] = 1
+        images[:, colour, start * 8 : stop * 8, 8:24] = 1
     return images
 
 
@@ -365,7 +389,7 @@ def test_planted_parts_are_found(method):
     rows = ((0, 2), (4, 6), (9, 11))
     maps = part_attention(planted_model(), planted_images(rows), method)
     for k, (start, stop) in enumerate(rows):
-        inside = maps[0, k, start * 8:stop * 8].sum() / maps[0, k].sum()
+        inside = maps[0, k, start * 8 : stop * 8].sum() / maps[0, k].sum()
         assert inside > 0.75, (method, k, inside)  # the rest is the soft border of the interpolation
 
 
@@ -373,7 +397,7 @@ def test_planted_parts_follow_the_person():
     moved = ((3, 5), (6, 8), (1, 3))
     maps = part_attention(planted_model(), planted_images(moved))
     for k, (start, stop) in enumerate(moved):
-        assert maps[0, k, start * 8:stop * 8].sum() / maps[0, k].sum() > 0.75
+        assert maps[0, k, start * 8 : stop * 8].sum() / maps[0, k].sum() > 0.75
 
 
 def test_similarity_attention_finds_what_is_shared():
@@ -386,21 +410,22 @@ def test_similarity_attention_finds_what_is_shared():
     red[:, 0] = 1
     maps = similarity_attention(model, a, red, parts=[0])
     assert maps.shape == (2, 1, *SIZE)
-    assert maps[0, 0, 0:16].sum() / maps[0, 0].sum() > 0.75          # red rows of A
+    assert maps[0, 0, 0:16].sum() / maps[0, 0].sum() > 0.75  # red rows of A
     green = red.roll(1, dims=1)
     maps = similarity_attention(model, a, torch.cat([red, green]), parts=[0])
-    assert maps[1, 0, 32:48].sum() / maps[1, 0].sum() > 0.75         # image 1 is compared with green
+    assert maps[1, 0, 32:48].sum() / maps[1, 0].sum() > 0.75  # image 1 is compared with green
     whole = similarity_attention(make_model("mpn"), make_images(), make_images(seed=2), "scorecam", parts=[2])
     assert whole.shape == (2, 1, *SIZE) and whole.isfinite().all()
 
 
 # ---- Fig. 2 of MPN, Fig. 5 of CGPN ----------------------------------------------------------------------------------
 
+
 def test_channel_responses():
     model, images = planted_model(), planted_images()
     images[:, 2] *= 5
     maps, channels = channel_responses(model, images, 2)
-    assert channels[0] == 2 and maps.shape == (2, 2, *SIZE)            # blue peaks highest
+    assert channels[0] == 2 and maps.shape == (2, 2, *SIZE)  # blue peaks highest
     assert maps[0, 0, 72:88].sum() / maps[0, 0].sum() > 0.75 and maps[0, 0].max() > 0.9999
     maps, channels = channel_responses(model, images, [1, 0])
     assert channels == [1, 0] and maps[0, 0, 32:48].sum() / maps[0, 0].sum() > 0.75

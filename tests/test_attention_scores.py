@@ -57,11 +57,19 @@ def plain_truth(parts, top, bottom):
     parts = np.asarray(parts, np.uint8)
     n = len(parts)
     blank = np.zeros_like(parts)
-    return Truth(codes=blank, parts=parts, parsing=blank, segmentation=parts > 0, top=np.full(n, top),
-                 bottom=np.full(n, bottom), visibility=np.ones((n, len(PART_NAMES))))
+    return Truth(
+        codes=blank,
+        parts=parts,
+        parsing=blank,
+        segmentation=parts > 0,
+        top=np.full(n, top),
+        bottom=np.full(n, bottom),
+        visibility=np.ones((n, len(PART_NAMES))),
+    )
 
 
 # ---- hand-made maps -------------------------------------------------------------------------------------------------
+
 
 def test_energy_pointing_and_area_by_hand():
     np.testing.assert_allclose(part_energy(two_maps(), halves()), [[0.75, 1.0]])
@@ -90,15 +98,15 @@ def test_own_stripe_argmax_by_hand():
 
 def test_diversity_by_hand():
     maps = two_maps()
-    assert diversity(maps) == pytest.approx([0])                                   # disjoint
-    assert diversity(np.concatenate([maps[:, :1]] * 3, 1)) == pytest.approx([1])   # one map three times
+    assert diversity(maps) == pytest.approx([0])  # disjoint
+    assert diversity(np.concatenate([maps[:, :1]] * 3, 1)) == pytest.approx([1])  # one map three times
     a, b, c = np.zeros((3, 1, 1, 2, 1))
     a[..., 0, 0] = b[..., 1, 0] = 1
-    c[...] = 1                                                                     # at 45 degrees to both
+    c[...] = 1  # at 45 degrees to both
     assert diversity(np.concatenate([a, b, c], 1)) == pytest.approx([2 * 0.5**0.5 / 3])
     assert np.isnan(diversity(maps[:, :1])).all()
     random = np.random.default_rng(0).random((2, 3, 100, 100))
-    assert diversity(random) == pytest.approx([0.75, 0.75], abs=0.01)              # the docstring's chance level
+    assert diversity(random) == pytest.approx([0.75, 0.75], abs=0.01)  # the docstring's chance level
 
 
 def test_blank_maps_and_missing_regions_are_nan_not_zero():
@@ -129,7 +137,7 @@ def test_chance_levels():
     rng = np.random.default_rng(0)
     maps, regions = rng.random((300, 4, 12, 6)), np.zeros((300, 4, 12, 6), bool)
     for k in range(4):
-        regions[:, k, 3 * k:3 * k + 3] = True
+        regions[:, k, 3 * k : 3 * k + 3] = True
     assert part_energy(maps, regions).mean() == pytest.approx(0.25, abs=0.01)
     assert pointing_game(maps, regions).mean() == pytest.approx(0.25, abs=0.03)
     assert own_stripe_argmax(maps, regions[..., 0]).mean() == pytest.approx(0.25, abs=0.03)
@@ -137,6 +145,7 @@ def test_chance_levels():
 
 
 # ---- regions --------------------------------------------------------------------------------------------------------
+
 
 def test_body_rows_by_hand():
     rows = body_rows([0.0, 0.25], [1.0, 1.0], THIRDS, 12)
@@ -151,7 +160,7 @@ def test_body_rows_by_hand():
 
 def test_regions_from_truth():
     parts = np.zeros((1, 12, 4))
-    parts[0, :3, 1:3], parts[0, 3:7, 1:3], parts[0, 7:, 1:3] = 1, 2, 4          # head, torso, legs
+    parts[0, :3, 1:3], parts[0, 3:7, 1:3], parts[0, 7:, 1:3] = 1, 2, 4  # head, torso, legs
     truth = plain_truth(parts, 0.0, 1.0)
     stripes = stripe_regions(truth, THIRDS, (12, 4))
     assert stripes.sum((2, 3)).tolist() == [[8, 8, 8]] and not stripes[..., 0].any()
@@ -159,13 +168,13 @@ def test_regions_from_truth():
     regions, names = body_part_regions(truth, THIRDS, (12, 4))
     assert names == ["head", "torso", "legs"]
     np.testing.assert_array_equal(regions[0, 2], parts[0] == 4)
-    double = stripe_regions(truth, THIRDS, (24, 8))                             # maps larger than the truth
+    double = stripe_regions(truth, THIRDS, (24, 8))  # maps larger than the truth
     np.testing.assert_array_equal(double, stripes.repeat(2, 2).repeat(2, 3))
 
 
 def test_tiny_regions_are_not_in_the_picture():
     parts = np.zeros((1, 40, 20))
-    parts[0, 0, 0] = 1                                                          # 1 of 800 pixels
+    parts[0, 0, 0] = 1  # 1 of 800 pixels
     parts[0, 20:, :] = 4
     assert stripe_regions(plain_truth(parts, 0.0, 1.0), THIRDS, (40, 20)).any((2, 3)).tolist() == [[False, True, True]]
 
@@ -182,14 +191,15 @@ def test_regions_of_sidewalk(sidewalk_tiny):
 
 # ---- similarities and changes ---------------------------------------------------------------------------------------
 
+
 def test_spearman_against_scipy():
     rng = np.random.default_rng(0)
-    a, b = rng.integers(0, 5, (2, 3, 9, 7)) / 5, rng.random((2, 3, 9, 7))       # a has many ties
+    a, b = rng.integers(0, 5, (2, 3, 9, 7)) / 5, rng.random((2, 3, 9, 7))  # a has many ties
     b += a
     spearmanr = need("scipy.stats").spearmanr
     slow = [[spearmanr(a[i, k].ravel(), b[i, k].ravel())[0] for k in range(3)] for i in range(2)]
     np.testing.assert_allclose(spearman(a, b), slow, atol=1e-12)
-    np.testing.assert_allclose(spearman(a, a**3), 1)                            # only the order counts
+    np.testing.assert_allclose(spearman(a, a**3), 1)  # only the order counts
     assert np.isnan(spearman(a * 0, b)).all()
 
 
@@ -211,13 +221,13 @@ def test_ssim_of_one_window_by_hand():
     a, b = rng.random((2, 7, 7))
     cov = np.cov(a.ravel(), b.ravel(), bias=True)
     top = (2 * a.mean() * b.mean() + 1e-4) * (2 * cov[0, 1] + 9e-4)
-    bottom = (a.mean()**2 + b.mean()**2 + 1e-4) * (cov[0, 0] + cov[1, 1] + 9e-4)
+    bottom = (a.mean() ** 2 + b.mean() ** 2 + 1e-4) * (cov[0, 0] + cov[1, 1] + 9e-4)
     assert ssim(a, b) == pytest.approx(top / bottom)
 
 
 def test_shift_moves_whole_pixels():
     images = make_images(1, (20, 6))
-    moved = change_images(images, "shift", 0.25)                                # 5 rows
+    moved = change_images(images, "shift", 0.25)  # 5 rows
     torch.testing.assert_close(moved[:, :, 5:], images[:, :, :-5])
     torch.testing.assert_close(moved[:, :, :5], images[:, :, :1].expand(-1, -1, 5, -1))
     maps, valid = change_maps(images.abs(), "shift", 0.25)
@@ -227,12 +237,12 @@ def test_shift_moves_whole_pixels():
 
 def test_scale_and_occlude():
     image = torch.zeros(1, 3, 40, 20)
-    image[:, :, 18:22, 8:12] = 1                                                # 4x4 about the centre
+    image[:, :, 18:22, 8:12] = 1  # 4x4 about the centre
     grown = change_images(image, "scale", 2.0)
     assert grown[0, 0].sum() == pytest.approx(64, abs=1e-3) and grown[0, 0, 17:23, 7:13].min() == 1
     _, valid = change_maps(image, "scale", 2.0)
     assert valid.all()
-    assert not change_maps(image, "scale", 0.5)[1][:10].any()                   # around the smaller picture
+    assert not change_maps(image, "scale", 0.5)[1][:10].any()  # around the smaller picture
     covered = change_images(image + 1, "occlude", 0.25)
     assert (covered[:, :, :30] >= 1).all() and not covered[:, :, 30:].any()
     assert change_maps(image, "occlude", 0.25)[1].sum(1).tolist() == [20] * 30 + [0] * 10
@@ -268,6 +278,7 @@ def test_unknown_names():
 
 # ---- a planted network: its parts follow colours, those of fixed stripes do not --------------------------------------
 
+
 def planted_stripes():
     """The planted network as a stripe baseline: part k reads colour 0 in stripe k, wherever the person stands."""
     from reidkit.models.mpn import MPNConfig
@@ -290,7 +301,7 @@ def test_planted_network_scores():
     truth.top[:], truth.bottom[:] = [0, 1 / 12], [11 / 12, 1]
     maps = part_attention(planted_model(), images)
     regions = stripe_regions(truth, THIRDS, SIZE)
-    assert part_energy(maps, regions).min() > 0.6                 # columns: the interpolation's border spills over
+    assert part_energy(maps, regions).min() > 0.6  # columns: the interpolation's border spills over
     assert pointing_game(maps, regions).min() == 1
     rows = body_rows(truth.top, truth.bottom, THIRDS, SIZE[0])
     assert own_stripe_argmax(maps, rows).min() == 1
@@ -306,12 +317,12 @@ def test_planted_network_is_consistent_and_stripes_are_not():
         assert consistency(planted_model(), images, change, amount, method="gradcam").min() > 0.85, change
     assert consistency(planted_model(), images, "shift", 2 / 12).min() > 0.7  # of equal cells max pooling takes one
     red = planted_images(((0, 12), (0, 0), (0, 0)))
-    red[:, 0] *= torch.linspace(1, 2, SIZE[0])[:, None]           # brighter downwards: each stripe peaks at its end
+    red[:, 0] *= torch.linspace(1, 2, SIZE[0])[:, None]  # brighter downwards: each stripe peaks at its end
     shifted = consistency(planted_stripes(), red, "shift", 0.25)
     assert shifted[:, :2].max() < 0.3 and np.isnan(shifted[:, 2]).all()  # the last peak has left the picture
     assert consistency(planted_stripes(), red, "shift", 0.0).min() > 0.999
     painted = consistency(planted_stripes(), red, "shift", 0.25, method="gradcam")
-    assert np.nanmin(painted) > 0.9                                # Grad-CAM paints the channel, not what is read
+    assert np.nanmin(painted) > 0.9  # Grad-CAM paints the channel, not what is read
 
 
 def test_consistency_needs_the_prior_to_move():
@@ -326,6 +337,7 @@ def test_consistency_needs_the_prior_to_move():
 
 # ---- random weights destroy the map ---------------------------------------------------------------------------------
 
+
 def test_random_weights_destroy_the_map():
     """The planted parts see one colour each; with random weights they see any."""
     model, images = make_model("mpn"), make_images(4)
@@ -333,7 +345,7 @@ def test_random_weights_destroy_the_map():
     table = sanity_check(model, images)
     assert list(table.index) == ["heads", "all"] and list(table.columns) == ["spearman", "ssim"]
     assert table.spearman.abs().max() < 0.5 and (table < 0.6).all().all()
-    pd.testing.assert_frame_equal(table, sanity_check(model, images))            # deterministic in the seed
+    pd.testing.assert_frame_equal(table, sanity_check(model, images))  # deterministic in the seed
     assert (table != sanity_check(model, images, seed=1)).any().any()
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key]), key
@@ -354,8 +366,9 @@ def test_randomised_networks_are_alive(name):
     assert trunk and model.training and not heads.training
     old, new = model.backbone_modules()[-1].state_dict(), heads.backbone_modules()[-1].state_dict()
     assert all(torch.equal(old[k], new[k]) for k in old)
-    assert not torch.equal(old["layer4.0.conv1.weight"],
-                           everything.backbone_modules()[-1].state_dict()["layer4.0.conv1.weight"])
+    assert not torch.equal(
+        old["layer4.0.conv1.weight"], everything.backbone_modules()[-1].state_dict()["layer4.0.conv1.weight"]
+    )
     assert not torch.equal(model.classifier.weight, heads.classifier.weight)
     for control in (heads, everything):
         with torch.no_grad():
@@ -367,13 +380,26 @@ def test_randomised_networks_are_alive(name):
 
 # ---- a model, many runs ---------------------------------------------------------------------------------------------
 
+
 def test_score_model_on_sidewalk(sidewalk_tiny):
     table = sidewalk_tiny.query.iloc[:6]
     truth = load_truth(sidewalk_tiny, table)
     model = make_model("mpn")
     scores = score_model(model, table, truth, size=SIZE, batch_size=4, progress=False)
-    assert {"own_energy", "pointing", "own_argmax", "similarity", "background", "blank", "shift", "scale", "occlude",
-            "random_heads", "random_all", "body_part_energy"} <= scores.keys()
+    assert {
+        "own_energy",
+        "pointing",
+        "own_argmax",
+        "similarity",
+        "background",
+        "blank",
+        "shift",
+        "scale",
+        "occlude",
+        "random_heads",
+        "random_all",
+        "body_part_energy",
+    } <= scores.keys()
     assert all(np.isfinite(v) for v in scores.values()), scores
     assert scores["own_argmax_chance"] == pytest.approx(1 / 6)
     assert 0.02 < scores["own_energy_chance"] < 0.12
@@ -394,8 +420,9 @@ def test_score_model_on_sidewalk(sidewalk_tiny):
 @pytest.mark.parametrize("name", ["cgpn", "ide"])
 def test_overlapping_parts_have_no_own_argmax(name, sidewalk_tiny):
     table = sidewalk_tiny.query.iloc[:2]
-    scores = score_model(make_model(name), table, load_truth(sidewalk_tiny, table), size=SIZE, checks=False,
-                         progress=False)
+    scores = score_model(
+        make_model(name), table, load_truth(sidewalk_tiny, table), size=SIZE, checks=False, progress=False
+    )
     assert np.isnan(scores["own_argmax"]) and np.isfinite(scores["own_energy"])
 
 
@@ -406,8 +433,16 @@ def write_run(folder, variant, seed):
 
     recipe = recipe_for(variant, "quick", {"size": list(SIZE), "model.part_dim": 8})
     run = RunFolder(folder / f"{variant}-s{seed}")
-    write_json(run.settings, {"variant": variant, "seed": seed, "num_classes": 5, "prior_tool": "sidewalk",
-                              "recipe": json.loads(recipe.to_json())})
+    write_json(
+        run.settings,
+        {
+            "variant": variant,
+            "seed": seed,
+            "num_classes": 5,
+            "prior_tool": "sidewalk",
+            "recipe": json.loads(recipe.to_json()),
+        },
+    )
     torch.manual_seed(seed)
     run.save_weights(create_model(variant, 5, backbone=recipe.backbone, **recipe.model))
     write_json(run.result, {})
@@ -420,20 +455,20 @@ def test_score_runs_is_a_table_and_resumes(sidewalk_tiny, tmp_path):
     settings = {"images": 5, "checks": False, "out": out, "progress": False}
     first = score_runs(runs[:1], sidewalk_tiny, **settings)
     assert first.variant.tolist() == ["mpn-no-ca"] and first.level.tolist() == ["strong"]
-    (runs[0] / "model.safetensors").unlink()                     # scored already: not opened again
+    (runs[0] / "model.safetensors").unlink()  # scored already: not opened again
     table = score_runs(runs, sidewalk_tiny, **settings)
     assert table.variant.tolist() == ["mpn-no-ca", "baseline-ub"] and table.seed.tolist() == [0, 1]
     assert table.own_energy[0] == pytest.approx(first.own_energy[0])
     pd.testing.assert_frame_equal(pd.read_csv(out), table, check_dtype=False)
     assert table.commit.notna().all() and (table.device.str.startswith("cpu")).all()
-    with pytest.raises(CheckpointError):                         # other settings: it must be opened
+    with pytest.raises(CheckpointError):  # other settings: it must be opened
         score_runs(runs, sidewalk_tiny, **settings | {"method": "layercam"})
 
 
 def test_commits_that_look_like_numbers_stay_commits(sidewalk_tiny, tmp_path):
     runs = [write_run(tmp_path, name, 0) for name in ("mpn-no-ca", "mt-only")]
     for run in runs:
-        (run / "result.json").write_text('{"provenance": {"commit": "93e4831"}}')   # read as a number: inf
+        (run / "result.json").write_text('{"provenance": {"commit": "93e4831"}}')  # read as a number: inf
     settings = {"images": 4, "checks": False, "out": tmp_path / "scores.csv", "progress": False}
     score_runs(runs[:1], sidewalk_tiny, **settings)
     assert score_runs(runs, sidewalk_tiny, **settings).trained.tolist() == ["93e4831", "93e4831"]
@@ -442,8 +477,18 @@ def test_commits_that_look_like_numbers_stay_commits(sidewalk_tiny, tmp_path):
 
 def test_the_command_adds_rows_to_a_table(sidewalk_tiny, data_root, tmp_path):
     runs = [str(write_run(tmp_path, name, 0)) for name in ("mpn-no-ca", "mt-only")]
-    fixed = ["--root", str(data_root), "--size", "tiny", "--images", "4", "--no-checks", "--no-progress",
-             "--out", str(tmp_path / "scores.csv")]
+    fixed = [
+        "--root",
+        str(data_root),
+        "--size",
+        "tiny",
+        "--images",
+        "4",
+        "--no-checks",
+        "--no-progress",
+        "--out",
+        str(tmp_path / "scores.csv"),
+    ]
     for some in (runs[:1], runs):
         answer = CliRunner().invoke(app, ["attention-scores", *some, *fixed])
         assert answer.exit_code == 0, answer.output

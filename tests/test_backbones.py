@@ -19,8 +19,10 @@ def images(height=64, width=32, batch=2):
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(("name", "channels", "stride"), [("small", 128, 8), ("resnet18", 512, 16),
-                                                          ("resnet34", 512, 16), ("resnet50", 2048, 16)])
+@pytest.mark.parametrize(
+    ("name", "channels", "stride"),
+    [("small", 128, 8), ("resnet18", 512, 16), ("resnet34", 512, 16), ("resnet50", 2048, 16)],
+)
 def test_maps_have_the_announced_size_and_the_cut_is_exact(name, channels, stride):
     backbone = create_backbone(name).eval()
     with torch.no_grad():
@@ -115,7 +117,9 @@ def test_impossible_downloads_say_where_the_file_is(monkeypatch):
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     for pretrained in (True, "IMAGENET1K_V2"):
-        with pytest.raises(CheckpointError, match=r"no route to host.*https://.*resnet50.*pretrained='path/to/resnet50"):
+        with pytest.raises(
+            CheckpointError, match=r"no route to host.*https://.*resnet50.*pretrained='path/to/resnet50"
+        ):
             create_backbone("resnet50", pretrained=pretrained)
     with pytest.raises(CheckpointError, match="no published weights"):
         create_backbone("small", pretrained=True)
@@ -124,8 +128,9 @@ def test_impossible_downloads_say_where_the_file_is(monkeypatch):
 def test_torchvision_weights_by_name(monkeypatch):
     torch.manual_seed(1)
     published, asked = torchvision.models.resnet18().state_dict(), []
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url",
-                        lambda url, **kwargs: asked.append(url) or published)
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda url, **kwargs: asked.append(url) or published
+    )
     backbone = create_backbone("resnet18", pretrained="IMAGENET1K_V1")
     assert torch.equal(backbone.layer4[1].conv2.weight, published["layer4.1.conv2.weight"])
     assert create_backbone("resnet18", pretrained=True) is not None and asked[0] == asked[1]
@@ -142,8 +147,10 @@ def test_unknown_backbones_list_the_choices():
 
 # ---- timm -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("name", "size"), [("resnet10t", (64, 32)), ("mobilenetv3_small_050", (64, 32)),
-                                            ("test_vit", (160, 160))])
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet10t", (64, 32)), ("mobilenetv3_small_050", (64, 32)), ("test_vit", (160, 160))]
+)
 def test_timm_backbones(name, size):
     need("timm")
     backbone = create_backbone(f"timm:{name}").eval()
@@ -195,6 +202,7 @@ def test_timm_without_weights_to_download(monkeypatch):
 
 
 # ---- RGA-S ----------------------------------------------------------------------------------------------------------
+
 
 def test_rga_equals_the_loops():
     torch.manual_seed(0)

@@ -14,16 +14,22 @@ ROOMS = [path for path in sorted((REPO / "reidkit").rglob("*.py")) if "panels" n
 
 def run(*arguments, **variables) -> subprocess.CompletedProcess:
     """Python in another process, with nothing of pytest's but what the machine would have."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]), "CI": "",
-                                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | variables
-    return subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True,
-                          cwd=REPO)
+    environment = (
+        os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]), "CI": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        | variables
+    )
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True, cwd=REPO
+    )
 
 
 def test_rooms_import_on_a_bare_machine():
     """All but the panels, which need traitlets; `plots` needs matplotlib when it draws, not when it is imported."""
     names = [".".join(p.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__") for p in ROOMS]
-    done = run("-c", f"""
+    done = run(
+        "-c",
+        f"""
 import bare, importlib, sys
 absent = bare.absent_packages()
 assert absent >= {{"ipywidgets", "traitlets", "IPython", "jupyterlab", "pytorch_grad_cam", "matplotlib"}}, absent
@@ -32,13 +38,14 @@ for name in {names!r}:
     importlib.import_module(name)
 found = {{name.partition(".")[0] for name in sys.modules}} & absent
 assert not found, found
-""")
+""",
+    )
     assert done.returncode == 0, done.stderr[-1500:]
 
 
 def test_gpu_tests_are_there_on_a_bare_machine():
     """Every file with a GPU test is collected, and none of its GPU tests stays behind with a missing package."""
-    marked = {path.name for path in TESTS.rglob("test_*.py") if "pytest.mark." "gpu" in path.read_text()}
+    marked = {path.name for path in TESTS.rglob("test_*.py") if "pytest.mark.gpu" in path.read_text()}
     assert len(marked) >= 4
     done = run("-m", "pytest", "-p", "bare", "-p", "no:cacheprovider", "--collect-only", "-q", "-m", "gpu", TESTS)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

@@ -38,8 +38,9 @@ def test_bench_stages_are_the_forward_pass():
 
 
 def test_bench_times_every_switch():
-    report = bench.run(["cgpn-b1"], backbone="small", size=(64, 32), batch=4, steps=1, device="cpu",
-                       switches=["plain", "bf16"])
+    report = bench.run(
+        ["cgpn-b1"], backbone="small", size=(64, 32), batch=4, steps=1, device="cpu", switches=["plain", "bf16"]
+    )
     assert [row["switch"] for row in report["milliseconds_an_image"]] == ["plain", "bf16"]
     for row in report["milliseconds_an_image"]:
         assert row["forward"] == pytest.approx(row["shared"] + row["tails"] + row["heads"], abs=0.01)

@@ -27,9 +27,25 @@ def images(batch=4, size=(96, 32), seed=0):
 
 # --- the network ---------------------------------------------------------------------------------------------------
 
-FEATURES = {"cgpn": 12, "cgpn-1": 3, "cgpn-2": 12, "cgpn-3": 9, "cgpn-4": 12, "cgpn-b1": 3, "cgpn-b2": 3, "cgpn-b3": 6,
-            "cgpn-b12": 6, "cgpn-b13": 9, "cgpn-b23": 9, "cgpn-b1234": 18, "cgpn-b12345": 28,
-            "cgpn-global-2": 1, "cgpn-global-3": 1, "cgpn-global-4": 1, "cgpn-global-8": 1}
+FEATURES = {
+    "cgpn": 12,
+    "cgpn-1": 3,
+    "cgpn-2": 12,
+    "cgpn-3": 9,
+    "cgpn-4": 12,
+    "cgpn-b1": 3,
+    "cgpn-b2": 3,
+    "cgpn-b3": 6,
+    "cgpn-b12": 6,
+    "cgpn-b13": 9,
+    "cgpn-b23": 9,
+    "cgpn-b1234": 18,
+    "cgpn-b12345": 28,
+    "cgpn-global-2": 1,
+    "cgpn-global-3": 1,
+    "cgpn-global-4": 1,
+    "cgpn-global-8": 1,
+}
 
 
 def test_every_row_of_tables_3_and_4_is_covered():
@@ -52,8 +68,19 @@ def test_paper_sizes_and_order():
     model = create_model("cgpn", 751, backbone="small").eval()
     assert model.embed(images(2)).shape == (2, 3072)
     assert model.part_names == (
-        "b1-global", "b2-global", "b3-global", "b1-1/2-1", "b1-1/2-2", "b2-2/3-1", "b2-2/3-2",
-        "b3-1/2-1", "b3-1/2-2", "b3-1/2-3", "b3-3/4-1", "b3-3/4-2")
+        "b1-global",
+        "b2-global",
+        "b3-global",
+        "b1-1/2-1",
+        "b1-1/2-2",
+        "b2-2/3-1",
+        "b2-2/3-2",
+        "b3-1/2-1",
+        "b3-1/2-2",
+        "b3-1/2-3",
+        "b3-3/4-1",
+        "b3-3/4-2",
+    )
 
 
 def conv_bn(vector, block, k, dim):
@@ -90,6 +117,7 @@ def test_features_equal_a_slow_reference():
 
 
 # --- supervision, Eq. 3 --------------------------------------------------------------------------------------------
+
 
 def test_supervision_pairs_and_their_mse_against_a_loop():
     model = small()
@@ -138,6 +166,7 @@ def test_supervision_does_not_change_the_test_network():
 
 # --- branches ------------------------------------------------------------------------------------------------------
 
+
 def test_branches_start_equal_to_the_backbone_and_part_ways_after_one_step():
     torch.manual_seed(0)
     backbone = create_backbone("small")
@@ -185,13 +214,19 @@ def test_parameters_with_resnet50():
 
 
 def test_configurations_that_mean_nothing_are_refused():
-    for wrong in ({"branches": ()}, {"branches": (BRANCH_1, BRANCH_1)}, {"global_parts": -1}, {"reduced_dim": 0},
-                  {"branches": global_only(BRANCHES), "global_parts": 0}):
+    for wrong in (
+        {"branches": ()},
+        {"branches": (BRANCH_1, BRANCH_1)},
+        {"global_parts": -1},
+        {"reduced_dim": 0},
+        {"branches": global_only(BRANCHES), "global_parts": 0},
+    ):
         with pytest.raises(ReIDKitError):
             CGPNConfig(**wrong)
 
 
 # --- training ------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", [*NAMES, "mgn", "pyramid"])
 def test_one_batch_overfit(name):

@@ -207,8 +207,9 @@ def slow_alone(ds) -> list[str]:
     """Paths of queries without a match, by the words of the protocol."""
     alone = []
     for q in ds.query.itertuples():
-        hits = [g for g in ds.gallery.itertuples()
-                if g.pid == q.pid and g.camid != q.camid and g.pid not in ds.junk_pids]
+        hits = [
+            g for g in ds.gallery.itertuples() if g.pid == q.pid and g.camid != q.camid and g.pid not in ds.junk_pids
+        ]
         if not hits:
             alone.append(q.path)
     return alone
@@ -250,15 +251,25 @@ def test_cameras_from_zero_are_a_note_and_can_be_trained_on(tmp_path):
     assert report.ok and note(report, "camera numbers below 1: 1 (0)")
     below = check_labels(replace(ds, query=ds.query.assign(camid=-1))).set_index("check")
     assert below.loc["camera numbers below 1", "is_problem"]
-    result = train("ide", ds, recipe_for("ide", "smoke", {}), tmp_path / "run", seed=0, device="cpu", preset="smoke",
-                   progress=False)
+    result = train(
+        "ide",
+        ds,
+        recipe_for("ide", "smoke", {}),
+        tmp_path / "run",
+        seed=0,
+        device="cpu",
+        preset="smoke",
+        progress=False,
+    )
     assert result["metrics"]["test"]["queries"] == 2
 
 
 def test_junk_and_distractors_are_counted(market, tmp_path):
     table = check_files(market).set_index("check")
-    assert table["count"].to_dict() == {"junk images in the gallery, ignored when ranking": 1,
-                                        "distractors in the gallery, never a match": 1}
+    assert table["count"].to_dict() == {
+        "junk images in the gallery, ignored when ranking": 1,
+        "distractors in the gallery, never a match": 1,
+    }
     assert not table.is_problem.any() and note(check(market), "never a match: 1 (identity 0)")
     layouts.write_duke(tmp_path / "duke")
     duke = check_files(load_dataset("dukemtmc", root=tmp_path / "duke")).set_index("check")

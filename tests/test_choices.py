@@ -19,10 +19,28 @@ from reidkit.training import choices, recipes
 from reidkit.training.recipes import CGPN_PAPER, IDE_PAPER, MPN_PAPER, Recipe, recipe_for
 
 PRESETS = {"MPN": MPN_PAPER, "CGPN": CGPN_PAPER, "IDE": IDE_PAPER}
-OPTIMISATION = ("epochs", "lr", "head_lr_factor", "momentum", "nesterov", "weight_decay", "warmup_batches", "schedule",
-                "milestones", "gamma", "cosine_start", "clip_norm", "precision")
-SETTINGS = [(c, s) for c in choices.CHOICES if not c.words for s in c.systems
-            if c.field.rpartition(".")[0] in ("", "loss", "model")]
+OPTIMISATION = (
+    "epochs",
+    "lr",
+    "head_lr_factor",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "warmup_batches",
+    "schedule",
+    "milestones",
+    "gamma",
+    "cosine_start",
+    "clip_norm",
+    "precision",
+)
+SETTINGS = [
+    (c, s)
+    for c in choices.CHOICES
+    if not c.words
+    for s in c.systems
+    if c.field.rpartition(".")[0] in ("", "loss", "model")
+]
 
 
 def rows_of(system):

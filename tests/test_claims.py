@@ -11,8 +11,13 @@ from reidkit.models.zoo import VARIANTS
 from reidkit.reporting import claims, report
 from reidkit.training.suites import SUITES
 
-SYSTEMS = {"baseline": (0.38, 0.40, 0.37), "mt-only": (0.41, 0.42, 0.41), "naive-mtl": (0.41, 0.41, 0.43),
-           "psa": (0.35, 0.37, 0.34), "fsa": (0.5,)}
+SYSTEMS = {
+    "baseline": (0.38, 0.40, 0.37),
+    "mt-only": (0.41, 0.42, 0.41),
+    "naive-mtl": (0.41, 0.41, 0.43),
+    "psa": (0.35, 0.37, 0.34),
+    "fsa": (0.5,),
+}
 
 PAIRS = [("mt-only", "baseline"), ("naive-mtl", "mt-only"), ("psa", "baseline"), ("fsa", "baseline"), ("mpn", "psa")]
 SOME = [claims.Claim(a, b, "here", "mpn-table1") for a, b in PAIRS]
@@ -20,8 +25,27 @@ SOME = [claims.Claim(a, b, "here", "mpn-table1") for a, b in PAIRS]
 
 @pytest.fixture
 def results():
-    rows = [[f"{s}-{seed}", s, s, "sidewalk-small", "quick", seed, "strong", "ours", "step AP", np.nan, "mAP", v, "", "", ""]
-            for s, values in SYSTEMS.items() for seed, v in enumerate(values)]
+    rows = [
+        [
+            f"{s}-{seed}",
+            s,
+            s,
+            "sidewalk-small",
+            "quick",
+            seed,
+            "strong",
+            "ours",
+            "step AP",
+            np.nan,
+            "mAP",
+            v,
+            "",
+            "",
+            "",
+        ]
+        for s, values in SYSTEMS.items()
+        for seed, v in enumerate(values)
+    ]
     return pd.DataFrame(rows, columns=report.COLUMNS)
 
 
@@ -115,8 +139,12 @@ def test_missing_runs(results):
 def at_scale(results, *, size=None, preset="quick", setting="", add=None):
     """The same runs at another scale, the values of some systems changed by `add`."""
     more = results.value + results.variant.map(add or {}).fillna(0)
-    return results.assign(dataset=f"sidewalk-{size or 'small'}", preset=preset, value=more,
-                          system=results.variant + (f" {setting}" if setting else ""))
+    return results.assign(
+        dataset=f"sidewalk-{size or 'small'}",
+        preset=preset,
+        value=more,
+        system=results.variant + (f" {setting}" if setting else ""),
+    )
 
 
 def test_by_scale_by_hand(results):

@@ -76,10 +76,15 @@ def test_labels_are_optional_in_tests(ds):
     """Integers are labels, missing or not; anything else is -1, and the table keeps what it held."""
     q, n = ds.query, len(ds.query)
     some = [int(q.pid[0])] + [None] * (n - 1)
-    for pid, expected in ((q.pid, q.pid.tolist()), ("anna", [-1] * n), (q.pid + 0.5, [-1] * n),
-                          (pd.array(some, dtype="Int64"), [some[0]] + [-1] * (n - 1)),
-                          (pd.Series(some, dtype=object), [some[0]] + [-1] * (n - 1)),
-                          (q.pid.astype(object), q.pid.tolist()), (q.pid.astype("uint8"), q.pid.tolist())):
+    for pid, expected in (
+        (q.pid, q.pid.tolist()),
+        ("anna", [-1] * n),
+        (q.pid + 0.5, [-1] * n),
+        (pd.array(some, dtype="Int64"), [some[0]] + [-1] * (n - 1)),
+        (pd.Series(some, dtype=object), [some[0]] + [-1] * (n - 1)),
+        (q.pid.astype(object), q.pid.tolist()),
+        (q.pid.astype("uint8"), q.pid.tolist()),
+    ):
         loader = batches_of(q[["path"]].assign(pid=pid), size=SIZE, batch_size=4)
         batches = list(loader)
         assert torch.cat([b.labels for b in batches]).tolist() == expected

@@ -7,8 +7,12 @@ import pytest
 import yaml
 from paths import REPO
 
-PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md")),
-         REPO / "results" / "paper" / "README.md"]
+PAGES = [
+    REPO / "README.md",
+    REPO / "CONTRIBUTING.md",
+    *sorted((REPO / "docs").glob("*.md")),
+    REPO / "results" / "paper" / "README.md",
+]
 
 
 def text_of(page):
@@ -45,8 +49,16 @@ def test_files_named_in_a_page_exist(page):
 def test_readme_is_about_two_screens_and_names_what_a_stranger_looks_for():
     text = (REPO / "README.md").read_text()
     assert len(text.splitlines()) <= 100
-    for word in ("make tour", "make test", "make lab", "LICENSE", "CITATION.cff", "CONTRIBUTING.md", "docs/results.md",
-                 "docs/responsible-use.md"):
+    for word in (
+        "make tour",
+        "make test",
+        "make lab",
+        "LICENSE",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "docs/results.md",
+        "docs/responsible-use.md",
+    ):
         assert word in text
     listed = re.findall(r"^\| \[`(\w+)`\]\(notebooks/\1\.ipynb\) \|", text, flags=re.M)
     assert listed == sorted(p.stem for p in (REPO / "notebooks").glob("[0-9][0-9]_*.py"))
@@ -76,4 +88,5 @@ def test_licence_citation_and_package_agree():
         assert {"type", "title", "authors"} <= set(reference)
     names = {a["family-names"] for a in citation["references"][0]["authors"]}
     assert names == {"Ding", "Wang", "Tao"} and citation["references"][0]["title"] in " ".join(
-        (REPO / "README.md").read_text().split())
+        (REPO / "README.md").read_text().split()
+    )

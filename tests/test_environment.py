@@ -93,11 +93,14 @@ exec {sys.executable} "$@"
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make")
-@pytest.mark.parametrize(("settings", "lacks", "message"), [
-    ({"version": "3.9.2"}, "", r"is Python 3\.9\.2, the kit needs Python 3\.11"),
-    ({}, "venv", "has no venv module.*python3-venv"),
-    ({}, "pip ensurepip", "has no pip.*python3-pip"),
-])
+@pytest.mark.parametrize(
+    ("settings", "lacks", "message"),
+    [
+        ({"version": "3.9.2"}, "", r"is Python 3\.9\.2, the kit needs Python 3\.11"),
+        ({}, "venv", "has no venv module.*python3-venv"),
+        ({}, "pip ensurepip", "has no pip.*python3-pip"),
+    ],
+)
 def test_make_says_what_is_missing(tmp_path, settings, lacks, message):
     python = fake_python(tmp_path, lacks=lacks, **settings)
     done = make("check", f"PYTHON={python}", "FREE_GB=0")
@@ -125,10 +128,17 @@ def test_make_help_lists_every_target():
 
 def test_gallery_shows_every_panel():
     """A picture a panel, small, with an alternative text; no picture that is nobody's."""
-    shown = dict(re.findall(r'<img src="../results/panels/(\w+)\.png" width="\d+" alt="([^"]+)">',
-                            (REPO / "docs" / "panels.md").read_text()))
-    kinds = {c for f in (REPO / "reidkit" / "panels").glob("*.py")
-             for c in re.findall(r"^class (\w+)\(Panel\)", f.read_text(), re.M)}
+    shown = dict(
+        re.findall(
+            r'<img src="../results/panels/(\w+)\.png" width="\d+" alt="([^"]+)">',
+            (REPO / "docs" / "panels.md").read_text(),
+        )
+    )
+    kinds = {
+        c
+        for f in (REPO / "reidkit" / "panels").glob("*.py")
+        for c in re.findall(r"^class (\w+)\(Panel\)", f.read_text(), re.M)
+    }
     pictures = sorted((REPO / "results" / "panels").glob("*.png"))
     assert len(kinds) == 8 and set(shown) == kinds == {p.stem for p in pictures}
     assert all(p.stat().st_size < 200_000 for p in pictures)
@@ -144,12 +154,42 @@ def test_continuous_integration_runs_make_test():
 # the house: who imports whom
 
 FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those below
-    "errors": 0, "files": 0, "provenance": 0, "data": 1, "losses": 1, "priors": 2, "models": 2, "evaluation": 2,
-    "training": 3, "attention": 3, "reporting": 4, "export": 4, "panels": 5, "cli": 5, "bench": 5, "tour": 5,
+    "errors": 0,
+    "files": 0,
+    "provenance": 0,
+    "data": 1,
+    "losses": 1,
+    "priors": 2,
+    "models": 2,
+    "evaluation": 2,
+    "training": 3,
+    "attention": 3,
+    "reporting": 4,
+    "export": 4,
+    "panels": 5,
+    "cli": 5,
+    "bench": 5,
+    "tour": 5,
 }
 INSIDE_ONLY = {  # imported where they are needed, never when a module is loaded
-    "timm", "transformers", "h5py", "scipy", "py7zr", "matplotlib", "ipywidgets", "anywidget", "pytorch_grad_cam",
-    "IPython", "jupyterlab", "nbformat", "nbconvert", "jupytext", "nbclient", "voila", "onnx", "onnxruntime",
+    "timm",
+    "transformers",
+    "h5py",
+    "scipy",
+    "py7zr",
+    "matplotlib",
+    "ipywidgets",
+    "anywidget",
+    "pytorch_grad_cam",
+    "IPython",
+    "jupyterlab",
+    "nbformat",
+    "nbconvert",
+    "jupytext",
+    "nbclient",
+    "voila",
+    "onnx",
+    "onnxruntime",
     "onnxscript",
 }
 

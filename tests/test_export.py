@@ -76,8 +76,10 @@ def test_every_variant_can_be_traced_and_exported(name):
         torch.testing.assert_close(found.logits, wanted.logits[:, :count], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "changes"), [("ide", {}), ("mpn", {}), ("mgn", {}), ("cgpn", {}), ("pyramid", {}),
-                                               ("baseline", {"num_parts": 5})])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("ide", {}), ("mpn", {}), ("mgn", {}), ("cgpn", {}), ("pyramid", {}), ("baseline", {"num_parts": 5})],
+)
 @torch.no_grad()
 def test_embed_can_be_exported(name, changes):
     net, x = small_net(name, **changes), torch.randn(3, 3, *SIZE)
@@ -252,15 +254,18 @@ def test_a_file_that_is_not_the_network_gets_no_name(runs, tmp_path, monkeypatch
     assert [p.name for p in tmp_path.iterdir()] == [out.name] and out.read_text() == "an earlier file"
 
 
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"to": "tensorrt"}, UnknownNameError, "torch-export"),
-    ({"precision": "int4"}, UnknownNameError, "int8"),
-    ({"precision": "int8"}, ReIDKitError, "training images.*--root"),
-    ({"precision": "int8", "to": "torch-export"}, ReIDKitError, "--to onnx"),
-    ({"out": "net.pt2"}, ReIDKitError, r"ends in \.onnx"),
-    ({"out": "taken/net.onnx"}, ReIDKitError, "not a folder that can be written"),
-    ({"out": "folder.onnx"}, ReIDKitError, "name of a file"),
-])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"to": "tensorrt"}, UnknownNameError, "torch-export"),
+        ({"precision": "int4"}, UnknownNameError, "int8"),
+        ({"precision": "int8"}, ReIDKitError, "training images.*--root"),
+        ({"precision": "int8", "to": "torch-export"}, ReIDKitError, "--to onnx"),
+        ({"out": "net.pt2"}, ReIDKitError, r"ends in \.onnx"),
+        ({"out": "taken/net.onnx"}, ReIDKitError, "not a folder that can be written"),
+        ({"out": "folder.onnx"}, ReIDKitError, "name of a file"),
+    ],
+)
 @needs_onnx
 def test_refusals(runs, tmp_path, options, error, message):
     (tmp_path / "taken").write_text("a file, not a folder")
@@ -329,8 +334,20 @@ def test_command_and_consumer(sidewalk_tiny, tmp_path, monkeypatch):
 @needs_onnx
 def test_command_measures_on_the_data_set_of_the_run(runs, data_root, tmp_path):
     out = tmp_path / "net.onnx"
-    done = CliRunner().invoke(app, ["export", str(runs / "mpn-s0"), "--out", str(out), "--root", str(data_root),
-                                    "--precision", "fp16", "--no-progress"])
+    done = CliRunner().invoke(
+        app,
+        [
+            "export",
+            str(runs / "mpn-s0"),
+            "--out",
+            str(out),
+            "--root",
+            str(data_root),
+            "--precision",
+            "fp16",
+            "--no-progress",
+        ],
+    )
     assert done.exit_code == 0, done.output
     assert "Rank-1" in done.output and json.loads(report_file(out).read_text())["scores"]["level"] == "mild"
 

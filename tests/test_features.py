@@ -38,7 +38,7 @@ class ToyModel(ReIDModel):
     def heads(self, maps, prior=None, with_aux=False):
         if prior is not None:
             maps = maps * prior.mask[:, None]
-        weight = torch.linspace(1, 2, maps.shape[-1])              # left and right count differently
+        weight = torch.linspace(1, 2, maps.shape[-1])  # left and right count differently
         h = (maps * weight).mean(-1).flatten(1)
         return ModelOutput(h, h[:, None], h[None])
 
@@ -65,8 +65,10 @@ def slow(model, table, size=SIZE, resample=Image.Resampling.BILINEAR):
     """(image, mirror) features, one picture at a time."""
     with torch.no_grad():
         images = [pixels(path, size, resample) for path in table.path]
-        return (torch.cat([model.eval().embed(x) for x in images]),
-                torch.cat([model.eval().embed(x.flip(-1)) for x in images]))
+        return (
+            torch.cat([model.eval().embed(x) for x in images]),
+            torch.cat([model.eval().embed(x.flip(-1)) for x in images]),
+        )
 
 
 @pytest.mark.parametrize("batch_size, workers", [(1, 0), (4, 0), (128, 0), (4, 2)])
@@ -104,7 +106,7 @@ def prior_table(table, root, seed=1):
     from reidkit.priors.store import make_table
 
     rng, n = np.random.default_rng(seed), len(table)
-    paths = [str(p)[len(str(root)) + 1:] for p in table.path][::-1]      # another order than the table's
+    paths = [str(p)[len(str(root)) + 1 :] for p in table.path][::-1]  # another order than the table's
     masks = rng.random((n, *SIZE)) < 0.5
     zero = np.zeros(n, np.float32)
     return make_table(paths, masks, zero, zero + 1, np.ones(n, bool), np.ones(n, np.uint64), settings={})
@@ -112,9 +114,10 @@ def prior_table(table, root, seed=1):
 
 def test_priors_follow_their_images_and_their_mirror(table, tmp_path):
     model, priors = ToyModel(needs_prior=True), prior_table(table, tmp_path)
-    masks = torch.from_numpy(priors.masks[::-1].copy())                     # [N, h, w] in the table's order
-    got = extract_features(model, table, size=SIZE, priors=priors, root=tmp_path, batch_size=4, flip="sum",
-                           progress=False)
+    masks = torch.from_numpy(priors.masks[::-1].copy())  # [N, h, w] in the table's order
+    got = extract_features(
+        model, table, size=SIZE, priors=priors, root=tmp_path, batch_size=4, flip="sum", progress=False
+    )
     expected = []
     with torch.no_grad():
         for path, mask in zip(table.path, masks):
@@ -134,7 +137,7 @@ def test_a_missing_prior_is_an_error(table, tmp_path):
 
 def test_every_module_keeps_its_mode(table):
     model = ToyModel().train()
-    model.norm.eval()                                                     # a frozen layer in a training model
+    model.norm.eval()  # a frozen layer in a training model
     extract_features(model, table, size=SIZE, progress=False)
     assert model.training and model.conv.training and not model.norm.training
     model.conv.weight.data.fill_(float("nan"))
@@ -177,8 +180,12 @@ def test_autocast_changes_little_and_returns_float32(table):
 
 
 def test_recipes(table):
-    assert asdict(module.TestRecipe.default) == {"size": (384, 128), "interpolation": "bilinear", "flip": "none",
-                                                 "normalize": False}
+    assert asdict(module.TestRecipe.default) == {
+        "size": (384, 128),
+        "interpolation": "bilinear",
+        "flip": "none",
+        "normalize": False,
+    }
     assert module.TestRecipe.cgpn.flip == "mean" and module.TestRecipe.released_mpn is RELEASED_MPN_TEST
     got = extract_features(ToyModel(), table.iloc[:2], **asdict(RELEASED_MPN_TEST), progress=False)
     torch.testing.assert_close(got.norm(dim=1), torch.ones(2))
@@ -188,9 +195,19 @@ def test_images_may_be_paths(table):
     model = ToyModel()
     expected = extract_features(model, table, size=SIZE, progress=False)
     paths = table.path.tolist()
-    for images in (paths, [Path(p) for p in paths], tuple(paths), table.path, np.array(paths), iter(paths),
-                   table[["path"]], table.assign(pid="anna", camid=[None] * 11), table.assign(pid=0.5),
-                   table.assign(path=[Path(p) for p in paths]), table.set_index("camid")):
+    for images in (
+        paths,
+        [Path(p) for p in paths],
+        tuple(paths),
+        table.path,
+        np.array(paths),
+        iter(paths),
+        table[["path"]],
+        table.assign(pid="anna", camid=[None] * 11),
+        table.assign(pid=0.5),
+        table.assign(path=[Path(p) for p in paths]),
+        table.set_index("camid"),
+    ):
         assert torch.equal(extract_features(model, images, size=SIZE, progress=False), expected)
     for one in (paths[3], Path(paths[3]), paths[3:4]):
         got = extract_features(model, one, size=SIZE, progress=False)
@@ -208,12 +225,16 @@ def test_paths_with_priors_a_cache_and_workers(table, tmp_path):
 
 def test_images_that_are_none(table, tmp_path):
     run = lambda images: extract_features(ToyModel(), images, size=SIZE, progress=False)  # noqa: E731
-    for images, message in (([], "there is no image"), (tmp_path / "query", "query' is a folder; pass its"),
-                            ([table.path[0], str(tmp_path) + "/"], "is a folder"),
-                            (table[["pid"]], r"needs a column 'path'; it has \['pid'\]"),
-                            ([table.path[0], None], "image 1 is a NoneType"), (7, "image 0 is a int"),
-                            ([np.zeros((4, 4, 3))], "image 0 is a ndarray; expected the path"),
-                            (tmp_path / "no.jpg", "no.jpg")):
+    for images, message in (
+        ([], "there is no image"),
+        (tmp_path / "query", "query' is a folder; pass its"),
+        ([table.path[0], str(tmp_path) + "/"], "is a folder"),
+        (table[["pid"]], r"needs a column 'path'; it has \['pid'\]"),
+        ([table.path[0], None], "image 1 is a NoneType"),
+        (7, "image 0 is a int"),
+        ([np.zeros((4, 4, 3))], "image 0 is a ndarray; expected the path"),
+        (tmp_path / "no.jpg", "no.jpg"),
+    ):
         with pytest.raises(ReIDKitError, match=message):
             run(images)
 
@@ -221,8 +242,10 @@ def test_images_that_are_none(table, tmp_path):
 def test_a_cache_of_another_interpolation_is_refused(table, tmp_path):
     """The released recipe resizes bicubically; a cache decoded bilinearly must not pass for it."""
     recipe = asdict(replace(module.TestRecipe.released_mpn, size=SIZE))
-    caches = {i: ImageCache.build(table, tmp_path, SIZE, tmp_path / f"{i}.u8", progress=False, interpolation=i)
-              for i in ("bilinear", "bicubic")}
+    caches = {
+        i: ImageCache.build(table, tmp_path, SIZE, tmp_path / f"{i}.u8", progress=False, interpolation=i)
+        for i in ("bilinear", "bicubic")
+    }
     run = lambda **options: extract_features(ToyModel(), table, **recipe, progress=False, **options)  # noqa: E731
     with pytest.raises(ReIDKitError, match=r"holds 24x8 bilinear images, the loader asks for 24x8 bicubic.*interpol"):
         run(cache=caches["bilinear"])

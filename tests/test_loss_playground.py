@@ -94,7 +94,7 @@ def test_playground_points_can_be_dragged(panel):
     def pixel(x, y):
         return (x / REACH + 1) / 2 * PLANE, (1 - y / REACH) / 2 * PLANE + TOP
 
-    start = panel.points[1][2][0]                                                        # hollow C1
+    start = panel.points[1][2][0]  # hollow C1
     panel.on_pointer(*pixel(*start), "down")
     assert panel.point == 9 + 7 and (panel.x, panel.y) == start
     panel.on_pointer(*pixel(-0.5, 0.25), "move")

@@ -19,6 +19,7 @@ def features(n=6, d=5, seed=0, dtype=torch.float64):
 
 # ---- slow references: one loop a symbol ------------------------------------------------------------------------
 
+
 def slow_distance(a, b, metric):
     a, b = a.tolist(), b.tolist()
     squared = sum((x - y) ** 2 for x, y in zip(a, b))
@@ -45,9 +46,14 @@ def slow_mean(rows):
 
 def slow_class_alignment(h, g, labels):
     identities = sorted(set(labels.tolist()))
-    distances = [slow_distance(slow_mean([h[i] for i in range(len(h)) if labels[i] == s]),
-                               slow_mean([g[i] for i in range(len(g)) if labels[i] == s]), "cosine")
-                 for s in identities]
+    distances = [
+        slow_distance(
+            slow_mean([h[i] for i in range(len(h)) if labels[i] == s]),
+            slow_mean([g[i] for i in range(len(g)) if labels[i] == s]),
+            "cosine",
+        )
+        for s in identities
+    ]
     return sum(distances) / len(distances)
 
 
@@ -60,6 +66,7 @@ def slow_cross_entropy(logits, labels, reduction):
 
 
 # ---- triplet ----------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("metric", losses.METRICS)
 @pytest.mark.parametrize("average", losses.AVERAGES)
@@ -96,14 +103,16 @@ def test_triplet_gradient(metric):
 @pytest.mark.parametrize("case", ["one identity", "no violation", "one image"])
 def test_triplet_without_a_violating_triplet_is_zero_with_a_gradient(case):
     pairs = torch.tensor([0, 0, 1, 1, 2, 2])
-    x, labels = {"one identity": (features(), torch.zeros(6, dtype=torch.long)),
-                 "no violation": (torch.eye(6, dtype=torch.float64)[pairs], pairs),
-                 "one image": (features(1), torch.tensor([4]))}[case]
+    x, labels = {
+        "one identity": (features(), torch.zeros(6, dtype=torch.long)),
+        "no violation": (torch.eye(6, dtype=torch.float64)[pairs], pairs),
+        "one image": (features(1), torch.tensor([4])),
+    }[case]
     x = x.clone().requires_grad_()
     for metric in losses.METRICS:
         for average in losses.AVERAGES:
             loss = losses.batch_hard_triplet(x, labels, 0.2, metric, average)
-            gradient, = torch.autograd.grad(loss, x)
+            (gradient,) = torch.autograd.grad(loss, x)
             assert loss.item() == 0
             assert torch.equal(gradient, torch.zeros_like(x))
 
@@ -141,6 +150,7 @@ def test_unknown_words_list_the_choices():
 
 # ---- alignment --------------------------------------------------------------------------------------------------
 
+
 def test_alignments_equal_the_loops():
     h, g = features(seed=1), features(seed=2)
     assert losses.class_alignment(h, g, LABELS).item() == pytest.approx(slow_class_alignment(h, g, LABELS))
@@ -155,8 +165,8 @@ def test_alignments_by_hand():
     h = torch.tensor([[2.0, 0], [0, 2], [1, 0]])
     g = torch.tensor([[0.0, 2], [2, 0], [0, 2]])
     labels = torch.tensor([0, 0, 1])
-    assert losses.class_alignment(h, g, labels).item() == pytest.approx(0.5)    # (0 + 1) / 2
-    assert losses.sample_alignment(h, g).item() == pytest.approx(1.0)           # all three are orthogonal
+    assert losses.class_alignment(h, g, labels).item() == pytest.approx(0.5)  # (0 + 1) / 2
+    assert losses.sample_alignment(h, g).item() == pytest.approx(1.0)  # all three are orthogonal
     # batch means (1, 2/3) and (2/3, 4/3): cosine (2/3 + 8/9) / (sqrt(13)/3 * sqrt(20)/3) = 14 / sqrt(260)
     assert losses.batch_alignment(h, g).item() == pytest.approx(1 - 14 / math.sqrt(260))
 
@@ -177,6 +187,7 @@ def test_class_alignment_with_one_identity_is_the_batch_alignment():
 
 
 # ---- identification and supervision --------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -207,20 +218,25 @@ def test_supervision_mse():
 
 # ---- the total ------------------------------------------------------------------------------------------------------
 
+
 def output(seed, aux=None, **fields):
     h = features(seed=seed).requires_grad_()
     logits = torch.randn(3, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return SimpleNamespace(embedding=h, logits=logits, aux=aux,
-                           **({"triplet_features": [], "supervision": []} | fields))
+    return SimpleNamespace(
+        embedding=h, logits=logits, aux=aux, **({"triplet_features": [], "supervision": []} | fields)
+    )
 
 
 def test_total_of_mpn_is_equation_10():
     aux = output(1)
     out = output(0, aux)
     total, terms = total_loss(out, LABELS, LossConfig(alignment="class", alignment_weight=0.5))
-    expected = (slow_cross_entropy(out.logits, LABELS, "sum") + slow_cross_entropy(aux.logits, LABELS, "sum")
-                + slow_triplet(out.embedding, LABELS, 0.2, "cosine", "violating")
-                + 0.5 * slow_class_alignment(out.embedding, aux.embedding, LABELS))
+    expected = (
+        slow_cross_entropy(out.logits, LABELS, "sum")
+        + slow_cross_entropy(aux.logits, LABELS, "sum")
+        + slow_triplet(out.embedding, LABELS, 0.2, "cosine", "violating")
+        + 0.5 * slow_class_alignment(out.embedding, aux.embedding, LABELS)
+    )
     assert total.item() == pytest.approx(expected)
     assert list(terms) == ["identity", "identity_aux", "triplet", "alignment"]
     assert terms["alignment"].item() == pytest.approx(slow_class_alignment(out.embedding, aux.embedding, LABELS))
@@ -235,8 +251,11 @@ def test_alignment_variants(alignment):
     h, g = out.embedding, aux.embedding
     seen = h + g if alignment == "sample-triplet" else h
     assert terms["triplet"].item() == pytest.approx(slow_triplet(seen, LABELS, 0.2, "cosine", "violating"))
-    expected = {"class": losses.class_alignment(h, g, LABELS), "sample": losses.sample_alignment(h, g),
-                "batch": losses.batch_alignment(h, g)}.get(alignment)
+    expected = {
+        "class": losses.class_alignment(h, g, LABELS),
+        "sample": losses.sample_alignment(h, g),
+        "batch": losses.batch_alignment(h, g),
+    }.get(alignment)
     assert (terms.get("alignment") is None) == (expected is None)
     if expected is not None:
         assert terms["alignment"].item() == expected.item()
@@ -270,4 +289,5 @@ def test_alignment_without_auxiliary_output_is_an_error(alignment):
 
 def test_docstring_examples():
     import doctest
+
     assert doctest.testmod(losses).failed == 0

@@ -23,8 +23,16 @@ def test_sizes_and_order():
     assert [tuple(m.shape[1:]) for m in maps] == [(128, 12, 4), (128, 24, 8), (128, 24, 8)]  # Table 1 of MGN
     out = model.heads(maps)
     assert out.embedding.shape == (2, 2048) and out.logits.shape == (8, 2, 5)
-    assert model.part_names == ("G-global", "P2-global", "P3-global", "P2-1/2-1", "P2-1/2-2",
-                                "P3-1/3-1", "P3-1/3-2", "P3-1/3-3")
+    assert model.part_names == (
+        "G-global",
+        "P2-global",
+        "P3-global",
+        "P2-1/2-1",
+        "P2-1/2-2",
+        "P3-1/3-1",
+        "P3-1/3-2",
+        "P3-1/3-3",
+    )
     assert len(out.triplet_features) == 3 and out.supervision == []
     for k in range(3):
         assert torch.equal(out.triplet_features[k], out.part_features[:, k])
@@ -50,8 +58,13 @@ def test_features_equal_a_slow_reference():
     for k, (branch, first, end) in enumerate(cuts):
         pooled = F.max_pool2d(maps[branch][:, :, first:end], (end - first, maps[branch].shape[3]))
         s = slice(8 * k, 8 * k + 8)
-        y = F.batch_norm(F.conv2d(pooled, model.reduce.conv.weight[k][:, :, None, None]), norm.running_mean[s],
-                         norm.running_var[s], norm.weight[s], norm.bias[s])
+        y = F.batch_norm(
+            F.conv2d(pooled, model.reduce.conv.weight[k][:, :, None, None]),
+            norm.running_mean[s],
+            norm.running_var[s],
+            norm.weight[s],
+            norm.bias[s],
+        )
         torch.testing.assert_close(model.heads(maps).part_features[:, k], F.relu(y).flatten(1), rtol=1e-4, atol=1e-5)
 
 

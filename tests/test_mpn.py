@@ -35,6 +35,7 @@ def tiny_model(name_or_config="mpn-no-ca", **overrides):
 
 # ---- K parts at once equal K parts one by one -----------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("shape", [(B, C, 6, 2), (B, K, C, 2, 2), (B, K, C)])
 def test_conv_block_equals_k_separate_modules(shape):
     torch.manual_seed(0)
@@ -87,6 +88,7 @@ def test_grouped_layers_reject_other_shapes_and_start_as_stated():
 
 # ---- the two tasks --------------------------------------------------------------------------------------------------
 
+
 def test_heads_follow_section_3_3():
     """f_k and z_k written out for one part, without the kit's layers."""
     model = tiny_model(channel_attention=True).eval()
@@ -138,7 +140,7 @@ def test_running_statistics_mix_or_separate():
         after_both.append(model.conv1.norm.running_mean.clone())
     assert torch.equal(after_main[0], after_main[1])
     assert not torch.allclose(after_both[0], after_main[0])  # the stripes' statistics are mixed in
-    assert torch.equal(after_both[1], after_main[1])         # kept apart
+    assert torch.equal(after_both[1], after_main[1])  # kept apart
     assert model.conv1.norm.aux_running_mean.abs().sum() > 0
 
 
@@ -152,10 +154,18 @@ def test_auxiliary_tasks_run_in_training_only():
 
 
 def test_which_variants_need_a_prior():
-    needs = {n: (tiny_model(n).needs_prior, tiny_model(n).needs_prior_at_test)
-             for n in ("mpn", "mt-only", "baseline", "baseline-ub", "mpn-no-ca-uniform", "naive-mtl")}
-    assert needs == {"mpn": (True, False), "mt-only": (False, False), "baseline": (False, False),
-                     "baseline-ub": (True, True), "mpn-no-ca-uniform": (False, False), "naive-mtl": (True, False)}
+    needs = {
+        n: (tiny_model(n).needs_prior, tiny_model(n).needs_prior_at_test)
+        for n in ("mpn", "mt-only", "baseline", "baseline-ub", "mpn-no-ca-uniform", "naive-mtl")
+    }
+    assert needs == {
+        "mpn": (True, False),
+        "mt-only": (False, False),
+        "baseline": (False, False),
+        "baseline-ub": (True, True),
+        "mpn-no-ca-uniform": (False, False),
+        "naive-mtl": (True, False),
+    }
     images = random(4, 3, 72, 32)
     with pytest.raises(PriorError, match="training"):
         tiny_model("mpn").train()(images)
@@ -242,6 +252,7 @@ def test_bf16_autocast_and_channels_last_stay_close():
 
 
 # ---- sizes ----------------------------------------------------------------------------------------------------------
+
 
 def test_parameter_counts_of_table_9():
     """Table 9 prints 31.5 M for MPNo and 26.8 M for PCB; built as described they have 31.39 M and 26.66 M."""

@@ -104,7 +104,8 @@ def test_source_and_notebook_agree(source, written):
     fresh = runner.read_source(source)
     for i, (a, b) in enumerate(zip(fresh.cells, written.cells)):
         assert (a.cell_type, a.source, a.id) == (b.cell_type, b.source, b.id), (
-            f"cell {i} of {source.stem}.ipynb is not that of the .py: run `make notebooks`")
+            f"cell {i} of {source.stem}.ipynb is not that of the .py: run `make notebooks`"
+        )
     assert len(fresh.cells) == len(written.cells)
 
 
@@ -149,9 +150,11 @@ def test_a_cell_that_takes_too_long(tmp_path):
 
 
 def test_outputs_are_made_small(tmp_path):
-    code = ["import ipywidgets, sys\nipywidgets.IntSlider()",
-            "print('kept', end='\\r'); print('last')",
-            "sys.stderr.write('\\r 50%|##  | 1/2\\r100%|####| 2/2 [00:01<00:00]\\n'); 'value'"]
+    code = [
+        "import ipywidgets, sys\nipywidgets.IntSlider()",
+        "print('kept', end='\\r'); print('last')",
+        "sys.stderr.write('\\r 50%|##  | 1/2\\r100%|####| 2/2 [00:01<00:00]\\n'); 'value'",
+    ]
     nb = notebook(*map(new_code_cell, code))
     seconds = runner.execute(nb, tmp_path, LIMIT)
     runner.make_small(nb)

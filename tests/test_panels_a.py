@@ -29,10 +29,14 @@ from reidkit.panels.ranked_list import RankedList, smaller_gallery
 
 # Images that a backbone sees when a control moves; other controls need none, and neither does going back.
 IMAGES = {
-    ("attention", "run"): 1, ("attention", "image"): 1, ("attention", "layer"): 1,
-    ("attention", "control"): 1 + 8,        # a random network: the norms see 8 images once
-    ("sandbox", "run_a"): 2, ("sandbox", "run_b"): 2,   # the crop and what it is compared with
-    ("sandbox", "image"): 4, **{("sandbox", trait): 2 for trait in ("dx", "dy", "scale", "cover")},  # two networks
+    ("attention", "run"): 1,
+    ("attention", "image"): 1,
+    ("attention", "layer"): 1,
+    ("attention", "control"): 1 + 8,  # a random network: the norms see 8 images once
+    ("sandbox", "run_a"): 2,
+    ("sandbox", "run_b"): 2,  # the crop and what it is compared with
+    ("sandbox", "image"): 4,
+    **{("sandbox", trait): 2 for trait in ("dx", "dy", "scale", "cover")},  # two networks
 }
 
 
@@ -52,15 +56,41 @@ def panels(runs, sidewalk_tiny):
     }
 
 
-MOVES = [(name, {trait: value}) for name, traits in {
-    "stepper": {"image": 3, "threshold": 0.9, "parts": 4, "min_head": 0.05, "min_leg": 0.1, "drop_head": True,
-                "drop_legs": True, "no_segmentation": True},
-    "attention": {"run": "cgpn", "image": 3, "part": 5, "method": "layercam", "layer": "layer2",
-                  "control": "random network"},
-    "ranked": {"run": "cgpn", "query": 3, "top_k": 4, "junk_rule": False, "weight_1": 0.0, "weight_6": 2.0},
-    "sandbox": {"run_a": "cgpn", "run_b": "ide", "image": 2, "dx": 0.2, "dy": 0.2, "scale": 1.5, "cover": 0.3,
-                "maps": "none"},
-}.items() for trait, value in traits.items()]
+MOVES = [
+    (name, {trait: value})
+    for name, traits in {
+        "stepper": {
+            "image": 3,
+            "threshold": 0.9,
+            "parts": 4,
+            "min_head": 0.05,
+            "min_leg": 0.1,
+            "drop_head": True,
+            "drop_legs": True,
+            "no_segmentation": True,
+        },
+        "attention": {
+            "run": "cgpn",
+            "image": 3,
+            "part": 5,
+            "method": "layercam",
+            "layer": "layer2",
+            "control": "random network",
+        },
+        "ranked": {"run": "cgpn", "query": 3, "top_k": 4, "junk_rule": False, "weight_1": 0.0, "weight_6": 2.0},
+        "sandbox": {
+            "run_a": "cgpn",
+            "run_b": "ide",
+            "image": 2,
+            "dx": 0.2,
+            "dy": 0.2,
+            "scale": 1.5,
+            "cover": 0.3,
+            "maps": "none",
+        },
+    }.items()
+    for trait, value in traits.items()
+]
 
 
 @pytest.mark.parametrize("name, move", MOVES, ids=lambda v: v if isinstance(v, str) else "".join(v))
@@ -106,9 +136,15 @@ def test_static_picture_for_readers_without_a_kernel(panels, name):
     assert "application/vnd.jupyter.widget-view+json" in bundle and panel.title in bundle["text/plain"]
 
 
-@pytest.mark.parametrize("name, trait, value", [
-    ("stepper", "parts", 40), ("attention", "run", "resnet"), ("ranked", "top_k", 0), ("sandbox", "dy", 3.0),
-])
+@pytest.mark.parametrize(
+    "name, trait, value",
+    [
+        ("stepper", "parts", 40),
+        ("attention", "run", "resnet"),
+        ("ranked", "top_k", 0),
+        ("sandbox", "dy", 3.0),
+    ],
+)
 def test_an_invalid_state_is_said_on_the_panel(panels, name, trait, value):
     panel = panels[name]
     panel.reset()
@@ -141,14 +177,19 @@ def test_an_injected_error_is_said_on_the_panel(panels, monkeypatch):
 
 # ---- the base -------------------------------------------------------------------------------------------------------
 
+
 class Parity(Panel):
     title, prompt, size = "Parity", "Predict.", (40, 20)
     n, top, kind, on = Int(0), Int(9), Unicode("a"), Bool(False)
     clicked = 0
 
     def controls(self):
-        return {"n": Slider("number", 0, self.top), "top": Slider("largest", 1, 20), "kind": Choice("kind", ["a", "b"]),
-                "on": Toggle("on")}
+        return {
+            "n": Slider("number", 0, self.top),
+            "top": Slider("largest", 1, 20),
+            "kind": Choice("kind", ["a", "b"]),
+            "on": Toggle("on"),
+        }
 
     def actions(self):
         return {"click": self.click, "fail": self.fail_loudly}
@@ -213,6 +254,7 @@ def test_set_draws_once_and_names_are_checked():
 
 
 # ---- what the panels compute ----------------------------------------------------------------------------------------
+
 
 def test_ranked_list_agrees_with_the_evaluation(panels, sidewalk_tiny):
     from reidkit.evaluation import evaluate_ranking
@@ -380,7 +422,7 @@ def test_attention_says_why_a_share_has_no_answer(runs, sidewalk_tiny, monkeypat
     state = panel.state()
     assert "% in its stripe of the body" in panel.status(state)
     below = np.ones_like(panel.truth.top)
-    panel.truth = replace(panel.truth, top=1.2 * below, bottom=2.2 * below)      # the body is below the crop
+    panel.truth = replace(panel.truth, top=1.2 * below, bottom=2.2 * below)  # the body is below the crop
     assert "its stripe is not in the picture" in panel.status(state) and "nan" not in panel.status(state)
     monkeypatch.setattr(panel, "maps", lambda *_: torch.zeros(panel.runs["mine"].num_parts, *panel.runs["mine"].size))
     assert "blank: no evidence" in panel.status(state) and "nan" not in panel.status(state)

@@ -28,8 +28,10 @@ from reidkit.training import load_run
 
 # Images that a backbone sees when a control moves; other controls need none, and neither does going back.
 IMAGES = {
-    **{("comparator", trait): 2 for trait in ("a", "b", "metric", "place")},   # a query under two networks
-    ("sweep", "image"): 1, ("explorer", "group"): 1, ("explorer", "image"): 1,
+    **{("comparator", trait): 2 for trait in ("a", "b", "metric", "place")},  # a query under two networks
+    ("sweep", "image"): 1,
+    ("explorer", "group"): 1,
+    ("explorer", "image"): 1,
 }
 NAMES = ["comparator", "sweep", "explorer", "playground"]
 
@@ -54,23 +56,45 @@ def panels(runs, results, sidewalk_tiny):
     sweep = KSweep(runs / "ide-s0", sidewalk_tiny, results, priors=priors)
     three = [runs / f"{name}-s0" for name in ("mpn", "baseline", "cgpn")]
     return {
-        "comparator": VariantComparator(three, sidewalk_tiny, results), "sweep": sweep,
-        "explorer": CGPNExplorer(runs / "cgpn-s0", sidewalk_tiny), "playground": LossPlayground(),
+        "comparator": VariantComparator(three, sidewalk_tiny, results),
+        "sweep": sweep,
+        "explorer": CGPNExplorer(runs / "cgpn-s0", sidewalk_tiny),
+        "playground": LossPlayground(),
     }
 
 
 MOVES = [
-    ("comparator", {"a": "cgpn s0"}), ("comparator", {"b": "cgpn s0"}), ("comparator", {"metric": "rank1"}),
-    ("comparator", {"metric": "mINP"}), ("comparator", {"place": 7}), ("comparator", {"view": "match"}),
+    ("comparator", {"a": "cgpn s0"}),
+    ("comparator", {"b": "cgpn s0"}),
+    ("comparator", {"metric": "rank1"}),
+    ("comparator", {"metric": "mINP"}),
+    ("comparator", {"place": 7}),
+    ("comparator", {"view": "match"}),
     ("comparator", {"length": 3}),
-    ("sweep", {"parts": 4}), ("sweep", {"guess": 5}), ("sweep", {"image": 3}), ("sweep", {"mode": "roi-mask"}),
-    ("sweep", {"mode": "roi"}), ("sweep", {"metric": "rank1"}), ("sweep", {"reveal": True}),
-    ("explorer", {"branch": "b3"}), ("explorer", {"group": "global"}), ("explorer", {"image": 4}),
+    ("sweep", {"parts": 4}),
+    ("sweep", {"guess": 5}),
+    ("sweep", {"image": 3}),
+    ("sweep", {"mode": "roi-mask"}),
+    ("sweep", {"mode": "roi"}),
+    ("sweep", {"metric": "rank1"}),
+    ("sweep", {"reveal": True}),
+    ("explorer", {"branch": "b3"}),
+    ("explorer", {"group": "global"}),
+    ("explorer", {"image": 4}),
     *(("explorer", {f"use_{k}": False}) for k in range(12)),
-    ("playground", {"ids": 2}), ("playground", {"images": 4}), ("playground", {"mining": "all"}),
-    ("playground", {"metric": "cosine"}), ("playground", {"margin": 0.9}), ("playground", {"alignment": "sample"}),
-    ("playground", {"alignment": "batch"}), ("playground", {"alignment": ""}), ("playground", {"weight": 3.0}),
-    ("playground", {"rate": 2.0}), ("playground", {"point": 5}), ("playground", {"x": 0.1}), ("playground", {"y": 0.9}),
+    ("playground", {"ids": 2}),
+    ("playground", {"images": 4}),
+    ("playground", {"mining": "all"}),
+    ("playground", {"metric": "cosine"}),
+    ("playground", {"margin": 0.9}),
+    ("playground", {"alignment": "sample"}),
+    ("playground", {"alignment": "batch"}),
+    ("playground", {"alignment": ""}),
+    ("playground", {"weight": 3.0}),
+    ("playground", {"rate": 2.0}),
+    ("playground", {"point": 5}),
+    ("playground", {"x": 0.1}),
+    ("playground", {"y": 0.9}),
 ]
 
 
@@ -115,17 +139,20 @@ def test_static_picture_for_readers_without_a_kernel(panels, name):
     assert "application/vnd.jupyter.widget-view+json" in bundle and panel.title in bundle["text/plain"]
 
 
-@pytest.mark.parametrize("name, changes, message", [
-    ("comparator", {"b": "mpn s0"}, "A and B are both 'mpn s0'"),
-    ("comparator", {"place": 4000}, "query = 4000: choose 1 .."),
-    ("sweep", {"parts": 99}, "show K = 99: choose 1 .. 12"),
-    ("explorer", {f"use_{k}": False for k in range(12)}, "every feature is switched off"),
-    ("explorer", {"branch": "b9"}, "branch = 'b9': choose one of b1, b2, b3"),
-    ("explorer", {"group": "3/4-1"}, "stripe group = '3/4-1': choose one of global"),
-    ("playground", {"margin": 9.0}, "margin = 9.0: choose 0.0 .. 1.5"),
-    ("playground", {"point": 40}, "point = 40: choose 1 .. 18"),
-    ("playground", {"x": -7.0}, "its x = -7.0"),
-])
+@pytest.mark.parametrize(
+    "name, changes, message",
+    [
+        ("comparator", {"b": "mpn s0"}, "A and B are both 'mpn s0'"),
+        ("comparator", {"place": 4000}, "query = 4000: choose 1 .."),
+        ("sweep", {"parts": 99}, "show K = 99: choose 1 .. 12"),
+        ("explorer", {f"use_{k}": False for k in range(12)}, "every feature is switched off"),
+        ("explorer", {"branch": "b9"}, "branch = 'b9': choose one of b1, b2, b3"),
+        ("explorer", {"group": "3/4-1"}, "stripe group = '3/4-1': choose one of global"),
+        ("playground", {"margin": 9.0}, "margin = 9.0: choose 0.0 .. 1.5"),
+        ("playground", {"point": 40}, "point = 40: choose 1 .. 18"),
+        ("playground", {"x": -7.0}, "its x = -7.0"),
+    ],
+)
 def test_an_invalid_state_is_said_on_the_panel(panels, name, changes, message):
     panel = panels[name]
     panel.reset()
@@ -158,6 +185,7 @@ def test_an_injected_error_is_said_on_the_panel(panels, name, monkeypatch):
 
 # ---- comparator -----------------------------------------------------------------------------------------------------
 
+
 def test_comparator_numbers_are_those_of_the_evaluation(panels, runs, sidewalk_tiny):
     panel, ds = panels["comparator"], sidewalk_tiny
     panel.reset()
@@ -187,8 +215,9 @@ def test_comparator_interval_is_that_of_the_report(panels, results, sidewalk_tin
     panel = panels["comparator"]
     for metric in ("mAP", "rank1", "mINP"):
         ours = panel.seeds(panel.state(metric=metric))
-        kit = report.paired_difference(results, "mpn", "baseline", metric, level=sidewalk_tiny.level,
-                                       dataset=sidewalk_tiny.name, preset="smoke")
+        kit = report.paired_difference(
+            results, "mpn", "baseline", metric, level=sidewalk_tiny.level, dataset=sidewalk_tiny.name, preset="smoke"
+        )
         assert ours.difference == kit and ours.difference.n == 2 and str(kit) == ours.words
         assert np.mean(list(ours.points.values())) == pytest.approx(kit.mean)
     assert "[" in panel.seeds(panel.state()).words

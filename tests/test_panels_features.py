@@ -31,18 +31,21 @@ def results(runs):
 @pytest.fixture(scope="module")
 def panels(runs, results, sidewalk_tiny):
     """One panel of each kind; tests put back what they move."""
-    return {"sweep": KSweep(runs / "ide-s0", sidewalk_tiny, results),
-            "explorer": CGPNExplorer(runs / "cgpn-s0", sidewalk_tiny)}
+    return {
+        "sweep": KSweep(runs / "ide-s0", sidewalk_tiny, results),
+        "explorer": CGPNExplorer(runs / "cgpn-s0", sidewalk_tiny),
+    }
 
 
 # ---- K sweep --------------------------------------------------------------------------------------------------------
+
 
 def test_sweep_cuts_the_map_of_the_network(panels, runs, sidewalk_tiny):
     panel, ds = panels["sweep"], sidewalk_tiny
     model, pooled = load_run(runs / "ide-s0"), []
     for table in (ds.query, ds.gallery):
-        maps = torch.cat([panel.run.maps(p) for p in table.path]).numpy()              # [N, C, 12, w]
-        stripes = [maps[:, :, 4 * k:4 * k + 4].max(axis=(2, 3)) for k in range(3)]
+        maps = torch.cat([panel.run.maps(p) for p in table.path]).numpy()  # [N, C, 12, w]
+        stripes = [maps[:, :, 4 * k : 4 * k + 4].max(axis=(2, 3)) for k in range(3)]
         pooled.append(np.concatenate(stripes, axis=1))
     assert model.backbone.channels == maps.shape[1]
     kit = evaluate_ranking(*pooled, ds.query.pid, ds.gallery.pid, ds.query.camid, ds.gallery.camid)
@@ -82,6 +85,7 @@ def test_sweep_without_results_and_with_a_folder(runs, sidewalk_tiny):
 
 
 # ---- CGPN explorer --------------------------------------------------------------------------------------------------
+
 
 def test_explorer_ranks_with_the_features_that_are_on(panels, runs, sidewalk_tiny):
     panel, ds = panels["explorer"], sidewalk_tiny
@@ -128,7 +132,7 @@ def test_explorer_buttons_and_clicks(panels):
 def test_explorer_looks_inside_the_stripe_group(panels):
     panel = panels["explorer"]
     panel.reset()
-    low = panel.attention(panel.state(branch="b1", group="1/2-2"))[0]                   # [96, 32]
+    low = panel.attention(panel.state(branch="b1", group="1/2-2"))[0]  # [96, 32]
     assert low[:40].max() == 0 and low[48:].max() > 0.99
     assert panel.attention(panel.state(branch="b2", group="global")).shape == (2, 96, 32)
     assert panel._rows(panel.state(branch="b2", group="2/3-2")) == "5 – 12"

@@ -6,10 +6,20 @@ from paths import REPO
 
 PAPER = REPO / "results" / "paper"
 CELLS = {  # table: (rows, numbers), counted on the printed page
-    "mpn-table1": (10, 78), "mpn-table2": (5, 20), "mpn-table3": (6, 24), "mpn-table4": (4, 16),
-    "mpn-table5": (32, 82), "mpn-table6": (26, 52), "mpn-table7": (20, 66), "mpn-table8": (12, 24),
-    "mpn-table9": (5, 20), "mpn-fig10": (1, 4),
-    "cgpn-table1": (16, 66), "cgpn-table2": (4, 16), "cgpn-table3": (5, 30), "cgpn-table4": (13, 26),
+    "mpn-table1": (10, 78),
+    "mpn-table2": (5, 20),
+    "mpn-table3": (6, 24),
+    "mpn-table4": (4, 16),
+    "mpn-table5": (32, 82),
+    "mpn-table6": (26, 52),
+    "mpn-table7": (20, 66),
+    "mpn-table8": (12, 24),
+    "mpn-table9": (5, 20),
+    "mpn-fig10": (1, 4),
+    "cgpn-table1": (16, 66),
+    "cgpn-table2": (4, 16),
+    "cgpn-table3": (5, 30),
+    "cgpn-table4": (13, 26),
 }
 MPN_SETS = ["market1501", "dukemtmc", "cuhk03-detected", "cuhk03-labeled"]
 CGPN_SETS = ["market1501", "dukemtmc", "cuhk03-labeled"]
@@ -58,19 +68,22 @@ def test_variants_are_names_of_the_zoo(table):
     assert names <= set(VARIANTS)
 
 
-@pytest.mark.parametrize(("table", "row", "dataset", "metric", "printed"), [
-    ("mpn-table1", "MT Only", "cuhk03-detected", "mAP", 69.3),
-    ("mpn-table2", "ROI Resize", "dukemtmc", "rank1", 91.0),
-    ("mpn-table3", "Sample-wise [10]", "market1501", "rank1", 95.1),
-    ("mpn-table4", "Batch-wise", "dukemtmc", "mAP", 80.3),
-    ("mpn-table5", "MPN*", "market1501", "mAP (multi-query)", 93.1),
-    ("mpn-table6", "GSRW", "dukemtmc", "mAP", 66.4),
-    ("mpn-table7", "HPDN", "cuhk03-labeled", "rank1", 64.3),
-    ("mpn-table8", "Our Baseline", "msmt17", "mAP", 47.5),
-    ("cgpn-table1", "VPM", "dukemtmc", "mAP", 72.6),
-    ("cgpn-table2", "PGFA", "occluded-duke", "rank5", 68.6),
-    ("cgpn-table4", "Branch 3", "cuhk03-labeled", "mAP", 78.7),
-])
+@pytest.mark.parametrize(
+    ("table", "row", "dataset", "metric", "printed"),
+    [
+        ("mpn-table1", "MT Only", "cuhk03-detected", "mAP", 69.3),
+        ("mpn-table2", "ROI Resize", "dukemtmc", "rank1", 91.0),
+        ("mpn-table3", "Sample-wise [10]", "market1501", "rank1", 95.1),
+        ("mpn-table4", "Batch-wise", "dukemtmc", "mAP", 80.3),
+        ("mpn-table5", "MPN*", "market1501", "mAP (multi-query)", 93.1),
+        ("mpn-table6", "GSRW", "dukemtmc", "mAP", 66.4),
+        ("mpn-table7", "HPDN", "cuhk03-labeled", "rank1", 64.3),
+        ("mpn-table8", "Our Baseline", "msmt17", "mAP", 47.5),
+        ("cgpn-table1", "VPM", "dukemtmc", "mAP", 72.6),
+        ("cgpn-table2", "PGFA", "occluded-duke", "rank5", 68.6),
+        ("cgpn-table4", "Branch 3", "cuhk03-labeled", "mAP", 78.7),
+    ],
+)
 def test_spot_values(table, row, dataset, metric, printed):
     assert value(table, row, dataset, metric) == printed
 
@@ -133,20 +146,23 @@ def test_differences_stated_in_the_text(table, better, other, metric, datasets, 
         assert found == pytest.approx(difference, abs=1e-9), (table, better, other, dataset)
 
 
-@pytest.mark.parametrize(("first", "second"), [
-    (("mpn-table1", "MPNo"), ("mpn-table2", "MPNo (printed: ours)")),
-    (("mpn-table1", "MPNo"), ("mpn-table4", "Class-wise")),
-    (("mpn-table1", "FSA Alone"), ("mpn-table3", "Class-wise")),
-    (("mpn-table1", "MT Only"), ("mpn-table2", "MT Only")),
-    (("mpn-table1", "Naive MTL"), ("mpn-table3", "Naive MTL")),
-    (("mpn-table1", "Baseline"), ("mpn-table3", "Baseline")),
-    (("mpn-table1", "MPN"), ("mpn-table5", "MPN")),
-    (("mpn-table1", "MPN"), ("mpn-table6", "MPN")),
-    (("mpn-table1", "MPN"), ("mpn-table7", "MPN")),
-    (("cgpn-table1", "CGPN"), ("cgpn-table3", "CGPN")),
-    (("cgpn-table3", "CGPN"), ("cgpn-table4", "CGPN")),
-    (("mpn-table5", "MGN"), ("cgpn-table1", "MGN")),
-])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("mpn-table1", "MPNo"), ("mpn-table2", "MPNo (printed: ours)")),
+        (("mpn-table1", "MPNo"), ("mpn-table4", "Class-wise")),
+        (("mpn-table1", "FSA Alone"), ("mpn-table3", "Class-wise")),
+        (("mpn-table1", "MT Only"), ("mpn-table2", "MT Only")),
+        (("mpn-table1", "Naive MTL"), ("mpn-table3", "Naive MTL")),
+        (("mpn-table1", "Baseline"), ("mpn-table3", "Baseline")),
+        (("mpn-table1", "MPN"), ("mpn-table5", "MPN")),
+        (("mpn-table1", "MPN"), ("mpn-table6", "MPN")),
+        (("mpn-table1", "MPN"), ("mpn-table7", "MPN")),
+        (("cgpn-table1", "CGPN"), ("cgpn-table3", "CGPN")),
+        (("cgpn-table3", "CGPN"), ("cgpn-table4", "CGPN")),
+        (("mpn-table5", "MGN"), ("cgpn-table1", "MGN")),
+    ],
+)
 def test_one_system_has_the_same_numbers_in_every_table(first, second):
     tables = [load(table) for table, _ in (first, second)]
     numbers = [t[t.row == row].set_index(["dataset", "metric"]).value for t, (_, row) in zip(tables, (first, second))]

@@ -46,7 +46,7 @@ def test_whole_row_boundaries_equal_crop_and_interpolate(mode):
         image = maps[i] * mask[i] if mode == "roi-mask" else maps[i]
         resized = F.interpolate(image[None, :, a:b], size=(24, 8), mode="bilinear", align_corners=False)[0]
         for k in range(6):
-            torch.testing.assert_close(result[i, k], resized[:, 4 * k:4 * k + 4], atol=1e-5, rtol=0)
+            torch.testing.assert_close(result[i, k], resized[:, 4 * k : 4 * k + 4], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5, 6, 7, 12])
@@ -65,7 +65,7 @@ def test_uniform_is_a_plain_cut():
     maps = random_map(height=18, width=6)
     result = part_features(maps, None, 6, "uniform")
     for k in range(6):
-        assert torch.equal(result[:, k], maps[:, :, 3 * k:3 * k + 3])
+        assert torch.equal(result[:, k], maps[:, :, 3 * k : 3 * k + 3])
 
 
 @pytest.mark.parametrize("height", [18, 24])

@@ -212,8 +212,11 @@ def encodings() -> dict[str, bytes]:
     picture = layouts.picture(3, (H, W))
     made = {}
     for kind, modes in {
-        "JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "L", "P", "1", "RGBA", "LA"), "BMP": ("RGB", "L", "P", "1"),
-        "WEBP": ("RGB", "RGBA"), "TIFF": ("RGB", "L", "P", "1", "RGBA", "LA", "CMYK", "LAB", "YCbCr"),
+        "JPEG": ("RGB", "L", "CMYK"),
+        "PNG": ("RGB", "L", "P", "1", "RGBA", "LA"),
+        "BMP": ("RGB", "L", "P", "1"),
+        "WEBP": ("RGB", "RGBA"),
+        "TIFF": ("RGB", "L", "P", "1", "RGBA", "LA", "CMYK", "LAB", "YCbCr"),
     }.items():
         for mode in modes:
             data = io.BytesIO()
@@ -302,8 +305,12 @@ def test_what_cannot_be_read_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")  # reading it would wait for ever
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "cut.bmp").write_bytes(layouts.encoded(kind="BMP")[:200])
-    for name, why in (("pipe.jpg", "plain file"), ("empty.jpg", "empty"), ("cut.bmp", "truncated|damaged"),
-                      ("none.jpg", "missing")):
+    for name, why in (
+        ("pipe.jpg", "plain file"),
+        ("empty.jpg", "empty"),
+        ("cut.bmp", "truncated|damaged"),
+        ("none.jpg", "missing"),
+    ):
         with pytest.raises(DatasetError, match=f"{name}.*({why})"):
             decode(tmp_path / name)
 
@@ -319,10 +326,20 @@ def test_the_lists_of_suffixes_do_not_overlap():
 def jpegs() -> list[bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6
-    shapes = ({}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 3}, {"exif": exif},
-              {"progressive": True, "restart_marker_rows": 1})
-    pictures = [layouts.picture(1, (64, 32)), Image.new("RGB", (32, 64), (9, 99, 199)), layouts.picture(2).convert("L"),
-                layouts.picture(5, (61, 35)).resize((40, 80))]
+    shapes = (
+        {},
+        {"progressive": True},
+        {"optimize": True},
+        {"restart_marker_blocks": 3},
+        {"exif": exif},
+        {"progressive": True, "restart_marker_rows": 1},
+    )
+    pictures = [
+        layouts.picture(1, (64, 32)),
+        Image.new("RGB", (32, 64), (9, 99, 199)),
+        layouts.picture(2).convert("L"),
+        layouts.picture(5, (61, 35)).resize((40, 80)),
+    ]
     made = []
     for picture in pictures:
         for quality in (20, 75, 95):

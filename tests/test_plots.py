@@ -33,11 +33,45 @@ def results():
     rows = []
     for system, base in (("baseline", 0.5), ("mpn", 0.6)):
         for seed in range(3):
-            rows.append([f"{system}-{seed}", system, system, "sidewalk-small", "quick", seed, "strong", "ours",
-                         "step AP", np.nan, "mAP", base + 0.01 * seed, "", "", ""])
+            rows.append(
+                [
+                    f"{system}-{seed}",
+                    system,
+                    system,
+                    "sidewalk-small",
+                    "quick",
+                    seed,
+                    "strong",
+                    "ours",
+                    "step AP",
+                    np.nan,
+                    "mAP",
+                    base + 0.01 * seed,
+                    "",
+                    "",
+                    "",
+                ]
+            )
             for shift in (0.0, 0.1, 0.2):
-                rows.append([f"{system}-{seed}", system, system, "sidewalk-small", "quick", seed, "shift", "ours",
-                             "step AP", shift, "rank1", base - shift + 0.01 * seed, "", "", ""])
+                rows.append(
+                    [
+                        f"{system}-{seed}",
+                        system,
+                        system,
+                        "sidewalk-small",
+                        "quick",
+                        seed,
+                        "shift",
+                        "ours",
+                        "step AP",
+                        shift,
+                        "rank1",
+                        base - shift + 0.01 * seed,
+                        "",
+                        "",
+                        "",
+                    ]
+                )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -129,16 +163,24 @@ def test_variant_bars(results):
 
 
 def test_differences():
-    rows = [["a", "b", 3.0, 1.0, 5.0, 3, "appears"], ["c", "b", -2.0, -3.0, -1.0, 3, "reversed"],
-            ["d", "b", 0.1, -1.0, 1.2, 3, "undecided"], ["e", "b", 1.0, np.nan, np.nan, 1, "one seed"],
-            ["f", "b", np.nan, np.nan, np.nan, 0, "not run"]]
+    rows = [
+        ["a", "b", 3.0, 1.0, 5.0, 3, "appears"],
+        ["c", "b", -2.0, -3.0, -1.0, 3, "reversed"],
+        ["d", "b", 0.1, -1.0, 1.2, 3, "undecided"],
+        ["e", "b", 1.0, np.nan, np.nan, 1, "one seed"],
+        ["f", "b", np.nan, np.nan, np.nan, 0, "not run"],
+    ]
     columns = ["better in the paper", "worse in the paper", "difference", "low", "high", "seeds", "verdict"]
     table = pd.DataFrame(rows, columns=columns).assign(metric="mAP")
     figure = plots.differences(table)
     axis = figure.axes[0]
     marks = {line.get_label(): (line.get_marker(), line.get_xdata()[0]) for line in axis.lines[1:]}
-    assert marks == {"appears (1)": ("^", 3.0), "reversed (1)": ("v", -2.0), "undecided (1)": ("o", 0.1),
-                     "one seed (1)": ("x", 1.0)}
+    assert marks == {
+        "appears (1)": ("^", 3.0),
+        "reversed (1)": ("v", -2.0),
+        "undecided (1)": ("o", 0.1),
+        "one seed (1)": ("x", 1.0),
+    }
     names = [t.get_text() for t in axis.get_yticklabels()]
     assert names == ["a over b (3)", "c over b (3)", "d over b (3)", "e over b (1)"]
     segments = [s for c in axis.collections for s in c.get_segments()]
@@ -148,18 +190,23 @@ def test_differences():
 
 
 def test_differences_by_scale():
-    rows = [["small", "a", "b", 3.0, 1.0, 5.0, 3, "appears"], ["small", "c", "b", -2.0, -3.0, -1.0, 3, "reversed"],
-            ["large", "a", "b", 0.1, -1.0, 1.2, 3, "undecided"],
-            ["mean of 2 scales", "a", "b", 1.5, 1.0, 2.0, 3, "appears"],
-            ["mean of 1 scales", "c", "b", -2.0, -3.0, -1.0, 3, "reversed"]]
+    rows = [
+        ["small", "a", "b", 3.0, 1.0, 5.0, 3, "appears"],
+        ["small", "c", "b", -2.0, -3.0, -1.0, 3, "reversed"],
+        ["large", "a", "b", 0.1, -1.0, 1.2, 3, "undecided"],
+        ["mean of 2 scales", "a", "b", 1.5, 1.0, 2.0, 3, "appears"],
+        ["mean of 1 scales", "c", "b", -2.0, -3.0, -1.0, 3, "reversed"],
+    ]
     columns = ["scale", "better in the paper", "worse in the paper", "difference", "low", "high", "seeds", "verdict"]
     table = pd.DataFrame(rows, columns=columns).assign(metric="mAP")
     figure = plots.differences_by_scale(table, "t", columns=2)
     first, second = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["a over b", "c over b"]
     assert [t.get_text() for t in first.get_yticklabels()] == ["small", "large", "mean of them"]
-    places = [sorted((line.get_marker(), x, y) for line in ax.lines[1:] for x, y in zip(*line.get_data()))
-              for ax in (first, second)]
+    places = [
+        sorted((line.get_marker(), x, y) for line in ax.lines[1:] for x, y in zip(*line.get_data()))
+        for ax in (first, second)
+    ]
     assert places == [[("^", 1.5, 2), ("^", 3.0, 0), ("o", 0.1, 1)], [("v", -2.0, 0), ("v", -2.0, 2)]]
     assert [t.get_text() for t in figure.legends[0].texts] == ["appears", "reversed", "undecided"]
     narrow = plots.differences_by_scale(table[table.scale != "mean of 1 scales"], columns=1)

@@ -18,7 +18,7 @@ FOLDER = "Market-1501-v15.09.15"
 
 def printed(text: str) -> list[str]:
     """Command lines about Market-1501, without the comments behind them; `...` stands in no command."""
-    whole = re.sub(r"\\\n#?", "", (REPO / text).read_text())                # lines that end in a backslash go on
+    whole = re.sub(r"\\\n#?", "", (REPO / text).read_text())  # lines that end in a backslash go on
     lines = [re.split(r"\s+#", line.lstrip("# "))[0].strip() for line in whole.splitlines()]
     lines = [line for line in lines if re.match(r"reidkit \w+ .*market1501", line)]
     return [line for line in lines if "DIR" not in line]
@@ -26,9 +26,13 @@ def printed(text: str) -> list[str]:
 
 def at_smoke(line: str) -> list[str]:
     """The same command small enough for a test: preset, grid of its images, one seed, no GPU, the copy's own label."""
-    for pattern, new in ((r"--preset paper", "--preset smoke --device cpu --no-progress"), (r"--grid 24x8", "--grid 12x4"),
-                         (r"--seeds 3", "--seeds 1 --only baseline,baseline-ub,mpn --jobs 1"), (r"--workers 8", "--workers 0"),
-                         (r"runs/mpn-market1501-paper-s0", f"runs/mpn-{FOLDER}-other-smoke-s0 --no-progress")):
+    for pattern, new in (
+        (r"--preset paper", "--preset smoke --device cpu --no-progress"),
+        (r"--grid 24x8", "--grid 12x4"),
+        (r"--seeds 3", "--seeds 1 --only baseline,baseline-ub,mpn --jobs 1"),
+        (r"--workers 8", "--workers 0"),
+        (r"runs/mpn-market1501-paper-s0", f"runs/mpn-{FOLDER}-other-smoke-s0 --no-progress"),
+    ):
         line = re.sub(pattern, new, line)
     return shlex.split(line)[1:]
 
@@ -57,5 +61,5 @@ def test_commands_run_as_printed(text, tmp_path, monkeypatch):
     write_maps(root, tmp_path / "maps")
     for line in commands:
         result = CliRunner().invoke(app, at_smoke(line))
-        own_counts = "data check" in line           # this folder is not the published one, and the check says so
+        own_counts = "data check" in line  # this folder is not the published one, and the check says so
         assert result.exit_code == (1 if own_counts else 0), f"{line}: {result.output} {result.exception}"

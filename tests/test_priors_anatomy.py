@@ -73,8 +73,10 @@ def test_every_label_has_a_place():
 @pytest.mark.parametrize("announced", SETS)
 def test_sidewalk_in_three_label_sets_and_three_sizes(lip_maps, real, announced):
     for height, width in ((96, 32), (144, 48), (384, 128)):
-        resized = [Image.fromarray(translated(real)[m]).resize((width, height), Image.Resampling.NEAREST)
-                   for m in lip_maps[::4]]
+        resized = [
+            Image.fromarray(translated(real)[m]).resize((width, height), Image.Resampling.NEAREST)
+            for m in lip_maps[::4]
+        ]
         doubt = doubt_labels(census(map(np.asarray, resized)), announced)
         if announced == real:
             assert doubt is None
@@ -143,7 +145,7 @@ def test_noise_masks_and_empty_maps_are_no_parsing_maps():
 
 def test_the_reasons_can_be_read():
     seen = implausible(census([figure(*FIGURES["atr"])] * 4), "lip")
-    (reason, share), = seen.items()
+    ((reason, share),) = seen.items()
     assert reason.startswith("label 4 is 'sunglasses' but covers") and 0.3 < share < 0.6
 
 
@@ -153,13 +155,24 @@ def test_segmentation_maps_that_are_none():
     soft = np.random.default_rng(0).integers(0, 256, (5, 32, 16)).astype(np.uint8)
     faint = np.random.default_rng(0).integers(0, 100, (5, 32, 16)).astype(np.uint8)
     for maps, mode in (
-        ([mask * 255] * 5, "L"), ([mask] * 5, "L"), ([mask] * 5, "1"), ([mask * 15] * 5, "P"), ([mask * 255] * 5, "P"),
-        (soft, "L"), (faint, "L"), ([mask * 51] * 5, "L"), ([mask * 128, mask * 200] * 3, "L"), ([0 * mask] * 5, "L"),
+        ([mask * 255] * 5, "L"),
+        ([mask] * 5, "L"),
+        ([mask] * 5, "1"),
+        ([mask * 15] * 5, "P"),
+        ([mask * 255] * 5, "P"),
+        (soft, "L"),
+        (faint, "L"),
+        ([mask * 51] * 5, "L"),
+        ([mask * 128, mask * 200] * 3, "L"),
+        ([0 * mask] * 5, "L"),
         ([np.where(mask, 15, 255).astype(np.uint8)] * 5, "P"),  # Pascal VOC's "void" around the person
     ):
         assert doubt_masks(mask_census(maps, mode)) is None
     for maps, mode in (
-        ([person] * 5, "L"), ([person] * 5, "P"), ([figure(*FIGURES["pascal"])] * 5, "P"), ([mask * 15] * 5, "L"),
+        ([person] * 5, "L"),
+        ([person] * 5, "P"),
+        ([figure(*FIGURES["pascal"])] * 5, "P"),
+        ([mask * 15] * 5, "L"),
         ([np.where(np.arange(16) > 1, mask, 255).astype(np.uint8)] * 5, "L"),  # 1 is the person, 255 void
     ):
         assert "hold labels" in doubt_masks(mask_census(maps, mode))

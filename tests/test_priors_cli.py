@@ -46,11 +46,18 @@ def test_counts_and_files_are_on_the_screen(ds):
     assert answer.exit_code and "--missing unreliable" in str(answer.exception)
 
 
-@pytest.mark.parametrize("options, said", [
-    (["--splits", "train,qeury"], "query"), (["--splits", ""], "train"), (["--tool", "file"], "files"),
-    (["--missing", "skip"], "unreliable"), (["--label-set", "lap"], "lip"), (["--grid", "8x0"], "24x8"),
-    (["--grid", "²x3"], "24x8"),
-])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--splits", "train,qeury"], "query"),
+        (["--splits", ""], "train"),
+        (["--tool", "file"], "files"),
+        (["--missing", "skip"], "unreliable"),
+        (["--label-set", "lap"], "lip"),
+        (["--grid", "8x0"], "24x8"),
+        (["--grid", "²x3"], "24x8"),
+    ],
+)
 def test_unknown_words_are_refused_before_any_work(ds, monkeypatch, options, said):
     monkeypatch.setattr("reidkit.priors.files.FileMaps.__post_init__", lambda *_: pytest.fail("a folder was opened"))
     answer = priors_build(ds, *options)
@@ -105,8 +112,12 @@ def test_the_sheet_gives_reasons_and_a_legend(ds):
     table = build_priors(ds, "files", grid=(8, 4), missing="unreliable", progress=False)
     source = open_source(ds, "files")
     verdicts = [_verdict(table, row, source.maps([table.paths[row]])[0] if row else None, 0.5) for row in range(24)]
-    assert verdicts == ["not reliable: no maps", *["not reliable: no head"] * 7, *["not reliable: no leg"] * 8,
-                        *["quality 0.50"] * 8]
+    assert verdicts == [
+        "not reliable: no maps",
+        *["not reliable: no head"] * 7,
+        *["not reliable: no leg"] * 8,
+        *["quality 0.50"] * 8,
+    ]
     sheet = np.asarray(contact_sheet(ds, table, source=source))
     plain = np.asarray(contact_sheet(ds, table))
 

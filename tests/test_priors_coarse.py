@@ -55,8 +55,12 @@ def slow_prior(parsing, segmentation, grid, min_head, min_leg, threshold):
 
 
 @given(
-    H=st.integers(3, 11), W=st.integers(2, 8), h=st.integers(1, 6), w=st.integers(1, 5),
-    seed=st.integers(0, 10_000), body=st.floats(0.1, 0.7),
+    H=st.integers(3, 11),
+    W=st.integers(2, 8),
+    h=st.integers(1, 6),
+    w=st.integers(1, 5),
+    seed=st.integers(0, 10_000),
+    body=st.floats(0.1, 0.7),
 )
 @settings(max_examples=40, deadline=None)
 def test_one_image_and_batches_agree_with_the_slow_reference(H, W, h, w, seed, body):
@@ -152,9 +156,7 @@ def test_soft_segmentation_counts_by_its_value():
 
 def test_label_sets():
     assert {LIP_LABELS[i] for i in HEAD_LABELS} == {"hat", "hair", "sunglasses", "face"}
-    assert {LIP_LABELS[i] for i in LEG_LABELS} == {
-        "socks", "pants", "left-leg", "right-leg", "left-shoe", "right-shoe"
-    }
+    assert {LIP_LABELS[i] for i in LEG_LABELS} == {"socks", "pants", "left-leg", "right-leg", "left-shoe", "right-shoe"}
     assert label_table("lip").tolist() == list(range(20))
     atr = label_table("atr")
     same = {name: LIP_LABELS[atr[i]] for i, name in enumerate(ATR_LABELS)}

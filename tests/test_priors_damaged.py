@@ -17,9 +17,15 @@ from reidkit.priors.store import make_table
 @pytest.fixture
 def file(tmp_path) -> Path:
     n = 3
-    table = make_table([f"train/{i}.jpg" for i in range(n)], np.ones((n, 4, 3), bool), np.zeros(n, np.float32),
-                       np.ones(n, np.float32), np.ones(n, bool), np.arange(1, n + 1).astype(np.uint64),
-                       settings={"grid": [4, 3]})
+    table = make_table(
+        [f"train/{i}.jpg" for i in range(n)],
+        np.ones((n, 4, 3), bool),
+        np.zeros(n, np.float32),
+        np.ones(n, np.float32),
+        np.ones(n, bool),
+        np.arange(1, n + 1).astype(np.uint64),
+        settings={"grid": [4, 3]},
+    )
     table.save(tmp_path / "p.npz")
     return tmp_path / "p.npz"
 
@@ -44,9 +50,21 @@ def refused(file: Path, match: str) -> None:
     assert str(file) in str(caught.value) and "build it again" in str(caught.value)
 
 
-@pytest.mark.parametrize("top, bottom", [
-    (np.nan, 1), (0, np.nan), (-0.01, 1), (0, 1.01), (0.5, 0.5), (0.8, 0.2), (-np.inf, 1), (0, np.inf), (1, 1), (0, 0),
-])
+@pytest.mark.parametrize(
+    "top, bottom",
+    [
+        (np.nan, 1),
+        (0, np.nan),
+        (-0.01, 1),
+        (0, 1.01),
+        (0.5, 0.5),
+        (0.8, 0.2),
+        (-np.inf, 1),
+        (0, np.inf),
+        (1, 1),
+        (0, 0),
+    ],
+)
 def test_senseless_boundaries(file, top, bottom):
     tops, bottoms = np.zeros(3, np.float32), np.ones(3, np.float32)
     tops[1], bottoms[1] = top, bottom
@@ -63,15 +81,29 @@ def test_a_grid_that_the_manifest_contradicts(file):
     refused(rewritten(file, manifest=np.frombuffer(text, np.uint8)), "manifest")
 
 
-@pytest.mark.parametrize("columns", [
-    {"top": np.zeros(2, np.float32)}, {"reliable": np.ones(4, bool)}, {"stamps": np.ones((3, 1), np.uint64)},
-    {"bits": np.zeros((3, 1), np.uint8)}, {"bits": np.zeros((3, 2), np.float64)}, {"top": np.zeros(3)},
-    {"grid": np.array([4, 3, 1])}, {"grid": np.array(4)}, {"paths": None}, {"manifest": None},
-    {"top": np.array([1, "x", None], object)}, {"paths": np.array(["a", "b", "c"])},
-    {"manifest": np.frombuffer(b"[1, 2]", np.uint8)}, {"manifest": np.frombuffer(b"{", np.uint8)},
-    {"manifest": np.frombuffer(b"\xff\xfe", np.uint8)}, {"paths": np.frombuffer(b"\xff\n\n", np.uint8)},
-    {"paths": np.frombuffer(b"a\na\nb", np.uint8)},
-], ids=lambda columns: next(iter(columns)))
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"top": np.zeros(2, np.float32)},
+        {"reliable": np.ones(4, bool)},
+        {"stamps": np.ones((3, 1), np.uint64)},
+        {"bits": np.zeros((3, 1), np.uint8)},
+        {"bits": np.zeros((3, 2), np.float64)},
+        {"top": np.zeros(3)},
+        {"grid": np.array([4, 3, 1])},
+        {"grid": np.array(4)},
+        {"paths": None},
+        {"manifest": None},
+        {"top": np.array([1, "x", None], object)},
+        {"paths": np.array(["a", "b", "c"])},
+        {"manifest": np.frombuffer(b"[1, 2]", np.uint8)},
+        {"manifest": np.frombuffer(b"{", np.uint8)},
+        {"manifest": np.frombuffer(b"\xff\xfe", np.uint8)},
+        {"paths": np.frombuffer(b"\xff\n\n", np.uint8)},
+        {"paths": np.frombuffer(b"a\na\nb", np.uint8)},
+    ],
+    ids=lambda columns: next(iter(columns)),
+)
 def test_columns_of_another_length_or_type(file, columns):
     refused(rewritten(file, **columns), "p.npz is not a whole prior table")
 
@@ -81,8 +113,12 @@ def test_a_length_that_only_the_header_states(file):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)})
     with zipfile.ZipFile(file) as old:
         members = {name: old.read(name) for name in old.namelist()}
-    for content, match in ((header.getvalue(), "column 'top'"), (members["top.npy"] + b"more", "more than its header"),
-                           (members["top.npy"][:-4], "not a whole"), (b"", "not a whole")):
+    for content, match in (
+        (header.getvalue(), "column 'top'"),
+        (members["top.npy"] + b"more", "more than its header"),
+        (members["top.npy"][:-4], "not a whole"),
+        (b"", "not a whole"),
+    ):
         with zipfile.ZipFile(file, "w") as new:
             for name, whole in members.items():
                 new.writestr(name, content if name == "top.npy" else whole)

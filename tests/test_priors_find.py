@@ -56,8 +56,10 @@ def test_one_error_says_what_is_needed_what_is_there_and_what_to_type(ds, maps):
     assert "grid 24x8" in text and "tool 'files'" in text
     assert "train: 24 of 24 images have no maps" in text and "query: 2 of 2 images have no maps" in text
     assert re.search(r"files-6x2\.npz \(tool files, grid 6x2, 24 images\)", text)
-    command = (f"reidkit priors build market-layout --root {ds.root} --grid 24x8 --splits train,query "
-               f"--parsing {maps['parsing_dir']} --segmentation {maps['segmentation_dir']}")
+    command = (
+        f"reidkit priors build market-layout --root {ds.root} --grid 24x8 --splits train,query "
+        f"--parsing {maps['parsing_dir']} --segmentation {maps['segmentation_dir']}"
+    )
     assert command in text
     assert "mt-only" in text and "--set model.prior=uniform" in text
     with pytest.raises(PriorError) as same:
@@ -95,8 +97,12 @@ def test_a_single_map_that_is_missing_is_counted(ds):
 @pytest.mark.parametrize("place", ["deeper", "higher", "flat", "above the set"])
 def test_maps_one_level_away_are_pointed_at(ds, place):
     root = Path(ds.root)
-    target = {"deeper": root / "parsing" / "schp", "higher": root, "flat": root / "parsing",
-              "above the set": root.parent / "parsing"}[place]
+    target = {
+        "deeper": root / "parsing" / "schp",
+        "higher": root,
+        "flat": root / "parsing",
+        "above the set": root.parent / "parsing",
+    }[place]
     (root / "parsing").mkdir(exist_ok=True)
     for image in ds.train.path:
         name = Path(image).name if place == "flat" else image

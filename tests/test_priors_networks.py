@@ -28,8 +28,13 @@ def save_segformer(folder: Path, names=ATR_LABELS, mean=(0.5, 0.5, 0.5)) -> Path
     """A SegFormer of 20 thousand weights, with the label names of the usual clothes checkpoints."""
     torch.manual_seed(0)
     config = transformers.SegformerConfig(
-        num_labels=len(names), id2label=dict(enumerate(names)), depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 8, 8],
-        num_attention_heads=[1, 1, 1, 1], decoder_hidden_size=8, mlp_ratios=[1, 1, 1, 1],
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 8, 8, 8],
+        num_attention_heads=[1, 1, 1, 1],
+        decoder_hidden_size=8,
+        mlp_ratios=[1, 1, 1, 1],
     )
     transformers.SegformerForSemanticSegmentation(config).save_pretrained(folder)
     transformers.SegformerImageProcessor(image_mean=list(mean)).save_pretrained(folder)
@@ -214,10 +219,29 @@ def test_the_command_builds_from_networks_on_disk(weights, sidewalk_tiny, tmp_pa
         (root / name).mkdir(parents=True)
         for image in sorted((sidewalk_tiny.root / name).glob("[0-9]*.jpg"))[:6]:
             shutil.copy(image, root / name)
-    answer = CliRunner().invoke(app, [
-        "priors", "build", "market1501", "--root", str(tmp_path), "--tool", "torchvision+segformer", "--grid", "8x4",
-        "--segmentation-model", SEGMENTER, "--segmentation-weights", str(weights["segmentation_weights"]),
-        "--parsing-model", str(weights["parsing_model"]), "--device", "cpu", "--no-progress"])
+    answer = CliRunner().invoke(
+        app,
+        [
+            "priors",
+            "build",
+            "market1501",
+            "--root",
+            str(tmp_path),
+            "--tool",
+            "torchvision+segformer",
+            "--grid",
+            "8x4",
+            "--segmentation-model",
+            SEGMENTER,
+            "--segmentation-weights",
+            str(weights["segmentation_weights"]),
+            "--parsing-model",
+            str(weights["parsing_model"]),
+            "--device",
+            "cpu",
+            "--no-progress",
+        ],
+    )
     assert answer.exit_code == 0, answer.output
     assert "6 priors" in answer.output
     made = root / "priors" / "torchvision+segformer-8x4.npz"

@@ -21,7 +21,7 @@ from reidkit.evaluation.ranked_list import best
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("k", [1, 7, 211, 5000, None])
 def test_rank_is_a_stable_sort(metric, k, monkeypatch):
-    monkeypatch.setattr(scores_module, "STRIP_BYTES", 1)       # the shortest strips
+    monkeypatch.setattr(scores_module, "STRIP_BYTES", 1)  # the shortest strips
     qf, gf, _ = random_problem(num_query=150)
     d = distances(qf, gf, metric)
     order, scores = rank(qf, torch.from_numpy(gf), k, metric, return_scores=True, block=50)
@@ -34,7 +34,7 @@ def test_rank_is_a_stable_sort(metric, k, monkeypatch):
 
 def test_rank_as_it_is_written_in_a_notebook():
     f = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 0.1], [1.0, 1.0], [0.0, 0.0]])
-    assert rank(f[:1], f[1:]).tolist() == [[1, 2, 0, 3]]       # the zero row and the right angle tie: by row number
+    assert rank(f[:1], f[1:]).tolist() == [[1, 2, 0, 3]]  # the zero row and the right angle tie: by row number
     _, scores = rank(f[:1], f[1:], 2, return_scores=True)
     assert scores[0] == pytest.approx([3 / np.hypot(3, 0.1), np.sqrt(0.5)])
     assert rank(f[:1], f[1:], metric="euclidean").tolist() == [[2, 3, 0, 1]]
@@ -62,8 +62,9 @@ def test_top_k_without_labels():
     table = top_k(qf[0], gf, 9)
     assert table.gallery_index.tolist() == rank(qf[:1], gf, 9)[0].tolist()
     assert table.correct.isna().all() and table.correct.dtype == "boolean" and not table.junk.any()
-    full = top_k(qf[0], gf, 9, drop_junk=False, q_pid=labels[0][0], q_camid=labels[2][0], g_pids=labels[1],
-                 g_camids=labels[3])
+    full = top_k(
+        qf[0], gf, 9, drop_junk=False, q_pid=labels[0][0], q_camid=labels[2][0], g_pids=labels[1], g_camids=labels[3]
+    )
     assert full.gallery_index.tolist() == table.gallery_index.tolist() and full.correct.dtype == bool
     assert len(top_k(qf[0], gf, 1000)) == len(gf)
 
@@ -71,14 +72,17 @@ def test_top_k_without_labels():
 def test_top_k_with_some_labels():
     qf, gf, (q_pids, g_pids, _, g_cams) = random_problem()
     q_pids[0] = g_pids[5] = 3
-    free = top_k(qf[0], gf, 1000, q_pid=3, g_pids=g_pids, camera_rule=False)        # cameras are not needed
+    free = top_k(qf[0], gf, 1000, q_pid=3, g_pids=g_pids, camera_rule=False)  # cameras are not needed
     assert sorted(free.gallery_index) == np.flatnonzero(g_pids != -1).tolist()
     assert free.correct.tolist() == (g_pids[free.gallery_index] == 3).tolist()
-    for given_labels, message in (({"q_pid": 3}, "not both q_pid and g_pids"), ({"g_pids": g_pids}, "not both"),
-                                  ({"q_camid": 1, "g_camids": g_cams}, "not both"),
-                                  ({"q_pid": 3, "g_pids": g_pids}, "q_camids: .*camera_rule=False"),
-                                  ({"q_pid": "anna", "g_pids": g_pids}, "q_pid: expected one integer, got 'anna'"),
-                                  ({"q_pid": 3, "g_pids": g_pids[:4], "q_camid": 1, "g_camids": g_cams[:4]}, "4 gall")):
+    for given_labels, message in (
+        ({"q_pid": 3}, "not both q_pid and g_pids"),
+        ({"g_pids": g_pids}, "not both"),
+        ({"q_camid": 1, "g_camids": g_cams}, "not both"),
+        ({"q_pid": 3, "g_pids": g_pids}, "q_camids: .*camera_rule=False"),
+        ({"q_pid": "anna", "g_pids": g_pids}, "q_pid: expected one integer, got 'anna'"),
+        ({"q_pid": 3, "g_pids": g_pids[:4], "q_camid": 1, "g_camids": g_cams[:4]}, "4 gall"),
+    ):
         with pytest.raises(ReIDKitError, match=message):
             top_k(qf[0], gf, 5, **given_labels)
 
@@ -137,7 +141,7 @@ def test_queries_without_match_by_hand():
 def test_a_result_says_which_rule_it_followed():
     on, off = evaluate_distance(**HAND), evaluate_distance(**HAND, camera_rule=False)
     assert on.camera_rule and not off.camera_rule
-    assert off.mAP == pytest.approx((1 / 1 + 2 / 3 + 3 / 4 + 4 / 7) / 4)          # ranks 1, 3, 4, 7: junk is gone
+    assert off.mAP == pytest.approx((1 / 1 + 2 / 3 + 3 / 4 + 4 / 7) / 4)  # ranks 1, 3, 4, 7: junk is gone
     assert "camera_rule" not in on.summary() and off.summary()["camera_rule"] is False
     assert "camera_rule=True" in repr(on) and "camera_rule=False" in repr(off) and "mAP=0.7222" in repr(on)
     assert "1 of 1 queries have a match" in repr(on)

@@ -71,7 +71,10 @@ def compare(result, expected):
 # Without junk and same camera the matches stand at ranks 1, 3 and 6.
 HAND = {
     "distance": [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]],
-    "q_pids": [7], "g_pids": [7, -1, 5, 7, 7, 0, 3, 7], "q_camids": [1], "g_camids": [2, 2, 1, 1, 3, 1, 2, 2],
+    "q_pids": [7],
+    "g_pids": [7, -1, 5, 7, 7, 0, 3, 7],
+    "q_camids": [1],
+    "g_camids": [2, 2, 1, 1, 3, 1, 2, 2],
 }
 
 
@@ -81,11 +84,12 @@ def test_by_hand():
     assert step.mINP == pytest.approx(3 / 6)
     assert step.cmc.tolist() == [1.0] * 8 and step.rank(1) == 1.0 and step.excluded == 0
     assert step.per_query.to_dict("records") == [
-        {"ap": pytest.approx(13 / 18), "inp": 0.5, "first_hit_rank": 1.0, "matches": 3}]
+        {"ap": pytest.approx(13 / 18), "inp": 0.5, "first_hit_rank": 1.0, "matches": 3}
+    ]
     trapezoid = evaluate_distance(**HAND, ap="trapezoid")
     assert trapezoid.mAP == pytest.approx(((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2 + (2 / 5 + 3 / 6) / 2) / 3)
     assert trapezoid.mAP < step.mAP
-    kept = evaluate_distance(**HAND, junk_pids=())            # pid -1 becomes a distractor: ranks 1, 4, 7
+    kept = evaluate_distance(**HAND, junk_pids=())  # pid -1 becomes a distractor: ranks 1, 4, 7
     assert kept.mAP == pytest.approx((1 / 1 + 2 / 4 + 3 / 7) / 3)
 
 
@@ -96,8 +100,13 @@ def test_cmc_by_hand():
     result = evaluate_distance(distance, **labels)
     np.testing.assert_allclose(result.cmc, [1 / 3, 2 / 3, 1, 1])
     assert result.per_query.first_hit_rank.tolist() == [1, 3, 2]
-    assert result.summary() == {"mAP": pytest.approx((1 + 1 / 3 + 1 / 2) / 3), "mINP": result.mINP,
-                                "rank1": pytest.approx(1 / 3), "rank5": 1.0, "rank10": 1.0}
+    assert result.summary() == {
+        "mAP": pytest.approx((1 + 1 / 3 + 1 / 2) / 3),
+        "mINP": result.mINP,
+        "rank1": pytest.approx(1 / 3),
+        "rank5": 1.0,
+        "rank10": 1.0,
+    }
     assert len(evaluate_distance(distance, **labels, max_rank=2).cmc) == 2
 
 
@@ -134,10 +143,17 @@ def test_equals_the_slow_reference(problem, ap, junk_pids):
 
 def random_problem(num_query=37, num_gallery=211, dim=13, seed=0, integer=False):
     rng = np.random.default_rng(seed)
-    draw = (lambda n: rng.integers(-2, 3, size=(n, dim)).astype(np.float32)) if integer else (
-        lambda n: rng.normal(size=(n, dim)).astype(np.float32))
-    labels = (rng.integers(0, 9, num_query), rng.integers(-1, 9, num_gallery),
-              rng.integers(1, 5, num_query), rng.integers(1, 5, num_gallery))
+    draw = (
+        (lambda n: rng.integers(-2, 3, size=(n, dim)).astype(np.float32))
+        if integer
+        else (lambda n: rng.normal(size=(n, dim)).astype(np.float32))
+    )
+    labels = (
+        rng.integers(0, 9, num_query),
+        rng.integers(-1, 9, num_gallery),
+        rng.integers(1, 5, num_query),
+        rng.integers(1, 5, num_gallery),
+    )
     return draw(num_query), draw(num_gallery), labels
 
 
@@ -153,7 +169,7 @@ def distances(qf, gf, metric):
 @pytest.mark.parametrize("ap", ["step", "trapezoid"])
 @pytest.mark.parametrize("block", [1, 10, 64, 211, 5000])
 def test_features_equal_the_slow_reference(metric, ap, block, monkeypatch):
-    monkeypatch.setattr(scores_module, "STRIP_BYTES", 1)      # the shortest strips
+    monkeypatch.setattr(scores_module, "STRIP_BYTES", 1)  # the shortest strips
     qf, gf, labels = random_problem(num_query=150)
     result = evaluate_ranking(qf, gf, *labels, metric=metric, ap=ap, block=block)
     compare(result, reference(distances(qf, gf, metric), *labels, ap))
@@ -162,9 +178,11 @@ def test_features_equal_the_slow_reference(metric, ap, block, monkeypatch):
 def test_tied_features_keep_gallery_order():
     """Small integers: products are exact, so equal distances are equal bits and many tie."""
     qf, gf, labels = random_problem(dim=3, integer=True)
-    compare(evaluate_ranking(qf, gf, *labels, metric="euclidean", block=50),
-            reference(distances(qf, gf, "euclidean"), *labels))
-    signs_q, signs_g = np.where(qf > 0, 1, -1), np.where(gf > 0, 1, -1)   # equal norms: cosines tie exactly
+    compare(
+        evaluate_ranking(qf, gf, *labels, metric="euclidean", block=50),
+        reference(distances(qf, gf, "euclidean"), *labels),
+    )
+    signs_q, signs_g = np.where(qf > 0, 1, -1), np.where(gf > 0, 1, -1)  # equal norms: cosines tie exactly
     compare(evaluate_ranking(signs_q, signs_g, *labels), reference(-(signs_q @ signs_g.T), *labels))
 
 
@@ -176,8 +194,10 @@ def test_types_of_input(dtype):
     compare(evaluate_ranking(q, g, *(torch.from_numpy(x) for x in labels)), expected)
     if dtype != "bfloat16":
         compare(evaluate_ranking(q.numpy(), g.numpy(), *(pd.Series(x) for x in labels)), expected)
-    compare(evaluate_ranking(q[:, ::2], g[:, ::2], *map(list, labels)),                  # not contiguous
-            reference(distances(q[:, ::2].double(), g[:, ::2].double(), "cosine"), *labels))
+    compare(
+        evaluate_ranking(q[:, ::2], g[:, ::2], *map(list, labels)),  # not contiguous
+        reference(distances(q[:, ::2].double(), g[:, ::2].double(), "cosine"), *labels),
+    )
 
 
 def test_memory_mapped_gallery_and_untouched_inputs(tmp_path, recwarn):
@@ -197,7 +217,7 @@ def test_memory_mapped_gallery_and_untouched_inputs(tmp_path, recwarn):
 def test_all_zero_features_score_zero():
     qf, gf = np.zeros((1, 4)), np.eye(4)[:3]
     result = evaluate_ranking(qf, gf, [1], [2, 1, 1], [1], [2, 2, 2])
-    assert result.per_query.first_hit_rank.tolist() == [2]               # all tie: gallery order
+    assert result.per_query.first_hit_rank.tolist() == [2]  # all tie: gallery order
 
 
 def test_queries_without_a_match_are_counted():

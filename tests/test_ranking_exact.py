@@ -39,7 +39,7 @@ def equals_reference(q, g, labels, metric="euclidean", **options):
 def test_an_offset_changes_no_euclidean_ranking(offset, dtype):
     q, g, labels = people(offset, dtype, dim=256)
     got = equals_reference(q, g, labels)
-    if dtype != np.float16:                                    # which keeps little of them beside 1,000
+    if dtype != np.float16:  # which keeps little of them beside 1,000
         q, g, labels = people(0, np.float64, dim=256)
         assert got.mAP == pytest.approx(evaluate_ranking(q, g, *labels, metric="euclidean").mAP, abs=1e-3)
 
@@ -51,8 +51,15 @@ def test_the_case_of_a_constant_in_every_column():
     c = 0.35 * r.normal(size=(100, 256))
     q, g = c[pid_q] + r.normal(size=(200, 256)), c[pid_g] + r.normal(size=(1000, 256))
     for offset in (0, 30, 300, 1000):
-        got = evaluate_ranking((q + offset).astype("f4"), (g + offset).astype("f4"), pid_q, pid_g, 0 * pid_q,
-                               0 * pid_g + 1, metric="euclidean")
+        got = evaluate_ranking(
+            (q + offset).astype("f4"),
+            (g + offset).astype("f4"),
+            pid_q,
+            pid_g,
+            0 * pid_q,
+            0 * pid_g + 1,
+            metric="euclidean",
+        )
         assert got.rank(1) == pytest.approx(0.35)
 
 
@@ -72,7 +79,7 @@ def test_bfloat16_and_a_sum_beyond_float16():
 def test_a_few_far_rows_disturb_nobody(far):
     q, g, labels = people(1000)
     g[[5, 100, 200]] += np.float32(far)
-    q[7] += np.float32(far)                                    # and a query that lies among them
+    q[7] += np.float32(far)  # and a query that lies among them
     equals_reference(q, g, labels)
 
 
@@ -91,7 +98,7 @@ def test_double_features_farther_still():
     q, g, labels = people(1e7, np.float64)
     equals_reference(q, g, labels)
     order, scores = rank(q, g, metric="euclidean", return_scores=True)
-    np.testing.assert_allclose(scores ** 2, np.take_along_axis(distances(q, g, "euclidean"), order, 1), rtol=1e-9)
+    np.testing.assert_allclose(scores**2, np.take_along_axis(distances(q, g, "euclidean"), order, 1), rtol=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
@@ -100,7 +107,7 @@ def test_moved_and_repeated_rows(seed, offset, block, dtype):
     """Quarters, so that distances tie exactly, and rows that occur several times."""
     rng = np.random.default_rng(seed)
     if dtype == "f2":
-        offset = min(offset, 300)                              # quarters up to 512 are exact there
+        offset = min(offset, 300)  # quarters up to 512 are exact there
     kinds = rng.integers(-6, 7, size=(12, 5)) / 4 + offset
     q, g = (kinds[rng.integers(0, 12, n)].astype(dtype) for n in (9, 60))
     labels = rng.integers(0, 4, 9), rng.integers(-1, 4, 60), rng.integers(0, 3, 9), rng.integers(0, 3, 60)
@@ -120,7 +127,7 @@ def test_equal_rows_are_at_distance_zero(offset):
     assert table.gallery_index[:2].tolist() == [3, 77] and table.score[:2].tolist() == [0, 0]
     order, scores = rank(q[:1], g, metric="euclidean", return_scores=True)
     assert order[0, :2].tolist() == [3, 77] and scores[0, :2].tolist() == [0, 0] and (scores[0, 2:] < 0).all()
-    np.testing.assert_allclose(-scores[0] ** 2, -distances(q[:1], g, "euclidean")[0, order[0]], rtol=1e-9)
+    np.testing.assert_allclose(-(scores[0] ** 2), -distances(q[:1], g, "euclidean")[0, order[0]], rtol=1e-9)
     np.testing.assert_allclose(table.score, scores[0, :3], rtol=1e-9)
 
 
@@ -147,7 +154,7 @@ def test_cosine_of_features_that_point_one_way(offset):
 
 def test_ordinary_cosine_stays_in_float32():
     q, g, _ = people(0)
-    (_, strip), = scores_module.score_strips(q, g, "cosine")
+    ((_, strip),) = scores_module.score_strips(q, g, "cosine")
     assert strip.dtype == np.float32 and rerank(q, g).dtype == np.float32
     products = torch.from_numpy(q) @ torch.from_numpy(g).T
     norms = (torch.from_numpy(g) * torch.from_numpy(g)).sum(1)
@@ -174,7 +181,7 @@ def test_inputs_are_left_alone():
 @pytest.mark.parametrize("column", [3, slice(None)])
 def test_rows_that_are_not_finite_are_named(value, column):
     q, g, labels = people(1000)
-    g[150:, column] = value                                    # half of the rows, so of the sample as well
+    g[150:, column] = value  # half of the rows, so of the sample as well
     with pytest.raises(ReIDKitError, match=r"gallery features: row 150 of 300 \(and 149 more rows"):
         evaluate_ranking(q, g, *labels, metric="euclidean")
     with pytest.raises(ReIDKitError, match=r"gallery features: row 150 of 300 \(and 149 more rows"):
@@ -188,8 +195,11 @@ def test_memory_is_bounded_for_euclidean_too(monkeypatch):
     q, g, _ = people(1000)
     monkeypatch.setattr(scores_module, "STRIP_BYTES", 1)
     sizes, seen = [], scores_module.rows
-    monkeypatch.setattr(scores_module, "rows", lambda m, start, stop, *a, **k: sizes.append(stop - start)
-                        or seen(m, start, stop, *a, **k))
+    monkeypatch.setattr(
+        scores_module,
+        "rows",
+        lambda m, start, stop, *a, **k: sizes.append(stop - start) or seen(m, start, stop, *a, **k),
+    )
     strips = [strip.shape for _, strip in scores_module.score_strips(np.concatenate([q] * 4), g, "euclidean", block=32)]
     assert strips == [(64, 300)] * 2 + [(32, 300)]
-    assert max(s for s in sizes if s != 512) == 64             # 512: the sample of the centre
+    assert max(s for s in sizes if s != 512) == 64  # 512: the sample of the centre

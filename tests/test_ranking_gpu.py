@@ -15,8 +15,9 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 def test_ranking_on_a_gpu(metric):
     data = synthetic_market(num_query=40, num_gallery=300, dim=16)
     features = data.qf.double(), data.gf.double()  # so that no two scores are as near as products may differ
-    on_cpu, on_gpu = (evaluate_ranking(*features, *data.labels, metric=metric, device=device)
-                      for device in ("cpu", "cuda"))
+    on_cpu, on_gpu = (
+        evaluate_ranking(*features, *data.labels, metric=metric, device=device) for device in ("cpu", "cuda")
+    )
     np.testing.assert_array_equal(on_cpu.per_query, on_gpu.per_query)
 
 

@@ -302,8 +302,7 @@ def test_a_file_is_opened_once_and_headers_need_no_pixels(tmp_path, monkeypatch,
     paths = [write(tmp_path, f"{i:04d}_c1.jpg", layouts.encoded(i)) for i in range(20)]
     opened, decoded, load = Counter(), [], ImageFile.ImageFile.load
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: (image.tile and decoded.append(1)) or load(image))
-    monkeypatch.setattr(images, "open", lambda path, *mode: opened.update([path]) or open(path, *mode),
-                        raising=False)
+    monkeypatch.setattr(images, "open", lambda path, *mode: opened.update([path]) or open(path, *mode), raising=False)
     assert (check_module._inspect(paths, decode, 2, False).problem == "").all()
     assert opened == Counter(map(str, paths)) and len(decoded) == (len(paths) if decode else 0)
 

@@ -37,7 +37,7 @@ class ReleasedNetwork(nn.Module):
         height = maps.shape[2] // len(self.local_conv_list)
         main, aux = [], []
         for k, (conv1, conv2) in enumerate(zip(self.local_conv_list, self.local_conv_list2)):
-            stripe = maps[:, :, k * height:(k + 1) * height]
+            stripe = maps[:, :, k * height : (k + 1) * height]
             for source, features in ((maps, main), (stripe, aux)):
                 features.append(conv2(F.adaptive_max_pool2d(conv1(source), 1)).flatten(1))
         main_logits = [fc(f) for fc, f in zip(self.Sfc_list, main)]
@@ -79,8 +79,13 @@ def test_features_and_logits_are_reproduced(released, checkpoint, dtype, toleran
     maps = model.feature_maps(images)
     assert torch.equal(maps, reference.base(images))
     out = model.heads(maps, with_aux=True)
-    for ours, theirs in ((out.embedding, h), (out.aux.embedding, g), (out.logits, main_logits),
-                         (out.aux.logits, aux_logits), (model.embed(images), h)):
+    for ours, theirs in (
+        (out.embedding, h),
+        (out.aux.embedding, g),
+        (out.logits, main_logits),
+        (out.aux.logits, aux_logits),
+        (model.embed(images), h),
+    ):
         assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
     assert h.std(0).mean() > 0.01  # the comparison is not of zeros
 
@@ -126,8 +131,12 @@ def test_export_is_what_the_released_code_loads(released, checkpoint, tmp_path):
 def test_export_of_a_trained_prior_variant_and_of_others():
     model = create_model("mpn-no-ca", 5, backbone="resnet50", part_dim=16, num_parts=2)
     assert export_released_mpn(model)["local_conv_list.1.0.weight"].shape == (16, 2048, 1, 1)
-    for name, backbone in (("mpn", "resnet50"), ("naive-mtl", "resnet50"), ("mpn-no-ca", "resnet18"),
-                           ("ide", "resnet50")):
+    for name, backbone in (
+        ("mpn", "resnet50"),
+        ("naive-mtl", "resnet50"),
+        ("mpn-no-ca", "resnet18"),
+        ("ide", "resnet50"),
+    ):
         with pytest.raises(CheckpointError, match="no place in the released layout"):
             export_released_mpn(create_model(name, 5, backbone=backbone, part_dim=8))
 
@@ -147,6 +156,9 @@ def test_foreign_and_damaged_checkpoints_are_reported(checkpoint, tmp_path):
     torch.save(state, tmp_path / "mixed.pth")
     with pytest.raises(CheckpointError) as error:
         load_released_mpn(tmp_path / "mixed.pth")
-    for part in ("1 missing ['Tfc_list.5.bias']", "1 unexpected ['base.9.weight']",
-                 "local_conv_list2.0.0.weight (512, 256, 1, 1), expected (512, 512, 1, 1)"):
+    for part in (
+        "1 missing ['Tfc_list.5.bias']",
+        "1 unexpected ['base.9.weight']",
+        "local_conv_list2.0.0.weight (512, 256, 1, 1), expected (512, 512, 1, 1)",
+    ):
         assert part in str(error.value)

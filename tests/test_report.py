@@ -25,15 +25,28 @@ def write_run(folder, variant, seed, mean_ap, **more):
     metrics = {
         "mild": {"mAP": mean_ap / 100 + 0.2, "rank1": 0.9, "queries": 12},
         "strong": {"mAP": mean_ap / 100, "rank1": 0.6, "queries": 12},
-        "shift": {"mAP": 0.4, "rank1": 0.5, "queries": 12,
-                  "by_shift": {"0.00": {"mAP": 0.5, "rank1": 0.8, "queries": 6},
-                               "0.10": {"mAP": 0.3, "rank1": 0.4, "queries": 6}}},
+        "shift": {
+            "mAP": 0.4,
+            "rank1": 0.5,
+            "queries": 12,
+            "by_shift": {
+                "0.00": {"mAP": 0.5, "rank1": 0.8, "queries": 6},
+                "0.10": {"mAP": 0.3, "rank1": 0.4, "queries": 6},
+            },
+        },
     }
     run = folder / f"{variant}-{seed}{more.pop('suffix', '')}"
     run.mkdir(parents=True)
-    result = {"variant": variant, "dataset": "sidewalk", "dataset_info": {"size": "small"}, "seed": seed,
-              "preset": "quick", "metrics": metrics, "provenance": {"commit": "abc", "device": "cpu: x86_64"},
-              **more}
+    result = {
+        "variant": variant,
+        "dataset": "sidewalk",
+        "dataset_info": {"size": "small"},
+        "seed": seed,
+        "preset": "quick",
+        "metrics": metrics,
+        "provenance": {"commit": "abc", "device": "cpu: x86_64"},
+        **more,
+    }
     (run / "result.json").write_text(json.dumps(result))
     return run
 
@@ -200,7 +213,9 @@ def test_report_table_without_paper_or_results(results):
     alone = report.report_table("mpn-table9")
     assert alone.loc["DSA-reID", "paper: training parameters (M)"] == "187.8"
     assert list(report.report_table("mpn-fig7", results, systems=["mt-only", "mpn model.num_parts=4"]).index) == [
-        "mt-only", "mpn model.num_parts=4"]
+        "mt-only",
+        "mpn model.num_parts=4",
+    ]
     with pytest.raises(UnknownNameError, match="mpn-table1"):
         report.report_table("mpn-tabel1", results)
 
@@ -233,15 +248,21 @@ def test_stored_benchmarks_say_where_they_come_from(repo):
         assert source["device"] and "reidkit bench" in source["command"]
 
 
-RESULT_COLUMNS = {"mAP, mild": ("mild", np.nan, "mAP"), "mAP, strong": ("strong", np.nan, "mAP"),
-                  "Rank-1, no shift": ("shift", 0.0, "rank1"),
-                  "Rank-1, query shifted by 0.20": ("shift", 0.2, "rank1")}
+RESULT_COLUMNS = {
+    "mAP, mild": ("mild", np.nan, "mAP"),
+    "mAP, strong": ("strong", np.nan, "mAP"),
+    "Rank-1, no shift": ("shift", 0.0, "rank1"),
+    "Rank-1, query shifted by 0.20": ("shift", 0.2, "rank1"),
+}
 
 
 def test_numbers_of_the_results_page_are_the_stored_ones(repo):
     """Every number of the first table, `**label** (`system`) | mean ± sd | ...`, from results/sidewalk/runs.csv."""
-    table = [line.strip("| ").split(" | ") for line in (repo / "docs" / "results.md").read_text().splitlines()
-             if line.startswith("| system |") or (" ± " in line and line.startswith("| "))]
+    table = [
+        line.strip("| ").split(" | ")
+        for line in (repo / "docs" / "results.md").read_text().splitlines()
+        if line.startswith("| system |") or (" ± " in line and line.startswith("| "))
+    ]
     (_, *columns), *rows = table
     runs = report.collect_results(repo / "results" / "sidewalk" / "runs.csv")
     runs = runs[(runs.dataset == "sidewalk-small") & (runs.preset == "quick")]

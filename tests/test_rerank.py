@@ -21,30 +21,30 @@ def reference(qf, gf, k1, k2, lam):
     d /= d.max(1, keepdims=True)
     order = np.argsort(d, axis=1, kind="stable")
 
-    def nearest(i, k):                       # N(i, k), the image itself included
-        return [int(j) for j in order[i, :k + 1]]
+    def nearest(i, k):  # N(i, k), the image itself included
+        return [int(j) for j in order[i, : k + 1]]
 
-    def reciprocal(i, k):                    # Eq. 3
+    def reciprocal(i, k):  # Eq. 3
         return {j for j in nearest(i, k) if i in nearest(j, k)}
 
     v = np.zeros((n, n))
     for i in range(n):
         own = reciprocal(i, k1)
         star = set(own)
-        for q in own:                        # Eq. 4
+        for q in own:  # Eq. 4
             other = reciprocal(q, round(k1 / 2))
             if 3 * len(own & other) > 2 * len(other):
                 star |= other
-        for j in star:                       # Eq. 7
+        for j in star:  # Eq. 7
             v[i, j] = np.exp(-d[i, j])
         if star:
             v[i] /= v[i].sum()
-    v = np.stack([v[order[i, :k2]].mean(0) for i in range(n)])          # Eq. 11
+    v = np.stack([v[order[i, :k2]].mean(0) for i in range(n)])  # Eq. 11
     out = np.zeros((num_query, n - num_query))
     for q in range(num_query):
         for g in range(num_query, n):
             low, high = np.minimum(v[q], v[g]).sum(), np.maximum(v[q], v[g]).sum()
-            jaccard = 1 - low / high if high else 1.0                   # Eq. 10
+            jaccard = 1 - low / high if high else 1.0  # Eq. 10
             out[q, g - num_query] = (1 - lam) * jaccard + lam * d[q, g]  # Eq. 12
     return out
 
@@ -76,7 +76,7 @@ def test_matches_the_slow_reference(k1, k2, lam):
 
 def test_equal_distances_are_ordered_by_row_number():
     rng = np.random.default_rng(1)
-    one_hot = np.eye(4)[rng.integers(0, 4, size=30)]          # distances are exactly 0 or 2: ties everywhere
+    one_hot = np.eye(4)[rng.integers(0, 4, size=30)]  # distances are exactly 0 or 2: ties everywhere
     expected = reference(one_hot[:7], one_hot[7:], 5, 3, 0.3)
     np.testing.assert_allclose(rerank(one_hot[:7], one_hot[7:], 5, 3, 0.3), expected, atol=1e-12)
 
@@ -92,7 +92,7 @@ def test_strips_do_not_change_the_result(monkeypatch):
 
     f, _, _, is_query = clusters(num_ids=30)
     whole = rerank(f[is_query], f[~is_query])
-    monkeypatch.setattr(reranking, "STRIP_BYTES", 1)           # 64 rows a strip, queries and gallery in one of them
+    monkeypatch.setattr(reranking, "STRIP_BYTES", 1)  # 64 rows a strip, queries and gallery in one of them
     np.testing.assert_allclose(rerank(f[is_query], f[~is_query]), whole, atol=1e-12)
 
 
@@ -102,7 +102,7 @@ def test_scale_of_features_is_irrelevant_and_kind_is_kept():
     got = rerank(q * 7, g * 0.1)
     assert isinstance(got, torch.Tensor)
     np.testing.assert_allclose(got.numpy(), rerank(f[is_query], f[~is_query]), atol=1e-9)
-    assert torch.equal(q, torch.from_numpy(f[is_query]))       # inputs are left alone
+    assert torch.equal(q, torch.from_numpy(f[is_query]))  # inputs are left alone
 
 
 def test_improves_clustered_features():

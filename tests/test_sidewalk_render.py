@@ -66,8 +66,17 @@ def test_truth_extent_is_where_the_body_is(crowd):
 
 
 def allowed_parts(kind):
-    parts = {"shoes": {"feet"}, "bag": {"accessory"}, "sleeve": {"arms"}, "lower": {"legs"}, "lower_garment": {"legs"},
-             "upper": {"torso", "arms", "legs"}, "pattern": {"torso"}, "hat": {"head"}, "hair": {"head"}}
+    parts = {
+        "shoes": {"feet"},
+        "bag": {"accessory"},
+        "sleeve": {"arms"},
+        "lower": {"legs"},
+        "lower_garment": {"legs"},
+        "upper": {"torso", "arms", "legs"},
+        "pattern": {"torso"},
+        "hat": {"head"},
+        "hair": {"head"},
+    }
     return [PART_NAMES.index(name) + 1 for name in parts[kind]]
 
 

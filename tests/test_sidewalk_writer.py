@@ -23,7 +23,12 @@ from reidkit.errors import DatasetError, UnknownNameError
 
 NAME = re.compile(r"(-1|\d{4})_c(\d)s\d_(\d{6})_(\d{2})\.jpg")
 FOLDERS = {
-    "bounding_box_train", "query", "bounding_box_test", "query_strong", "bounding_box_test_strong", "query_shift",
+    "bounding_box_train",
+    "query",
+    "bounding_box_test",
+    "query_strong",
+    "bounding_box_test_strong",
+    "query_shift",
 }
 
 MICRO = Size(64, 24, 6, 4, cameras=3, per_camera=2, distractors=3, junk=2)  # 148 images in 7 parts
@@ -199,12 +204,15 @@ def test_deleted_files_are_rendered_again(micro, tmp_path, monkeypatch):
 
 
 def test_killed_and_rival_processes_do_no_harm(micro, tmp_path):
-    code, folder = f"""
+    code, folder = (
+        f"""
 from reidkit.data.sidewalk import render_sidewalk
 from reidkit.data.sidewalk.plan import SIZES, Size
 SIZES["micro"] = {MICRO!r}
 render_sidewalk({str(tmp_path / "shared")!r}, "micro", workers=1, progress=False)
-""", tmp_path / "shared" / "sidewalk-micro"
+""",
+        tmp_path / "shared" / "sidewalk-micro",
+    )
     run_until_killed(code, at="*.npz", count=3, cwd=tmp_path)
     assert len(list((folder / "truth" / "parts").glob("*.npz"))) == 2 and not (folder / "sidewalk.json").exists()
     rivals = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]

@@ -125,8 +125,9 @@ def test_infinite_weight_is_hard_sharing_at_half_the_rate():
 
 # ---------------------------------------------------------------- in the loop
 def smoke(name, weight, **settings):
-    return recipe_for(name, "smoke", {"precision": "no", "ide_init": False, "loss.soft_sharing_weight": weight,
-                                      **settings})
+    return recipe_for(
+        name, "smoke", {"precision": "no", "ide_init": False, "loss.soft_sharing_weight": weight, **settings}
+    )
 
 
 def quiet_train(name, dataset, recipe, path):
@@ -137,30 +138,35 @@ def quiet_train(name, dataset, recipe, path):
 def test_penalty_neither_clips_nor_moves_anything_else(sidewalk_tiny, tmp_path):
     """After one batch only the softly shared conv depends on the weight, although the gradient was clipped."""
     one = {"epochs": 1, "batches_per_epoch": 1, "clip_norm": 1e-2, "warmup_batches": 0}
-    free, pulled = (quiet_train("soft-c1-10", sidewalk_tiny, smoke("soft-c1-10", w, **one), tmp_path / str(w))
-                    for w in (0, 1000))
+    free, pulled = (
+        quiet_train("soft-c1-10", sidewalk_tiny, smoke("soft-c1-10", w, **one), tmp_path / str(w)) for w in (0, 1000)
+    )
     changed = {k for k in free if not torch.equal(free[k], pulled[k])}
     assert changed == {"conv1.conv.weight", "aux_conv1.conv.weight", "conv1.conv.bias", "aux_conv1.conv.bias"}
     recipe = smoke("soft-c1-10", 1000, **one)
     shrunk = (free["conv1.conv.weight"] - free["aux_conv1.conv.weight"]) / (1 + 4 * 1000 * recipe.lr)  # not the head's
-    torch.testing.assert_close(pulled["conv1.conv.weight"] - pulled["aux_conv1.conv.weight"], shrunk, atol=1e-6,
-                               rtol=1e-3)
+    torch.testing.assert_close(
+        pulled["conv1.conv.weight"] - pulled["aux_conv1.conv.weight"], shrunk, atol=1e-6, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", ["soft-c1-10", "soft-c2-10"])
 def test_weight_10_pulls_the_convs_together_step_by_step(sidewalk_tiny, tmp_path, name):
     small = {k: PRESETS["smoke"]["mpn"].__dict__[k] for k in ("size", "num_ids", "num_instances")}
-    recipe = recipe_for(name, "quick", {"precision": "no", "ide_init": False, "batches_per_epoch": 1, "epochs": 10,
-                                        "warmup_batches": 0, **small})
-    assert recipe.nesterov and recipe.head_lr_factor == 4 and recipe.lr == 0.04   # those that it diverged with
+    recipe = recipe_for(
+        name,
+        "quick",
+        {"precision": "no", "ide_init": False, "batches_per_epoch": 1, "epochs": 10, "warmup_batches": 0, **small},
+    )
+    assert recipe.nesterov and recipe.head_lr_factor == 4 and recipe.lr == 0.04  # those that it diverged with
     weights = quiet_train(name, sidewalk_tiny, recipe, tmp_path / "r")
-    rows = pd.read_csv(RunFolder(tmp_path / "r").metrics)                        # one row a step
+    rows = pd.read_csv(RunFolder(tmp_path / "r").metrics)  # one row a step
     distance = rows["soft_sharing"]
-    near = distance < distance[0] / 500              # from here on the tasks' own gradients hold them that far apart
+    near = distance < distance[0] / 500  # from here on the tasks' own gradients hold them that far apart
     assert near.iloc[-5:].all() and (distance.diff()[1:][~near] < 0).all(), list(distance)
     assert all(torch.isfinite(v).all() for v in weights.values())
     others = rows.drop(columns=["epoch", "lr", "loss", "seconds", "soft_sharing"]).sum(axis=1)
-    torch.testing.assert_close(torch.tensor(rows["loss"]), torch.tensor(others + 10 * distance))   # still in the loss
+    torch.testing.assert_close(torch.tensor(rows["loss"]), torch.tensor(others + 10 * distance))  # still in the loss
 
 
 def test_interrupted_run_ends_in_the_same_weights(sidewalk_tiny, tmp_path, monkeypatch):
@@ -190,38 +196,52 @@ def test_weight_must_be_a_finite_number(weight):
 def norms(model, layer):
     """(MTs', ATs') batch norm of a conv layer, found by running both tasks."""
     used = []
-    hooks = [m.register_forward_hook(lambda m, *_: used.append(m)) for m in model.modules()
-             if type(m).__name__ == "PartBatchNorm" and m.dim == 8]
+    hooks = [
+        m.register_forward_hook(lambda m, *_: used.append(m))
+        for m in model.modules()
+        if type(m).__name__ == "PartBatchNorm" and m.dim == 8
+    ]
     model.train().heads(random(6, 128, 9, 4).abs(), some_prior(), with_aux=True)
     for hook in hooks:
         hook.remove()
-    assert len(used) == 4                                      # conv1, conv2 of the MTs, then of the ATs
+    assert len(used) == 4  # conv1, conv2 of the MTs, then of the ATs
     return used[LAYERS.index(layer)], used[2 + LAYERS.index(layer)]
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize(("kind", "share_bn", "one_conv", "one_norm"), [
-    ("hard", None, True, True), ("hard", True, True, True), ("hard", False, True, False),
-    ("soft", None, False, False), ("soft", True, False, True), ("soft", False, False, False)])
+@pytest.mark.parametrize(
+    ("kind", "share_bn", "one_conv", "one_norm"),
+    [
+        ("hard", None, True, True),
+        ("hard", True, True, True),
+        ("hard", False, True, False),
+        ("soft", None, False, False),
+        ("soft", True, False, True),
+        ("soft", False, False, False),
+    ],
+)
 def test_conv_and_batch_norm_are_shared_as_said(layer, kind, share_bn, one_conv, one_norm):
     sharing = {"share": (layer,)} if kind == "hard" else {"soft_share": layer}
     model = tiny_model(share_bn=share_bn, **sharing)
     main, aux = norms(model, layer)
     assert (main is aux) == one_norm
     other = norms(model, LAYERS[1 - LAYERS.index(layer)])
-    assert other[0] is not other[1]                            # the layer beside it stays apart
+    assert other[0] is not other[1]  # the layer beside it stays apart
     model.zero_grad()
     model.heads(random(6, 128, 9, 4).abs(), some_prior(), with_aux=True).aux.logits.square().sum().backward()
-    assert (getattr(model, layer).conv.weight.grad is not None) == one_conv    # the ATs alone reach the MTs' conv
+    assert (getattr(model, layer).conv.weight.grad is not None) == one_conv  # the ATs alone reach the MTs' conv
     assert (main.weight.grad is not None) == one_norm
     assert aux.weight.grad is not None
 
 
 def test_shared_statistics_mix_and_own_ones_do_not():
     means = {}
-    for kind in ({"share": ("conv1",), "share_bn": False}, {"soft_share": "conv1"},
-                 {"soft_share": "conv1", "share_bn": True}, {"soft_share": "conv1", "share_bn": True,
-                                                             "separate_bn": True}):
+    for kind in (
+        {"share": ("conv1",), "share_bn": False},
+        {"soft_share": "conv1"},
+        {"soft_share": "conv1", "share_bn": True},
+        {"soft_share": "conv1", "share_bn": True, "separate_bn": True},
+    ):
         for with_aux in (False, True):
             model = tiny_model(**kind).train()
             model.heads(random(6, 128, 9, 4).abs(), some_prior(), with_aux=with_aux)
@@ -230,13 +250,14 @@ def test_shared_statistics_mix_and_own_ones_do_not():
         assert torch.equal(means[str(kind), False], means[str(kind), True]) == own, kind
 
 
-@pytest.mark.parametrize("settings", [{"soft_share": "conv1", "share_bn": True}, {"share": ("conv1",),
-                                                                                  "share_bn": False}])
+@pytest.mark.parametrize(
+    "settings", [{"soft_share": "conv1", "share_bn": True}, {"share": ("conv1",), "share_bn": False}]
+)
 def test_parameters_of_the_test_network_leave_auxiliary_pieces_out(settings):
     assert tiny_model(**settings).count_parameters() == tiny_model().count_parameters()
     whole = tiny_model(share=("conv1", "conv2", "attention"), channel_attention=True, share_bn=False)
     assert whole.count_parameters(True) == tiny_model("mpn").count_parameters(True)
-    assert whole.attention.excite.aux_norm is not None         # every batch norm of a shared layer
+    assert whole.attention.excite.aux_norm is not None  # every batch norm of a shared layer
 
 
 def test_soft_sharing_with_one_batch_norm_has_the_same_penalty_and_step():
@@ -266,5 +287,5 @@ def test_nonsense_about_batch_norms_is_refused():
         with pytest.raises(ReIDKitError, match="share_bn=True needs"):
             MPNConfig(share_bn=True, **settings)
     model = create_model("mpn-no-ca-uniform", num_classes=3, share_bn=False)
-    with pytest.raises(CheckpointError, match="released layout"):   # its auxiliary batch norms have no place there
+    with pytest.raises(CheckpointError, match="released layout"):  # its auxiliary batch norms have no place there
         export_released_mpn(model)

@@ -51,7 +51,10 @@ def test_stripe_rows_where_stripes_are_no_whole_rows():
 
 def test_fine_stripes_are_those_of_figure_4():
     assert [rows(branch, 24) for branch in fine(2, 3, 4)] == [
-        [(0, 12), (12, 24)], [(0, 8), (8, 16), (16, 24)], [(0, 6), (6, 12), (12, 18), (18, 24)]]
+        [(0, 12), (12, 24)],
+        [(0, 8), (8, 16), (16, 24)],
+        [(0, 6), (6, 12), (12, 18), (18, 24)],
+    ]
 
 
 @given(of=st.integers(1, 8), height=st.integers(8, 60))

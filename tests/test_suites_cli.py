@@ -35,7 +35,7 @@ def test_a_suite_may_be_cut_to_some_of_its_rows(data_root):
 def test_suites_cover_every_paper_row():
     covered = {r.variant for rows in SUITES.values() for r in rows}
     rows = {name for name, v in VARIANTS.items() if v.row.startswith(("MPN Table", "MPN Fig", "CGPN Table"))}
-    assert rows - covered == {"mpn-rga", "pcb", "pyramid"}    # Table 5 and Table 9: single rows
+    assert rows - covered == {"mpn-rga", "pcb", "pyramid"}  # Table 5 and Table 9: single rows
 
 
 def test_suite_trains_skips_what_is_done_and_reports_failures(sidewalk_tiny, data_root, tmp_path):
@@ -44,7 +44,7 @@ def test_suite_trains_skips_what_is_done_and_reports_failures(sidewalk_tiny, dat
     kwargs = dict(seeds=[0], preset="smoke", settings=SMOKE, jobs=2, progress=False)
     report = run_suite(rows, sidewalk_tiny, arguments, tmp_path, **kwargs)
     assert [p.name.split("-s")[0] for p in report.finished] and len(report.failed) == 1
-    (failed, why), = report.failed.items()
+    ((failed, why),) = report.failed.items()
     assert "naive-mtl" in failed.name and "999" in why
     done = RunFolder(report.finished[0])
     os.utime(done.result, ns=(1, 1))
@@ -53,15 +53,24 @@ def test_suite_trains_skips_what_is_done_and_reports_failures(sidewalk_tiny, dat
 
 
 def test_every_run_of_a_suite_has_a_log_of_its_own(sidewalk_tiny, tmp_path):
-    for rows in SUITES.values():      # names such as soft-c1-0.01-... and soft-c1-0.1-... hold dots
+    for rows in SUITES.values():  # names such as soft-c1-0.01-... and soft-c1-0.1-... hold dots
         paths = [tmp_path / run_name(r.variant, sidewalk_tiny, "quick", s, r.settings) for r in rows for s in range(3)]
         assert len({log_file(p) for p in paths}) == len(paths)
 
 
 def test_suite_trains_the_shared_ide_first(sidewalk_tiny, data_root, tmp_path):
     arguments = ["--dataset", "sidewalk", "--root", str(data_root), "--size", "tiny", "--device", "cpu"]
-    report = run_suite((Entry("mt-only"),), sidewalk_tiny, arguments, tmp_path, seeds=[3], preset="smoke",
-                       settings=SMOKE | {"ide_init": True}, jobs=1, progress=False)
+    report = run_suite(
+        (Entry("mt-only"),),
+        sidewalk_tiny,
+        arguments,
+        tmp_path,
+        seeds=[3],
+        preset="smoke",
+        settings=SMOKE | {"ide_init": True},
+        jobs=1,
+        progress=False,
+    )
     assert not report.failed, report.failed
     assert RunFolder(tmp_path / run_name("ide", sidewalk_tiny, "smoke", 3, {"precision": "no"})).finished
 

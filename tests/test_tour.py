@@ -16,10 +16,13 @@ from reidkit.reporting import plots
 from reidkit.reporting.report import COLUMNS
 
 RESULTS = pd.DataFrame(
-    [[f"{s}-0", s, s, "sidewalk-small", "quick", 0, level, "ours", "", np.nan, metric, value, "", "", ""]
-     for s, base in (("baseline", 0.5), ("mpn-no-ca", 0.625))
-     for level, drop in (("mild", 0.0), ("strong", 0.25))
-     for metric, value in (("rank1", base - drop + 0.125), ("mAP", base - drop), ("mINP", 0.1))], columns=COLUMNS,
+    [
+        [f"{s}-0", s, s, "sidewalk-small", "quick", 0, level, "ours", "", np.nan, metric, value, "", "", ""]
+        for s, base in (("baseline", 0.5), ("mpn-no-ca", 0.625))
+        for level, drop in (("mild", 0.0), ("strong", 0.25))
+        for metric, value in (("rank1", base - drop + 0.125), ("mAP", base - drop), ("mINP", 0.1))
+    ],
+    columns=COLUMNS,
 )
 
 

@@ -38,9 +38,9 @@ def test_paper_recipes_say_what_the_papers_print():
 
 def test_cosine_schedule_by_hand():
     r = Recipe(schedule="cosine", cosine_start=0.5, epochs=10, warmup_batches=2)
-    assert r.lr_factor(0, 1) == 0.5 and r.lr_factor(1, 1) == 1.0           # warm-up
-    assert r.lr_factor(5, 1) == pytest.approx(1.0)                         # flat until half
-    assert r.lr_factor(9, 1) == pytest.approx(0.5 * (1 + -0.80901699))     # cos(0.8 pi)
+    assert r.lr_factor(0, 1) == 0.5 and r.lr_factor(1, 1) == 1.0  # warm-up
+    assert r.lr_factor(5, 1) == pytest.approx(1.0)  # flat until half
+    assert r.lr_factor(9, 1) == pytest.approx(0.5 * (1 + -0.80901699))  # cos(0.8 pi)
 
 
 def test_settings_reach_recipe_model_and_loss():
@@ -50,9 +50,16 @@ def test_settings_reach_recipe_model_and_loss():
     assert Recipe.from_json(r.to_json()) == r
 
 
-@pytest.mark.parametrize("key,value,words", [
-    ("lrr", 1, "Did you mean 'lr'"), ("model.parts", 3, "model.num_parts"), ("lr", "fast", "expected a number"),
-    ("loss", 1, "unknown setting"), ("nowhere.lr", 1, "unknown setting")])
+@pytest.mark.parametrize(
+    "key,value,words",
+    [
+        ("lrr", 1, "Did you mean 'lr'"),
+        ("model.parts", 3, "model.num_parts"),
+        ("lr", "fast", "expected a number"),
+        ("loss", 1, "unknown setting"),
+        ("nowhere.lr", 1, "unknown setting"),
+    ],
+)
 def test_wrong_settings_name_the_choices(key, value, words):
     with pytest.raises(ReIDKitError, match=words):
         recipe_for("mpn", "quick", {key: value})
@@ -88,8 +95,13 @@ def finished(sidewalk_tiny, tmp_path_factory):
 
 def test_run_folder_holds_what_the_design_says(finished, sidewalk_tiny):
     run, result = finished
-    assert {p.name for p in run.path.iterdir()} >= {"recipe.json", "metrics.csv", "last.ckpt", "model.safetensors",
-                                                    "result.json"}
+    assert {p.name for p in run.path.iterdir()} >= {
+        "recipe.json",
+        "metrics.csv",
+        "last.ckpt",
+        "model.safetensors",
+        "result.json",
+    }
     assert result == json.loads(run.result.read_text())
     assert set(result["metrics"]) == {"mild", "strong", "shift"}
     assert 0 < result["metrics"]["mild"]["mAP"] < 1 and len(result["metrics"]["shift"]["by_shift"]) == 5
@@ -129,27 +141,61 @@ def test_ide_initialisation_is_trained_once_and_copied(sidewalk_tiny, tmp_path):
     train("mt-only", sidewalk_tiny, recipe, tmp_path / "a", seed=0, device="cpu", preset="smoke", progress=False)
     ide = ide_path("mt-only", sidewalk_tiny, recipe, tmp_path, seed=0, preset="smoke")
     os.utime(RunFolder(ide).result, ns=(1, 1))
-    train("mt-only", sidewalk_tiny, replace(recipe, lr=1e-11), tmp_path / "b", seed=0, device="cpu", preset="smoke",
-          progress=False)
+    train(
+        "mt-only",
+        sidewalk_tiny,
+        replace(recipe, lr=1e-11),
+        tmp_path / "b",
+        seed=0,
+        device="cpu",
+        preset="smoke",
+        progress=False,
+    )
     assert RunFolder(ide).result.stat().st_mtime_ns == 1, "it was trained again"
     source, target = load_run(ide).backbone.state_dict(), load_run(tmp_path / "a").backbone.state_dict()
     for key in source:
-        if "running" not in key and "num_batches" not in key:      # weights stay: the rate is 1e-12
+        if "running" not in key and "num_batches" not in key:  # weights stay: the rate is 1e-12
             assert torch.allclose(source[key], target[key], atol=1e-6), key
 
 
 # ---------------------------------------------------------------- interruption
 def test_killed_run_resumes_to_the_same_weights(sidewalk_tiny, data_root, tmp_path, monkeypatch):
     sets = ["--set", "epochs=6", "--set", "batches_per_epoch=4", "--set", "ide_init=false", "--set", "precision=no"]
-    common = ["psa", "--root", str(data_root), "--size", "tiny", "--preset", "smoke", "--device", "cpu",
-              "--threads", "1", "--no-progress", *sets]
+    common = [
+        "psa",
+        "--root",
+        str(data_root),
+        "--size",
+        "tiny",
+        "--preset",
+        "smoke",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--no-progress",
+        *sets,
+    ]
     broken = RunFolder(tmp_path / "broken")
-    run_until_killed("from reidkit.cli import main; main()", "train", *common, "--run", "broken",
-                     at=broken.checkpoint.name, count=3, cwd=tmp_path)
+    run_until_killed(
+        "from reidkit.cli import main; main()",
+        "train",
+        *common,
+        "--run",
+        "broken",
+        at=broken.checkpoint.name,
+        count=3,
+        cwd=tmp_path,
+    )
     assert broken.load_checkpoint()["epoch"] == 2 and not broken.finished
     again = ["--root", str(data_root), "--size", "tiny", "--device", "cpu", "--threads", "1", "--no-progress"]
-    second = subprocess.run([sys.executable, "-m", "reidkit.cli", "train", "psa", "--resume", "broken", *again],
-                            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    second = subprocess.run(
+        [sys.executable, "-m", "reidkit.cli", "train", "psa", "--resume", "broken", *again],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     assert second.returncode == 0, second.stdout
     monkeypatch.chdir(tmp_path)
     whole = CliRunner().invoke(app, ["train", *common, "--run", "whole"])
@@ -163,8 +209,14 @@ def test_killed_run_resumes_to_the_same_weights(sidewalk_tiny, data_root, tmp_pa
 # ---------------------------------------------------------------- bad input
 def test_nan_loss_names_the_term_and_keeps_the_checkpoint(sidewalk_tiny, tmp_path):
     with pytest.raises(TrainingError, match=r"loss became .* epoch .*lr"):
-        train("mt-only", sidewalk_tiny, smoke("mt-only", lr=1e30, clip_norm=1e30, epochs=4, warmup_batches=0),
-              tmp_path / "r", device="cpu", progress=False)
+        train(
+            "mt-only",
+            sidewalk_tiny,
+            smoke("mt-only", lr=1e30, clip_norm=1e30, epochs=4, warmup_batches=0),
+            tmp_path / "r",
+            device="cpu",
+            progress=False,
+        )
 
 
 def test_corrupt_checkpoint_and_weights(finished, tmp_path):
@@ -234,7 +286,7 @@ def test_shipped_run_is_small_and_hash_checked(finished, tmp_path):
     from reidkit.training.ship import ship
 
     run, _ = finished
-    folder, = ship([run.path], tmp_path)
+    (folder,) = ship([run.path], tmp_path)
     small, whole = RunFolder(folder), load_run(run.path)
     assert small.weights.stat().st_size < 0.6 * run.weights.stat().st_size
     images = torch.rand(2, 3, 96, 32)
@@ -265,8 +317,10 @@ def test_obtain_run_prefers_own_then_shipped_then_trains(sidewalk_tiny, tmp_path
     assert trained == tmp_path / "runs" / name and RunFolder(trained).finished
     ship([trained], tmp_path / "shipped")
     assert obtain_run("ide", sidewalk_tiny, runs=tmp_path / "runs", shipped=tmp_path / "shipped", **options) == trained
-    assert obtain_run("ide", sidewalk_tiny, runs=tmp_path / "none", shipped=tmp_path / "shipped",
-                      **options) == tmp_path / "shipped" / name
+    assert (
+        obtain_run("ide", sidewalk_tiny, runs=tmp_path / "none", shipped=tmp_path / "shipped", **options)
+        == tmp_path / "shipped" / name
+    )
     recipe = json.loads(RunFolder(trained).settings.read_text())
     recipe["recipe"]["lr"] = 9.0
     RunFolder(trained).settings.write_text(json.dumps(recipe))
@@ -285,6 +339,6 @@ def test_shipped_networks_are_small_whole_and_of_the_present_recipes(repo):
     assert max(sizes) <= MAX_BYTES and sum(sizes) <= MAX_TOTAL
     for folder in folders:
         settings = RunFolder(folder).read_settings()
-        load_run(folder)                                                    # checks the hash
+        load_run(folder)  # checks the hash
         assert trained_with(RunFolder(folder), recipe_for(settings["variant"], settings["preset"])), folder.name
         assert RunFolder(folder).read_result()["provenance"]["commit"].isalnum(), "trained from a clean commit"

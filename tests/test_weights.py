@@ -12,8 +12,17 @@ from reidkit.errors import CheckpointError
 from reidkit.models import create_backbone, create_model
 from reidkit.models.backbones import _timm_features, load_backbone_weights, read_state_dict
 
-PREFIXES = ["", "module.", "model.", "_orig_mod.", "backbone.", "base.", "module.model.", "_orig_mod.module.backbone.",
-            "model.backbone.base."]
+PREFIXES = [
+    "",
+    "module.",
+    "model.",
+    "_orig_mod.",
+    "backbone.",
+    "base.",
+    "module.model.",
+    "_orig_mod.module.backbone.",
+    "model.backbone.base.",
+]
 
 
 def same(backbone, state, rename=lambda key: key) -> bool:
@@ -22,9 +31,15 @@ def same(backbone, state, rename=lambda key: key) -> bool:
 
 # ---- timm ------------------------------------------------------------------------------------------------------------
 
-NETWORKS = [("tf_efficientnet_lite0", 64, "conv_head"), ("mobilenetv3_small_100", 64, "conv_head"),
-            ("convnext_atto", 64, "head.norm"), ("resnet18", 64, "fc"), ("ghostnet_050", 64, "blocks.9"),
-            ("test_vit", 160, "norm"), ("pit_ti_224", 224, "head")]
+NETWORKS = [
+    ("tf_efficientnet_lite0", 64, "conv_head"),
+    ("mobilenetv3_small_100", 64, "conv_head"),
+    ("convnext_atto", 64, "head.norm"),
+    ("resnet18", 64, "fc"),
+    ("ghostnet_050", 64, "blocks.9"),
+    ("test_vit", 160, "norm"),
+    ("pit_ti_224", 224, "head"),
+]
 
 
 def published(name: str, path, classes: int = 1000) -> dict[str, torch.Tensor]:
@@ -117,12 +132,18 @@ def test_a_dict_that_holds_itself_does_not_hang(tmp_path):
     two["x"]["y"] = two
     for name, content in (("one", loop), ("two", two)):
         torch.save(content, tmp_path / f"{name}.pth")
-    code = ("import sys; from reidkit.models.backbones import read_state_dict\n"
-            "for path in sys.argv[1:]:\n"
-            "    try: read_state_dict(path)\n"
-            "    except Exception as e: print(type(e).__name__, e)")
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "one.pth"), str(tmp_path / "two.pth")],
-                          capture_output=True, text=True, timeout=120)
+    code = (
+        "import sys; from reidkit.models.backbones import read_state_dict\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: read_state_dict(path)\n"
+        "    except Exception as e: print(type(e).__name__, e)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "one.pth"), str(tmp_path / "two.pth")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.stdout.count("CheckpointError") == 2 and done.stdout.count("holds no tensors") == 2, done.stderr
     loop["model"] = {"module.w": torch.ones(2)}
     torch.save(loop, tmp_path / "one.pth")

@@ -29,7 +29,7 @@ def batch():
 def test_every_variant_keeps_the_contract(name):
     model, (images, labels, prior) = build(name), batch()
     assert isinstance(model, ReIDModel) and model.name == name and model.num_classes == 5
-    config = VARIANTS[name].config     # auxiliary tasks read stripes that a prior places; the rest sees the whole image
+    config = VARIANTS[name].config  # auxiliary tasks read stripes that a prior places; the rest sees the whole image
     assert model.needs_prior == (getattr(config, "aux", False) and getattr(config, "prior", "uniform") != "uniform")
     assert model.needs_prior_at_test == (model.needs_prior and not config.main)
 

@@ -30,11 +30,17 @@ METHODS: dict[str, tuple[str, str]] = {
     "xgradcam": ("XGradCAM", "Fu et al. 2020: gradients weighted by the share of a channel's response"),
     "layercam": ("LayerCAM", "Jiang et al. 2021: positive gradient times response in every cell"),
     "hirescam": ("HiResCAM", "Draelos and Carin 2020: gradient times response in every cell"),
-    "eigencam": ("EigenCAM", "Muhammad and Yeasin 2020: first principal component of F. Asks no classifier: parts "
-                             "that read the same F get the same map. A control, not an explanation of a part"),
+    "eigencam": (
+        "EigenCAM",
+        "Muhammad and Yeasin 2020: first principal component of F. Asks no classifier: parts "
+        "that read the same F get the same map. A control, not an explanation of a part",
+    ),
     "eigengradcam": ("EigenGradCAM", "first principal component of gradient times response"),
-    "scorecam": ("ScoreCAM", "Wang et al. 2020: score of the image seen through each channel as a mask. Runs the "
-                             "whole network once a channel: 2048 times an image for ResNet-50, shared by the parts"),
+    "scorecam": (
+        "ScoreCAM",
+        "Wang et al. 2020: score of the image seen through each channel as a mask. Runs the "
+        "whole network once a channel: 2048 times an image for ResNet-50, shared by the parts",
+    ),
 }
 
 Maps = Tensor | tuple[Tensor, ...]
@@ -58,11 +64,14 @@ def explain(model: ReIDModel, maps: Maps, images: Tensor, method: str, score: Sc
     """
     cam_class = find_method(method)
     if not all(m.isfinite().all() for m in (maps if isinstance(maps, tuple) else (maps,))):
-        raise ReIDKitError(f"the feature map of {model.name} holds NaN or infinite values: a diverged training, or "
-                           "images that are not finite")
+        raise ReIDKitError(
+            f"the feature map of {model.name} holds NaN or infinite values: a diverged training, or "
+            "images that are not finite"
+        )
     if method == "scorecam":
-        cams = torch.cat([_score_cams(cam_class, model, images[i:i + 1], score.of_image(i), parts)
-                          for i in range(len(images))])
+        cams = torch.cat(
+            [_score_cams(cam_class, model, images[i : i + 1], score.of_image(i), parts) for i in range(len(images))]
+        )
     else:
         found: dict[int, Tensor] = {}
         for k in parts:
@@ -70,7 +79,7 @@ def explain(model: ReIDModel, maps: Maps, images: Tensor, method: str, score: Sc
             if key not in found:
                 found[key] = to_image_size(_cam(cam_class, _HeadProbe(model, maps, k, score)), images.shape[2:])
         keys = [model.map_index(k) if method == "eigencam" else k for k in parts]
-        cams = torch.stack([found[key] for key in keys], dim=1)                         # [B, K, H, W]
+        cams = torch.stack([found[key] for key in keys], dim=1)  # [B, K, H, W]
     if not cams.isfinite().all():
         raise ReIDKitError(f"{method} gave values that are not finite on {model.name}: try method='gradcam'")
     return cams
@@ -92,7 +101,7 @@ def to_image_size(maps: Tensor, size: Sequence[int]) -> Tensor:
 
     Scaling twice matters: interpolation lowers a peak, and the second scaling lifts it back to 1.
     """
-    flat = _scale(maps.float().flatten(0, -3))                                          # [N, h, w]
+    flat = _scale(maps.float().flatten(0, -3))  # [N, h, w]
     flat = F.interpolate(flat.unsqueeze(1), tuple(size), mode="bilinear", align_corners=False)[:, 0]
     return _scale(flat).unflatten(0, maps.shape[:-2])
 
@@ -119,8 +128,8 @@ class _HeadProbe(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         tapped = self.tap(image)
         if isinstance(self.maps, tuple):
-            tapped = (*self.maps[:self.index], tapped, *self.maps[self.index + 1:])
-        return self.score(self.part, tapped)                                            # [B]
+            tapped = (*self.maps[: self.index], tapped, *self.maps[self.index + 1 :])
+        return self.score(self.part, tapped)  # [B]
 
 
 def _cam(cam_class: type, probe: _HeadProbe) -> Tensor:
@@ -166,7 +175,7 @@ class _MaskProbe(nn.Module):
         if self.call == 0:
             self.tap(self.first_map)  # the unmasked image: the package takes its masks from here
         self.call += 1
-        return self.known[self.call - 1][:, self.column]                                # [b]
+        return self.known[self.call - 1][:, self.column]  # [b]
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ LAYERS = ("heads", "all")  # what is randomised: from the top of the network dow
 
 # ---- similarity of two maps, [..., H, W] each -> [...]; NaN where one of them is constant ---------------------------
 
+
 def pearson(a: np.ndarray | Tensor, b: np.ndarray | Tensor, valid: np.ndarray | Tensor | None = None) -> np.ndarray:
     """Correlation of the pixels of two stacks of maps, over the pixels `valid` ([H, W] bool). In [-1, 1], chance 0."""
     a, b = (np.asarray(x, np.float64) for x in (a, b))
@@ -71,8 +72,17 @@ def ssim(a: np.ndarray | Tensor, b: np.ndarray | Tensor, window: int = 7) -> np.
 
 # ---- consistency ----------------------------------------------------------------------------------------------------
 
-def consistency(model: ReIDModel, images: Tensor, change: str = "shift", amount: float | None = None, *,
-                method: str = "hirescam", prior: PriorBatch | None = None, maps: Tensor | None = None) -> np.ndarray:
+
+def consistency(
+    model: ReIDModel,
+    images: Tensor,
+    change: str = "shift",
+    amount: float | None = None,
+    *,
+    method: str = "hirescam",
+    prior: PriorBatch | None = None,
+    maps: Tensor | None = None,
+) -> np.ndarray:
     """[B, K] correlation between the map of the changed image and the map, changed likewise, of the image.
 
     1: attention goes with the person. About 0: it stays, or jumps. Only pixels that are in both pictures (and not
@@ -97,7 +107,7 @@ def change_images(images: Tensor, change: str, amount: float) -> Tensor:
     """[B, 3, H, W] normalised -> same shape. Beyond the picture its border is repeated."""
     if change == "occlude":
         out = images.clone()
-        out[:, :, _first_covered(amount, images.shape[2]):] = 0  # 0 is the mean colour of normalised images
+        out[:, :, _first_covered(amount, images.shape[2]) :] = 0  # 0 is the mean colour of normalised images
         return out
     return _warp(images, change, amount, "border")
 
@@ -106,7 +116,7 @@ def change_maps(maps: Tensor, change: str, amount: float) -> tuple[Tensor, Tenso
     """Maps [B, K, H, W] moved as the picture, and the pixels that were in the picture and are seen: [H, W] bool."""
     valid = torch.ones(1, 1, *maps.shape[2:])
     if change == "occlude":
-        valid[:, :, _first_covered(amount, maps.shape[2]):] = 0
+        valid[:, :, _first_covered(amount, maps.shape[2]) :] = 0
         return maps, valid[0, 0] > 0
     return _warp(maps, change, amount, "border"), _warp(valid, change, amount, "zeros")[0, 0] > 0.999
 
@@ -123,7 +133,7 @@ def change_prior(prior: PriorBatch | None, change: str, amount: float) -> PriorB
 
 def _warp(x: Tensor, change: str, amount: float, padding: str) -> Tensor:
     """Bilinear; output pixel y reads the input at y - shift, or at centre + (y - centre) / scale."""
-    shift, scale = (2 * amount, 1.0) if change == "shift" else (0.0, amount)             # height is 2 in grid units
+    shift, scale = (2 * amount, 1.0) if change == "shift" else (0.0, amount)  # height is 2 in grid units
     theta = torch.tensor([[1 / scale, 0.0, 0.0], [0.0, 1 / scale, -shift]], dtype=x.dtype, device=x.device)
     grid = F.affine_grid(theta.expand(len(x), 2, 3), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
@@ -138,15 +148,25 @@ def _amount(change: str, amount: float | None) -> float:
         raise unknown_name("change", change, CHANGES)
     amount = CHANGES[change][0] if amount is None else amount
     if not (amount > 0 if change == "scale" else 0 <= amount < 1):
-        raise ReIDKitError(f"{change} by {amount}: expected {'> 0' if change == 'scale' else '0 .. 1'}; "
-                           f"{CHANGES[change][1]}")
+        raise ReIDKitError(
+            f"{change} by {amount}: expected {'> 0' if change == 'scale' else '0 .. 1'}; {CHANGES[change][1]}"
+        )
     return amount
 
 
 # ---- random weights -------------------------------------------------------------------------------------------------
 
-def sanity_check(model: ReIDModel, images: Tensor, method: str = "gradcam", *, prior: PriorBatch | None = None,
-                 layers: Sequence[str] = LAYERS, seed: int = 0, maps: Tensor | None = None) -> pd.DataFrame:
+
+def sanity_check(
+    model: ReIDModel,
+    images: Tensor,
+    method: str = "gradcam",
+    *,
+    prior: PriorBatch | None = None,
+    layers: Sequence[str] = LAYERS,
+    seed: int = 0,
+    maps: Tensor | None = None,
+) -> pd.DataFrame:
     """Similarity of the maps with those of randomised networks: one row a step of `layers`, columns spearman, ssim.
 
     Means over images and parts; near 0 is a pass, near 1 means that the map does not depend on what was learned.
@@ -169,8 +189,9 @@ def _mean(values: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def randomised(model: ReIDModel, images: Tensor, *, layers: str = "all", seed: int = 0,
-               prior: PriorBatch | None = None) -> ReIDModel:
+def randomised(
+    model: ReIDModel, images: Tensor, *, layers: str = "all", seed: int = 0, prior: PriorBatch | None = None
+) -> ReIDModel:
     """A copy with fresh random weights (He et al. 2015), batch norms without scale or bias, in eval mode.
 
     layers: "heads" or "all". The running statistics of the fresh batch norms are those of `images` [B, 3, H, W]:

@@ -26,12 +26,26 @@ from reidkit.models import ReIDModel
 from reidkit.models.cgpn import CGPN
 from reidkit.priors import PriorBatch
 
-__all__ = ["METHODS", "attention_from_maps", "channel_responses", "global_maps", "part_attention",
-           "predicted_classes", "similarity_attention"]
+__all__ = [
+    "METHODS",
+    "attention_from_maps",
+    "channel_responses",
+    "global_maps",
+    "part_attention",
+    "predicted_classes",
+    "similarity_attention",
+]
 
 
-def part_attention(model: ReIDModel, images: Tensor, method: str = "gradcam", prior: PriorBatch | None = None, *,
-                   classes: Tensor | None = None, parts: Sequence[int] | None = None) -> Tensor:
+def part_attention(
+    model: ReIDModel,
+    images: Tensor,
+    method: str = "gradcam",
+    prior: PriorBatch | None = None,
+    *,
+    classes: Tensor | None = None,
+    parts: Sequence[int] | None = None,
+) -> Tensor:
     """One attention map per part classifier: [B, K, H, W] float32 in [0, 1] on the CPU, H x W the image size.
 
     images: [B, 3, H, W], normalised as in testing (`TestTransform`); moved to where the model is.
@@ -53,9 +67,16 @@ def part_attention(model: ReIDModel, images: Tensor, method: str = "gradcam", pr
     return attention_from_maps(model, maps, images, method, prior, classes=classes, parts=parts)
 
 
-def attention_from_maps(model: ReIDModel, maps: Maps, images: Tensor, method: str = "gradcam",
-                        prior: PriorBatch | None = None, *, classes: Tensor | None = None,
-                        parts: Sequence[int] | None = None) -> Tensor:
+def attention_from_maps(
+    model: ReIDModel,
+    maps: Maps,
+    images: Tensor,
+    method: str = "gradcam",
+    prior: PriorBatch | None = None,
+    *,
+    classes: Tensor | None = None,
+    parts: Sequence[int] | None = None,
+) -> Tensor:
     """`part_attention` from cached `model.feature_maps(images)`: when only a part, class or method changes."""
     images = _ready(model, images)
     with _untouched(model):
@@ -67,9 +88,16 @@ def attention_from_maps(model: ReIDModel, maps: Maps, images: Tensor, method: st
         return explain(model, maps, images, method, ClassScore(model, prior, classes), _parts(model, parts))
 
 
-def similarity_attention(model: ReIDModel, images_a: Tensor, images_b: Tensor, method: str = "gradcam", *,
-                         prior_a: PriorBatch | None = None, prior_b: PriorBatch | None = None,
-                         parts: Sequence[int] | None = None) -> Tensor:
+def similarity_attention(
+    model: ReIDModel,
+    images_a: Tensor,
+    images_b: Tensor,
+    method: str = "gradcam",
+    *,
+    prior_a: PriorBatch | None = None,
+    prior_b: PriorBatch | None = None,
+    parts: Sequence[int] | None = None,
+) -> Tensor:
     """Which regions of A make part k of A match part k of B: [B, K, H, W] in [0, 1], maps on A.
 
     The number to explain is the cosine similarity of the two features of part k; no class is involved, so this
@@ -82,7 +110,7 @@ def similarity_attention(model: ReIDModel, images_a: Tensor, images_b: Tensor, m
     with _untouched(model):
         prior_a, prior_b = (p and p.to(images_a.device) for p in (prior_a, prior_b))
         with torch.no_grad():
-            other = model.heads(_feature_maps(model, images_b), prior_b).part_features      # [B or 1, K, d]
+            other = model.heads(_feature_maps(model, images_b), prior_b).part_features  # [B or 1, K, d]
         score = SimilarityScore(model, prior_a, other)
         maps = _feature_maps(model, images_a)
         return explain(model, maps, images_a, method, score, _parts(model, parts))
@@ -95,8 +123,9 @@ def predicted_classes(model: ReIDModel, images: Tensor, prior: PriorBatch | None
         return _predictions(model, _feature_maps(model, images), prior and prior.to(images.device))
 
 
-def channel_responses(model: ReIDModel, images: Tensor, channels: int | Sequence[int] = 5, *,
-                      branch: int = 0) -> tuple[Tensor, list[int]]:
+def channel_responses(
+    model: ReIDModel, images: Tensor, channels: int | Sequence[int] = 5, *, branch: int = 0
+) -> tuple[Tensor, list[int]]:
     """Responses of single channels of the last feature map (MPN Fig. 2): maps [B, n, H, W] in [0, 1], channels.
 
     channels: which ones, or how many: those with the highest peak response, averaged over the images.
@@ -108,7 +137,7 @@ def channel_responses(model: ReIDModel, images: Tensor, channels: int | Sequence
     maps = maps if isinstance(maps, tuple) else (maps,)
     if not 0 <= branch < len(maps):
         raise ReIDKitError(f"branch {branch} of a model with {len(maps)} feature maps: choose 0 .. {len(maps) - 1}")
-    responses = maps[branch]                                                            # [B, C, h, w]
+    responses = maps[branch]  # [B, C, h, w]
     if isinstance(channels, int):
         channels = responses.amax((2, 3)).mean(0).topk(min(channels, responses.shape[1])).indices.tolist()
     wrong = [c for c in channels if not 0 <= c < responses.shape[1]]
@@ -126,14 +155,17 @@ def global_maps(model: ReIDModel, images: Tensor) -> Tensor:
     """
     images = _ready(model, images)
     if not isinstance(model, CGPN):
-        raise ReIDKitError(f"global_maps draws CGPN Fig. 5, and {model.name} has no supervised global parts: use a "
-                           "CGPN variant, or part_attention for any model")
+        raise ReIDKitError(
+            f"global_maps draws CGPN Fig. 5, and {model.name} has no supervised global parts: use a "
+            "CGPN variant, or part_attention for any model"
+        )
     with _untouched(model), torch.no_grad():
-        responses = model.global_responses(_feature_maps(model, images))                # [B, branches, P, c, h, w]
+        responses = model.global_responses(_feature_maps(model, images))  # [B, branches, P, c, h, w]
         return to_image_size(responses.relu().mean(3).cpu(), images.shape[2:])
 
 
 # ---- the number to explain ------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -144,13 +176,13 @@ class ClassScore:
     classes: Tensor | None
 
     def __call__(self, k: int, maps: Maps) -> Tensor:
-        logits = self.model.part_head(k, maps, _for(maps, self.prior))[1]               # [B, classes]
+        logits = self.model.part_head(k, maps, _for(maps, self.prior))[1]  # [B, classes]
         if self.classes is None:
             return logits.max(1).values
-        return logits.gather(1, self.classes[:, k:k + 1].expand(len(logits), 1))[:, 0]  # [B]
+        return logits.gather(1, self.classes[:, k : k + 1].expand(len(logits), 1))[:, 0]  # [B]
 
     def of_image(self, i: int) -> ClassScore:
-        return replace(self, prior=_row(self.prior, i), classes=self.classes[i:i + 1])
+        return replace(self, prior=_row(self.prior, i), classes=self.classes[i : i + 1])
 
 
 @dataclass(frozen=True)
@@ -162,15 +194,15 @@ class SimilarityScore:
     other: Tensor
 
     def __call__(self, k: int, maps: Maps) -> Tensor:
-        feature = self.model.part_head(k, maps, _for(maps, self.prior))[0]              # [B, d]
-        return F.cosine_similarity(feature, self.other[:, k])                           # [B]
+        feature = self.model.part_head(k, maps, _for(maps, self.prior))[0]  # [B, d]
+        return F.cosine_similarity(feature, self.other[:, k])  # [B]
 
     def of_image(self, i: int) -> SimilarityScore:
         return replace(self, prior=_row(self.prior, i), other=self.other[i % len(self.other)].unsqueeze(0))
 
 
 def _row(prior: PriorBatch | None, i: int) -> PriorBatch | None:
-    return prior and PriorBatch(*(t[i:i + 1] for t in prior))
+    return prior and PriorBatch(*(t[i : i + 1] for t in prior))
 
 
 def _for(maps: Maps, prior: PriorBatch | None) -> PriorBatch | None:
@@ -183,10 +215,11 @@ def _for(maps: Maps, prior: PriorBatch | None) -> PriorBatch | None:
 
 @torch.no_grad()
 def _predictions(model: ReIDModel, maps: Maps, prior: PriorBatch | None) -> Tensor:
-    return model.heads(maps, prior).logits.argmax(2).T                                  # [B, K]
+    return model.heads(maps, prior).logits.argmax(2).T  # [B, K]
 
 
 # ---- care for the model ---------------------------------------------------------------------------------------------
+
 
 @contextmanager
 def _untouched(model: ReIDModel) -> Iterator[None]:
@@ -209,8 +242,10 @@ def _feature_maps(model: ReIDModel, images: Tensor) -> Maps:
 def _ready(model: ReIDModel, images: Tensor) -> Tensor:
     """Checked, and on the model's device."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or not len(images):
-        raise ReIDKitError(f"expected normalised float images [B, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
-                           "TestTransform()(batch).images turns a uint8 batch into them")
+        raise ReIDKitError(
+            f"expected normalised float images [B, 3, H, W], got {images.dtype} {tuple(images.shape)}; "
+            "TestTransform()(batch).images turns a uint8 batch into them"
+        )
     return images.to(next(model.parameters()).device)
 
 
@@ -220,11 +255,15 @@ def _per_part(classes: Tensor, batch: int, model: ReIDModel) -> Tensor:
     if classes.shape == (batch,):
         classes = classes.unsqueeze(1).expand(batch, model.num_parts)
     if classes.shape != (batch, model.num_parts) or classes.is_floating_point():
-        raise ReIDKitError(f"classes are integers [{batch}] or [{batch}, {model.num_parts}], got {classes.dtype} "
-                           f"{tuple(classes.shape)}")
+        raise ReIDKitError(
+            f"classes are integers [{batch}] or [{batch}, {model.num_parts}], got {classes.dtype} "
+            f"{tuple(classes.shape)}"
+        )
     if classes.min() < 0 or classes.max() >= model.num_classes:
-        raise ReIDKitError(f"classes {int(classes.min())} .. {int(classes.max())}: {model.name} knows class indices "
-                           f"0 .. {model.num_classes - 1} (of training identities, not pids)")
+        raise ReIDKitError(
+            f"classes {int(classes.min())} .. {int(classes.max())}: {model.name} knows class indices "
+            f"0 .. {model.num_classes - 1} (of training identities, not pids)"
+        )
     return classes.long()
 
 

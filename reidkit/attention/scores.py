@@ -35,15 +35,31 @@ from reidkit.errors import PriorError, ReIDKitError
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorBatch, PriorTable
 
-__all__ = ["CHANGES", "LAYERS", "area", "background_energy", "body_part_regions", "body_rows", "consistency",
-           "diversity", "own_stripe_argmax", "part_energy", "pointing_game", "randomised", "sanity_check",
-           "score_model", "score_runs", "stripe_regions"]
+__all__ = [
+    "CHANGES",
+    "LAYERS",
+    "area",
+    "background_energy",
+    "body_part_regions",
+    "body_rows",
+    "consistency",
+    "diversity",
+    "own_stripe_argmax",
+    "part_energy",
+    "pointing_game",
+    "randomised",
+    "sanity_check",
+    "score_model",
+    "score_runs",
+    "stripe_regions",
+]
 
 TEXT = {"commit": str, "trained": str}  # a commit such as 93e4831 is no number
 MIN_AREA = 0.003  # of the image: a region smaller than this is not in the picture
 
 
 # ---- regions, from the ground truth ---------------------------------------------------------------------------------
+
 
 def body_rows(top: np.ndarray, bottom: np.ndarray, extents: Sequence[tuple[float, float]], height: int) -> np.ndarray:
     """[N, K, height] bool: rows whose centre lies in part k's share of the true body.
@@ -53,8 +69,8 @@ def body_rows(top: np.ndarray, bottom: np.ndarray, extents: Sequence[tuple[float
     """
     top, bottom = (np.asarray(x, np.float64)[:, None, None] for x in (top, bottom))
     centre = (np.arange(height) + 0.5) / height
-    body = (centre - top) / (bottom - top)                                              # 0 head .. 1 feet, [N, 1, H]
-    start, stop = np.asarray(extents, np.float64).T[:, None, :, None]                   # [1, K, 1] each
+    body = (centre - top) / (bottom - top)  # 0 head .. 1 feet, [N, 1, H]
+    start, stop = np.asarray(extents, np.float64).T[:, None, :, None]  # [1, K, 1] each
     return (body >= start) & (body < stop)
 
 
@@ -64,15 +80,16 @@ def stripe_regions(truth: Truth, extents: Sequence[tuple[float, float]], size: S
     return _large_enough(rows[..., None] & (_resized(truth.parts, size) > 0)[:, None])
 
 
-def body_part_regions(truth: Truth, extents: Sequence[tuple[float, float]],
-                      size: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+def body_part_regions(
+    truth: Truth, extents: Sequence[tuple[float, float]], size: Sequence[int]
+) -> tuple[np.ndarray, list[str]]:
     """([N, K, H, W] bool, K names): the body part (head, torso, ...) that each part is about, wherever it is.
 
     Which one that is: the one that covers most of part k's stripe, summed over all images.
     """
     parts, stripes = _resized(truth.parts, size), stripe_regions(truth, extents, size)
     counts = [[((parts == i + 1) & stripes[:, k]).sum() for i in range(len(PART_NAMES))] for k in range(len(extents))]
-    best = np.argmax(counts, axis=1)                                                    # [K]
+    best = np.argmax(counts, axis=1)  # [K]
     regions = parts[:, None] == (best + 1)[None, :, None, None]
     return _large_enough(regions), [PART_NAMES[i] for i in best]
 
@@ -88,6 +105,7 @@ def _resized(labels: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 # ---- scores of maps [N, K, H, W] ------------------------------------------------------------------------------------
+
 
 def part_energy(maps: np.ndarray | Tensor, regions: np.ndarray) -> np.ndarray:
     """[N, K] share of map k's energy inside region k. regions: bool [N, K, H, W]. Chance: `area(regions)`."""
@@ -115,7 +133,7 @@ def own_stripe_argmax(maps: np.ndarray | Tensor, rows: np.ndarray) -> np.ndarray
     rows = np.asarray(rows, bool)
     if rows.shape != maps.shape[:3]:
         raise ReIDKitError(f"maps {maps.shape} need rows {maps.shape[:3]}, got {rows.shape}")
-    energy = np.einsum("nkh,njh->nkj", maps.sum(3), rows)                               # map k in stripe j
+    energy = np.einsum("nkh,njh->nkj", maps.sum(3), rows)  # map k in stripe j
     best = (energy.argmax(2) == np.arange(maps.shape[1])).astype(float)
     return np.where((energy.sum(2) > 0) & rows.any(2), best, np.nan)
 
@@ -130,7 +148,7 @@ def diversity(maps: np.ndarray | Tensor) -> np.ndarray:
     norm = np.linalg.norm(flat, axis=2)
     unit = flat / np.where(norm > 0, norm, 1)[..., None]
     count = (norm > 0).sum(1)
-    total = np.square(unit.sum(1)).sum(1) - count                                       # sum over pairs k != j
+    total = np.square(unit.sum(1)).sum(1) - count  # sum over pairs k != j
     return np.divide(total, count * (count - 1), out=np.full(len(flat), np.nan), where=count > 1)
 
 
@@ -170,10 +188,22 @@ def _checked(maps: np.ndarray | Tensor, regions: np.ndarray) -> tuple[np.ndarray
 
 # ---- a model, many runs ---------------------------------------------------------------------------------------------
 
-def score_model(model: ReIDModel, table: pd.DataFrame, truth: Truth, *, size: tuple[int, int],
-                method: str = "gradcam", classes: np.ndarray | None = None, priors: PriorTable | None = None,
-                root: str | Path | None = None, checks: bool = True, seed: int = 0, batch_size: int = 32,
-                progress: bool = True) -> dict[str, float]:
+
+def score_model(
+    model: ReIDModel,
+    table: pd.DataFrame,
+    truth: Truth,
+    *,
+    size: tuple[int, int],
+    method: str = "gradcam",
+    classes: np.ndarray | None = None,
+    priors: PriorTable | None = None,
+    root: str | Path | None = None,
+    checks: bool = True,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> dict[str, float]:
     """Every score of one network on some images, as means over images and parts.
 
     table: rows of a data set; truth: `load_truth` of the same rows. size: of the network's input, (height, width).
@@ -189,8 +219,9 @@ def score_model(model: ReIDModel, table: pd.DataFrame, truth: Truth, *, size: tu
     if model.needs_prior_at_test and priors is None:
         raise PriorError(f"{model.name} needs the priors of its test images: pass priors= and root=")
     about, _ = body_part_regions(truth, model.part_extents, size)
-    batches = test_batches(table, size=size, batch_size=batch_size, root=root,
-                           priors=priors if model.needs_prior_at_test else None)
+    batches = test_batches(
+        table, size=size, batch_size=batch_size, root=root, priors=priors if model.needs_prior_at_test else None
+    )
     rows: dict[str, list[np.ndarray]] = {}
     for batch in tqdm(batches, desc=f"attention of {model.name}", unit="batch", disable=not progress):
         batch = TestTransform()(batch)
@@ -206,23 +237,31 @@ def score_model(model: ReIDModel, table: pd.DataFrame, truth: Truth, *, size: tu
     return {name: _nanmean(np.concatenate(values)) for name, values in rows.items()}
 
 
-def _scores(maps: np.ndarray, truth: Truth, about: np.ndarray, model: ReIDModel,
-            size: tuple[int, int]) -> dict[str, np.ndarray]:
+def _scores(
+    maps: np.ndarray, truth: Truth, about: np.ndarray, model: ReIDModel, size: tuple[int, int]
+) -> dict[str, np.ndarray]:
     stripes, person = stripe_regions(truth, model.part_extents, size), _resized(truth.parts, size) > 0
     rows = body_rows(truth.top, truth.bottom, model.part_extents, size[0])
     disjoint = math.isclose(sum(stop - start for start, stop in model.part_extents), 1)
     argmax = own_stripe_argmax(maps, rows) if disjoint and len(maps[0]) > 1 else np.array([np.nan])
-    return {"own_energy": part_energy(maps, stripes), "own_energy_chance": area(stripes),
-            "pointing": pointing_game(maps, stripes),
-            "body_part_energy": part_energy(maps, about), "body_part_chance": area(about),
-            "own_argmax": argmax, "own_argmax_chance": np.where(np.isnan(argmax), np.nan, 1 / len(maps[0])),
-            "similarity": diversity(maps),
-            "background": background_energy(maps, person), "background_chance": 1 - person.mean((1, 2)),
-            "blank": _blank(maps)}
+    return {
+        "own_energy": part_energy(maps, stripes),
+        "own_energy_chance": area(stripes),
+        "pointing": pointing_game(maps, stripes),
+        "body_part_energy": part_energy(maps, about),
+        "body_part_chance": area(about),
+        "own_argmax": argmax,
+        "own_argmax_chance": np.where(np.isnan(argmax), np.nan, 1 / len(maps[0])),
+        "similarity": diversity(maps),
+        "background": background_energy(maps, person),
+        "background_chance": 1 - person.mean((1, 2)),
+        "blank": _blank(maps),
+    }
 
 
-def _checks(model: ReIDModel, images: Tensor, method: str, prior: PriorBatch | None,
-            seed: int) -> dict[str, np.ndarray]:
+def _checks(
+    model: ReIDModel, images: Tensor, method: str, prior: PriorBatch | None, seed: int
+) -> dict[str, np.ndarray]:
     """Consistency and sanity, about the predicted classes; a single image has no randomised network beside it."""
     maps = part_attention(model, images, "hirescam", prior)
     found = {name: consistency(model, images, name, prior=prior, maps=maps) for name in CHANGES}
@@ -241,9 +280,19 @@ def _nanmean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def score_runs(run_dirs: Sequence[str | Path], ds: ReIDDataset, *, level: str = "strong", images: int = 200,
-               method: str = "gradcam", checks: bool = True, seed: int = 0, device: str = "cpu",
-               out: str | Path | None = None, progress: bool = True) -> pd.DataFrame:
+def score_runs(
+    run_dirs: Sequence[str | Path],
+    ds: ReIDDataset,
+    *,
+    level: str = "strong",
+    images: int = 200,
+    method: str = "gradcam",
+    checks: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
     """`score_model` of finished runs, one row a run: run, variant, seed, level, method, images, every score,
     `trained` (the commit that trained it) and the commit, device and command of the scores.
 
@@ -262,7 +311,7 @@ def score_runs(run_dirs: Sequence[str | Path], ds: ReIDDataset, *, level: str = 
     done = pd.read_csv(out, dtype=TEXT) if out and out.is_file() else pd.DataFrame()
     rows = done.to_dict("records")
     source = provenance(device)
-    others = {str(d) for d in run_dirs}          # in a row, the command names that row's run alone
+    others = {str(d) for d in run_dirs}  # in a row, the command names that row's run alone
     same = {"level": level, "method": method, "images": len(table), "checks": checks, "data": ds.root.name}
     for run in tqdm([RunFolder(Path(d)) for d in run_dirs], desc="runs", unit="run", disable=not progress):
         if any(row["run"] == run.path.name and all(row[k] == v for k, v in same.items()) for row in rows):
@@ -271,12 +320,31 @@ def score_runs(run_dirs: Sequence[str | Path], ds: ReIDDataset, *, level: str = 
         priors = None
         if model.needs_prior_at_test:
             priors = priors_for(model, ds.at_level(level), recipe, settings["prior_tool"], progress)
-        scores = score_model(model, table, truth, size=tuple(recipe.size), method=method, priors=priors, root=ds.root,
-                             checks=checks, seed=seed, progress=progress)
-        rows.append({"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **same, **scores,
-                     "trained": run.read_result().get("provenance", {}).get("commit"),
-                     "commit": source["commit"], "device": source["device"],
-                     "command": " ".join(a for a in source["command"].split() if a not in others - {str(run.path)})})
+        scores = score_model(
+            model,
+            table,
+            truth,
+            size=tuple(recipe.size),
+            method=method,
+            priors=priors,
+            root=ds.root,
+            checks=checks,
+            seed=seed,
+            progress=progress,
+        )
+        rows.append(
+            {
+                "run": run.path.name,
+                "variant": settings["variant"],
+                "seed": settings["seed"],
+                **same,
+                **scores,
+                "trained": run.read_result().get("provenance", {}).get("commit"),
+                "commit": source["commit"],
+                "device": source["device"],
+                "command": " ".join(a for a in source["command"].split() if a not in others - {str(run.path)}),
+            }
+        )
         if out:
             with replacing(out) as temporary:
                 pd.DataFrame(rows).to_csv(temporary, index=False)

@@ -1,6 +1,6 @@
 """`reidkit bench`: one table of what can be measured, and the one place where a measurement gets its provenance.
 
-    reidkit bench cgpn --set table_only=true --set names=cgpn,mgn     # options: the arguments of the function
+reidkit bench cgpn --set table_only=true --set names=cgpn,mgn     # options: the arguments of the function
 """
 
 from __future__ import annotations

@@ -31,8 +31,14 @@ class WholeNetwork(nn.Module):
         return self.model(images, prior).logits[self.k]
 
 
-def plain_passes(model: ReIDModel, images: Tensor, method: str = "gradcam", prior: PriorBatch | None = None, *,
-                 classes: Tensor | None = None) -> Tensor:
+def plain_passes(
+    model: ReIDModel,
+    images: Tensor,
+    method: str = "gradcam",
+    prior: PriorBatch | None = None,
+    *,
+    classes: Tensor | None = None,
+) -> Tensor:
     """The same maps as `part_attention`, [B, K, H, W], by K passes of the package: the slow reference.
 
     The target layer of part k is the module that makes the feature map it reads. classes: [B], default predicted.
@@ -48,8 +54,16 @@ def plain_passes(model: ReIDModel, images: Tensor, method: str = "gradcam", prio
     return torch.from_numpy(np.stack(cams, axis=1))
 
 
-def run(name: str = "mpn", backbone: str = "resnet50", size: tuple[int, int] = (384, 128), *, batch: int = 1,
-        method: str = "gradcam", repeats: int = 3, **overrides) -> dict[str, Any]:
+def run(
+    name: str = "mpn",
+    backbone: str = "resnet50",
+    size: tuple[int, int] = (384, 128),
+    *,
+    batch: int = 1,
+    method: str = "gradcam",
+    repeats: int = 3,
+    **overrides,
+) -> dict[str, Any]:
     """Process time of both ways on one thread, best of `repeats` turns, and the largest difference of a pixel.
 
     cpu_s_backbone is a bare backbone pass without gradients, the least that any way can cost. Random weights: they
@@ -65,11 +79,23 @@ def run(name: str = "mpn", backbone: str = "resnet50", size: tuple[int, int] = (
 
     with using_threads(1):
         difference = (plain_passes(model, images, method) - part_attention(model, images, method)).abs().max()
-        plain, ours = best_cpu_seconds(lambda: plain_passes(model, images, method),
-                                       lambda: part_attention(model, images, method), repeats=repeats)
+        plain, ours = best_cpu_seconds(
+            lambda: plain_passes(model, images, method), lambda: part_attention(model, images, method), repeats=repeats
+        )
         alone, _ = best_cpu_seconds(backbone_alone, lambda: None, repeats=repeats)
         where = provenance("cpu")
-    return {"bench": "attention", "model": name, "backbone": backbone, "size": size, "batch": batch,
-            "parts": model.num_parts, "method": method, "cpu_s_plain": round(plain, 3), "cpu_s_ours": round(ours, 3),
-            "ratio": round(plain / ours, 2), "cpu_s_backbone": round(alone, 3),
-            "largest_difference": float(difference), "provenance": where}
+    return {
+        "bench": "attention",
+        "model": name,
+        "backbone": backbone,
+        "size": size,
+        "batch": batch,
+        "parts": model.num_parts,
+        "method": method,
+        "cpu_s_plain": round(plain, 3),
+        "cpu_s_ours": round(ours, 3),
+        "ratio": round(plain / ours, 2),
+        "cpu_s_backbone": round(alone, 3),
+        "largest_difference": float(difference),
+        "provenance": where,
+    }

@@ -34,8 +34,11 @@ CLASSES = 751
 def stages(model: ReIDModel) -> dict[str, Callable]:
     """The forward pass in order: shared trunk -> tails (models with branches) -> heads; output feeds the next."""
     if isinstance(model, BranchedModel):
-        return {"shared": model.shared, "tails": lambda trunk: tuple(tail(trunk) for tail in model.tails),
-                "heads": model.heads}
+        return {
+            "shared": model.shared,
+            "tails": lambda trunk: tuple(tail(trunk) for tail in model.tails),
+            "heads": model.heads,
+        }
     return {"shared": model.feature_maps, "heads": model.heads}
 
 
@@ -60,15 +63,17 @@ def flops(model: ReIDModel, size: tuple[int, int]) -> dict[str, int]:
     return {**counts, "total": sum(counts.values())}
 
 
-def table(names: tuple[str, ...] = NAMES, backbone: str = "resnet50", size: tuple[int, int] = (384, 128),
-          **overrides) -> list[dict[str, Any]]:
+def table(
+    names: tuple[str, ...] = NAMES, backbone: str = "resnet50", size: tuple[int, int] = (384, 128), **overrides
+) -> list[dict[str, Any]]:
     """One row a model. Networks live on the meta device: shapes without numbers, so nothing is computed."""
     rows = []
     for name in names:
         with torch.device("meta"):
             model = create_model(name, CLASSES, backbone=backbone, **overrides)
-        rows.append({"model": name, "features": model.num_parts, "parameters": parameters(model),
-                     "flops": flops(model, size)})
+        rows.append(
+            {"model": name, "features": model.num_parts, "parameters": parameters(model), "flops": flops(model, size)}
+        )
     return rows
 
 
@@ -89,10 +94,11 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def time_model(name: str, switch: str, device: torch.device, *, backbone: str, size: tuple[int, int], batch: int,
-               steps: int) -> dict[str, float]:
+def time_model(
+    name: str, switch: str, device: torch.device, *, backbone: str, size: tuple[int, int], batch: int, steps: int
+) -> dict[str, float]:
     """Milliseconds an image: each stage of the forward pass, all of it, and one training step."""
-    on = SWITCHES[:SWITCHES.index(switch) + 1]
+    on = SWITCHES[: SWITCHES.index(switch) + 1]
     layout = torch.channels_last if "channels-last" in on else torch.contiguous_format
     model = create_model(name, CLASSES, backbone=backbone).to(device, memory_format=layout)
     images = torch.randn(batch, 3, *size, device=device).to(memory_format=layout)
@@ -124,9 +130,17 @@ def _train_step(model: nn.Module, forward: Callable, images: Tensor) -> Callable
     return step
 
 
-def run(names: Sequence[str] = NAMES, *, backbone: str = "resnet50", size: tuple[int, int] = (384, 128),
-        switches: Sequence[str] | None = None, device: str = "auto", batch: int | None = None, steps: int = 5,
-        table_only: bool = False) -> dict[str, Any]:
+def run(
+    names: Sequence[str] = NAMES,
+    *,
+    backbone: str = "resnet50",
+    size: tuple[int, int] = (384, 128),
+    switches: Sequence[str] | None = None,
+    device: str = "auto",
+    batch: int | None = None,
+    steps: int = 5,
+    table_only: bool = False,
+) -> dict[str, Any]:
     """Parameters and FLOPs of each network and, unless `table_only`, its times.
 
     switches: default all of them on a GPU, the first two on a CPU. batch: default 64 on a GPU, 4 on a CPU.
@@ -138,7 +152,12 @@ def run(names: Sequence[str] = NAMES, *, backbone: str = "resnet50", size: tuple
         return report
     batch = batch or (64 if gpu else 4)
     work = [(name, switch) for name in names for switch in switches or (SWITCHES if gpu else SWITCHES[:2])]
-    times = [{"model": name, "switch": switch,
-              **time_model(name, switch, on, backbone=backbone, size=size, batch=batch, steps=steps)}
-             for name, switch in tqdm(work, file=sys.stderr)]
+    times = [
+        {
+            "model": name,
+            "switch": switch,
+            **time_model(name, switch, on, backbone=backbone, size=size, batch=batch, steps=steps),
+        }
+        for name, switch in tqdm(work, file=sys.stderr)
+    ]
     return {**report, "batch": batch, "milliseconds_an_image": times}

@@ -40,8 +40,9 @@ class SyntheticSet:
         return self.q_pids, self.g_pids, self.q_camids, self.g_camids
 
 
-def synthetic_market(num_query: int = 3368, num_gallery: int = 19732, dim: int = 3072, *, noise: float = 4.0,
-                     seed: int = 0) -> SyntheticSet:
+def synthetic_market(
+    num_query: int = 3368, num_gallery: int = 19732, dim: int = 3072, *, noise: float = 4.0, seed: int = 0
+) -> SyntheticSet:
     """Clusters of features. Of the gallery 19.4 % are junk and 14.2 % distractors, as in Market-1501; an identity
     has about 4.5 queries, 17.5 gallery images and 6 cameras. noise: spread within an identity over that between.
     """
@@ -57,16 +58,23 @@ def synthetic_market(num_query: int = 3368, num_gallery: int = 19732, dim: int =
 
     def features(pids: np.ndarray) -> Tensor:
         noisy = torch.randn(len(pids), dim, generator=generator).mul_(noise)
-        for start in range(0, len(pids), 1024):                       # in blocks: no second copy in memory
-            ids = torch.from_numpy(pids[start:start + 1024]).clamp(min=0)
-            noisy[start:start + 1024] += centres[ids]
+        for start in range(0, len(pids), 1024):  # in blocks: no second copy in memory
+            ids = torch.from_numpy(pids[start : start + 1024]).clamp(min=0)
+            noisy[start : start + 1024] += centres[ids]
         return noisy
 
     return SyntheticSet(features(q_pids), features(g_pids), q_pids, g_pids, q_camids, g_camids)
 
 
-def bench_evaluate(num_query: int = 3368, num_gallery: int = 19732, dim: int = 3072, *,
-                   threads: Sequence[int] = (1, 2), repeats: int = 3, metric: str = "cosine") -> dict[str, Any]:
+def bench_evaluate(
+    num_query: int = 3368,
+    num_gallery: int = 19732,
+    dim: int = 3072,
+    *,
+    threads: Sequence[int] = (1, 2),
+    repeats: int = 3,
+    metric: str = "cosine",
+) -> dict[str, Any]:
     """`evaluate_ranking` beside `qf @ gf.T`, both on the CPU in this process.
 
     Returns shapes, torch version, extra_mb (peak memory of the evaluation on top of the features, see `peak_memory`)
@@ -75,20 +83,39 @@ def bench_evaluate(num_query: int = 3368, num_gallery: int = 19732, dim: int = 3
     data = synthetic_market(num_query, num_gallery, dim)
     evaluate = lambda: evaluate_ranking(data.qf, data.gf, *data.labels, metric=metric)  # noqa: E731
     with using_threads(max(threads)):
-        result, extra_mb = peak_memory(evaluate)               # first, so that BLAS buffers count as well
+        result, extra_mb = peak_memory(evaluate)  # first, so that BLAS buffers count as well
     runs = []
     for count in threads:
         with using_threads(count):
             matmul, ours = best_cpu_seconds(lambda: data.qf @ data.gf.T, evaluate, repeats=repeats)
-        runs.append({"threads": count, "cpu_s_matmul": round(matmul, 3), "cpu_s_eval": round(ours, 3),
-                     "ratio": round(ours / matmul, 3)})
-    return {"bench": "evaluate", "shapes": {"query": num_query, "gallery": num_gallery, "dim": dim},
-            "extra_mb": extra_mb, "metric": metric, "torch": torch.__version__, "mAP": round(result.mAP, 4),
-            "runs": runs}
+        runs.append(
+            {
+                "threads": count,
+                "cpu_s_matmul": round(matmul, 3),
+                "cpu_s_eval": round(ours, 3),
+                "ratio": round(ours / matmul, 3),
+            }
+        )
+    return {
+        "bench": "evaluate",
+        "shapes": {"query": num_query, "gallery": num_gallery, "dim": dim},
+        "extra_mb": extra_mb,
+        "metric": metric,
+        "torch": torch.__version__,
+        "mAP": round(result.mAP, 4),
+        "runs": runs,
+    }
 
 
-def bench_rerank(num_query: int = 3368, num_gallery: int = 19732, dim: int = 3072, *, threads: Sequence[int] = (1,),
-                 repeats: int = 1, progress: bool = True) -> dict[str, Any]:
+def bench_rerank(
+    num_query: int = 3368,
+    num_gallery: int = 19732,
+    dim: int = 3072,
+    *,
+    threads: Sequence[int] = (1,),
+    repeats: int = 1,
+    progress: bool = True,
+) -> dict[str, Any]:
     """`rerank` beside the product of all N = Q + G features with themselves, which any implementation needs.
 
     full_matrix_mb is the size of one [N, N] float32 matrix; the usual implementation holds at least three.
@@ -104,11 +131,24 @@ def bench_rerank(num_query: int = 3368, num_gallery: int = 19732, dim: int = 307
     for count in threads:
         with using_threads(count):
             matmul, seconds = best_cpu_seconds(lambda: all_products(data), ours, repeats=repeats)
-        runs.append({"threads": count, "cpu_s_matmul": round(matmul, 3), "cpu_s_rerank": round(seconds, 3),
-                     "ratio": round(seconds / matmul, 3)})
-    return {"bench": "rerank", "shapes": {"query": num_query, "gallery": num_gallery, "dim": dim},
-            "extra_mb": extra_mb, "full_matrix_mb": round(total * total * 4 / 2**20), "torch": torch.__version__,
-            "mAP_before": round(before, 4), "mAP_after": round(after, 4), "runs": runs}
+        runs.append(
+            {
+                "threads": count,
+                "cpu_s_matmul": round(matmul, 3),
+                "cpu_s_rerank": round(seconds, 3),
+                "ratio": round(seconds / matmul, 3),
+            }
+        )
+    return {
+        "bench": "rerank",
+        "shapes": {"query": num_query, "gallery": num_gallery, "dim": dim},
+        "extra_mb": extra_mb,
+        "full_matrix_mb": round(total * total * 4 / 2**20),
+        "torch": torch.__version__,
+        "mAP_before": round(before, 4),
+        "mAP_after": round(after, 4),
+        "runs": runs,
+    }
 
 
 def all_products(data: SyntheticSet, strip: int = 1024) -> None:
@@ -116,7 +156,7 @@ def all_products(data: SyntheticSet, strip: int = 1024) -> None:
     for left in (data.qf, data.gf):
         for start in range(0, len(left), strip):
             for right in (data.qf, data.gf):
-                left[start:start + strip] @ right.T
+                left[start : start + strip] @ right.T
 
 
 def best_cpu_seconds(bare: Callable[[], Any], ours: Callable[[], Any], *, repeats: int) -> tuple[float, float]:

@@ -19,8 +19,14 @@ from reidkit.training.loop import make_optimizer
 from reidkit.training.recipes import recipe_for
 
 
-def run(names: tuple[str, ...] = ("baseline", "mpn-no-ca", "mpn", "cgpn", "mgn"), *, preset: str | None = None,
-        device: str = "auto", steps: int = 10, progress: bool = True) -> dict[str, Any]:
+def run(
+    names: tuple[str, ...] = ("baseline", "mpn-no-ca", "mpn", "cgpn", "mgn"),
+    *,
+    preset: str | None = None,
+    device: str = "auto",
+    steps: int = 10,
+    progress: bool = True,
+) -> dict[str, Any]:
     """Seconds and images a second of forward + losses + backward + step; preset default: paper on a GPU, else quick."""
     chosen = choose_device(device)
     preset = preset or ("paper" if chosen.type == "cuda" else "quick")
@@ -38,8 +44,12 @@ def time_variant(name: str, preset: str, device: torch.device, steps: int) -> di
     b, (h, w) = recipe.batch_size, (s // model.stride for s in recipe.size)
     images = torch.randn(b, 3, *recipe.size, device=device).to(memory_format=torch.channels_last)
     labels = torch.arange(recipe.num_ids, device=device).repeat_interleave(recipe.num_instances)
-    prior = PriorBatch(torch.ones(b, h, w, dtype=torch.bool), torch.full((b,), 0.1), torch.full((b,), 0.9),
-                       torch.ones(b, dtype=torch.bool)).to(device)
+    prior = PriorBatch(
+        torch.ones(b, h, w, dtype=torch.bool),
+        torch.full((b,), 0.1),
+        torch.full((b,), 0.9),
+        torch.ones(b, dtype=torch.bool),
+    ).to(device)
     loss_config = replace(variant(name).loss, **recipe.loss)
 
     def step() -> None:
@@ -58,8 +68,12 @@ def time_variant(name: str, preset: str, device: torch.device, steps: int) -> di
         step()
     _wait(device)
     seconds = (clock() - start) / steps
-    return {"seconds_a_step": round(seconds, 4), "images_a_second": round(b / seconds, 1), "batch": b,
-            "precision": precision}
+    return {
+        "seconds_a_step": round(seconds, 4),
+        "images_a_second": round(b / seconds, 1),
+        "batch": b,
+        "precision": precision,
+    }
 
 
 def _wait(device: torch.device) -> None:

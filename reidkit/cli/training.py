@@ -121,9 +121,16 @@ def refuse_other_settings(ctx: typer.Context, resume: Path, old: dict, changes: 
     from reidkit.training.runs import recipe_of
 
     typed, recipe, source = given(ctx), recipe_of(old, resume / "recipe.json"), old["source"] or {}
-    known = {"variant": old["variant"], "preset": old["preset"], "seed": old["seed"], "prior_tool": old["prior_tool"],
-             "dataset": source.get("name", ctx.params["dataset"]), "validation": old["level"] == "validation",
-             "size": source.get("options", {}).get("size", ctx.params["size"]), "run": resume}
+    known = {
+        "variant": old["variant"],
+        "preset": old["preset"],
+        "seed": old["seed"],
+        "prior_tool": old["prior_tool"],
+        "dataset": source.get("name", ctx.params["dataset"]),
+        "validation": old["level"] == "validation",
+        "size": source.get("options", {}).get("size", ctx.params["size"]),
+        "run": resume,
+    }
     wrong = [
         f"{'' if k == 'variant' else '--'}{k.replace('_', '-')} {ctx.params[k]} (the run has {v})"
         for k, v in known.items()

@@ -1,7 +1,7 @@
 """Data sets as tables, PxK sampling, transforms that move image and prior together.
 
-    ds = load_dataset("sidewalk", root="data", size="tiny")    # rendered on first use
-    ds = load_dataset("market1501", root="data")               # a copy that you have
+ds = load_dataset("sidewalk", root="data", size="tiny")    # rendered on first use
+ds = load_dataset("market1501", root="data")               # a copy that you have
 """
 
 from __future__ import annotations

@@ -251,9 +251,7 @@ def _write(path: Path, header: dict[str, object], paths: Sequence[str], workers:
     os.replace(part, path)
 
 
-def _decoded(
-    paths: Sequence[str], size: tuple[int, int], interpolation: str, workers: int
-) -> Iterator[np.ndarray]:
+def _decoded(paths: Sequence[str], size: tuple[int, int], interpolation: str, workers: int) -> Iterator[np.ndarray]:
     """uint8 [<=CHUNK, 3, H, W] blocks in the order of the paths."""
     chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     decode = partial(_decode_chunk, size=size, interpolation=interpolation)

@@ -196,8 +196,14 @@ def train_loader(
     if translation_copies != 1:
         table = translate_table(table, translation_copies, seed=seed)
     sampler = PKSampler(
-        table["label"], num_ids, num_instances, seed=seed, mode=mode,
-        batches_per_epoch=batches_per_epoch, rank=rank, world_size=world_size,
+        table["label"],
+        num_ids,
+        num_instances,
+        seed=seed,
+        mode=mode,
+        batches_per_epoch=batches_per_epoch,
+        rank=rank,
+        world_size=world_size,
     )
     fetch, workers = _source(table, size, interpolation, cache, workers)
     prior = _look_up(priors, table, ds.root)
@@ -221,8 +227,9 @@ def image_table(images: Images) -> pd.DataFrame:
         if not isinstance(path, (str, os.PathLike)):
             raise DatasetError(f"image {row} is a {type(path).__name__}; expected the path of an image file")
         if not os.path.splitext(path)[1] and os.path.isdir(path):
-            raise DatasetError(f"{os.fspath(path)!r} is a folder; pass its image files, for example "
-                               "sorted(Path(folder).glob('*.jpg'))")
+            raise DatasetError(
+                f"{os.fspath(path)!r} is a folder; pass its image files, for example sorted(Path(folder).glob('*.jpg'))"
+            )
     return table.assign(path=[os.fspath(path) for path in table["path"]])
 
 

@@ -135,9 +135,7 @@ def erase(images: Tensor, rectangles: Tensor, fill: tuple[float, float, float]) 
     return torch.where(inside, images.new_tensor(fill)[:, None, None], images)
 
 
-def translate_table(
-    table: pd.DataFrame, copies: int = 5, max_shift: float = 0.05, seed: int = 0
-) -> pd.DataFrame:
+def translate_table(table: pd.DataFrame, copies: int = 5, max_shift: float = 0.05, seed: int = 0) -> pd.DataFrame:
     """Enlarge a training table by offline translation (MPN Sec. 5.1): `copies` rows an image.
 
     The first copy stays where it is; the others carry a fixed shift in the columns `dx`, `dy` (fractions of
@@ -161,9 +159,7 @@ def translate_images(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     H, W = images.shape[-2:]
     rows = _sources(dy, H).to(images.device)  # [B, H] which row each row comes from
     columns = _sources(dx, W).to(images.device)
-    return torch.stack(
-        [image.index_select(1, r).index_select(2, c) for image, r, c in zip(images, rows, columns)]
-    )
+    return torch.stack([image.index_select(1, r).index_select(2, c) for image, r, c in zip(images, rows, columns)])
 
 
 def translate_prior(prior: Mapping[str, Tensor], dx: Tensor, dy: Tensor) -> dict[str, Tensor]:

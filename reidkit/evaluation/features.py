@@ -54,11 +54,23 @@ TestRecipe.cgpn = TestRecipe(flip="mean")
 
 
 @torch.no_grad()
-def extract_features(model: ReIDModel, images: Images, *, size: tuple[int, int],
-                     device: torch.device | str | None = None, batch_size: int = 128, flip: str = "none",
-                     interpolation: str = "bilinear", normalize: bool = False, priors: PriorTable | None = None,
-                     root=None, cache=None, workers: int = 0, amp: bool | str = False,
-                     progress: bool = True) -> Tensor:
+def extract_features(
+    model: ReIDModel,
+    images: Images,
+    *,
+    size: tuple[int, int],
+    device: torch.device | str | None = None,
+    batch_size: int = 128,
+    flip: str = "none",
+    interpolation: str = "bilinear",
+    normalize: bool = False,
+    priors: PriorTable | None = None,
+    root=None,
+    cache=None,
+    workers: int = 0,
+    amp: bool | str = False,
+    progress: bool = True,
+) -> Tensor:
     """float32 [N, D] on the CPU: `model.embed` of every image, in the order given.
 
     images: paths (one, or several), or a table with a column `path`. No labels are needed or read.
@@ -79,20 +91,33 @@ def extract_features(model: ReIDModel, images: Images, *, size: tuple[int, int],
     if not len(table):
         raise ReIDKitError("there is no image to extract features from: the list has no paths, or the table no rows")
     if model.needs_prior_at_test and priors is None:
-        raise PriorError(f"{getattr(model, 'name', type(model).__name__)} rectifies its test images: build the priors "
-                         "of this split and pass them on as priors=")
+        raise PriorError(
+            f"{getattr(model, 'name', type(model).__name__)} rectifies its test images: build the priors "
+            "of this split and pass them on as priors="
+        )
     device = next(model.parameters()).device if device is None else torch.device(device)
     model.to(device)
-    batches = test_batches(table, size=size, batch_size=batch_size, interpolation=interpolation, workers=workers,
-                           priors=priors if model.needs_prior_at_test else None, root=root, cache=cache)
+    batches = test_batches(
+        table,
+        size=size,
+        batch_size=batch_size,
+        interpolation=interpolation,
+        workers=workers,
+        priors=priors if model.needs_prior_at_test else None,
+        root=root,
+        cache=cache,
+    )
     transform, paths, features = TestTransform(), table["path"].tolist(), None
-    with eval_mode(model), autocast(device, amp), tqdm(total=len(table), unit="img", desc="features",
-                                                       disable=not progress) as bar:
+    with (
+        eval_mode(model),
+        autocast(device, amp),
+        tqdm(total=len(table), unit="img", desc="features", disable=not progress) as bar,
+    ):
         for batch in batches:
-            part = embed(model, transform(batch.to(device)), flip).cpu()              # [B, D]
+            part = embed(model, transform(batch.to(device)), flip).cpu()  # [B, D]
             check_finite(part, batch, paths)
             if features is None:
-                features = torch.empty(len(table), part.shape[1])                             # [N, D]
+                features = torch.empty(len(table), part.shape[1])  # [N, D]
             features[batch.index.cpu()] = part
             bar.update(len(part))
     return F.normalize(features, dim=1) if normalize else features
@@ -101,7 +126,7 @@ def extract_features(model: ReIDModel, images: Images, *, size: tuple[int, int],
 def embed(model: ReIDModel, batch: Batch, flip: str = "none") -> Tensor:
     """[B, D] features of a normalised batch; with its mirror image added ("sum") or averaged ("mean")."""
     prior = None if batch.prior is None else PriorBatch(**batch.prior)
-    features = model.embed(batch.images, prior).float()          # the sum below is never in half precision
+    features = model.embed(batch.images, prior).float()  # the sum below is never in half precision
     if flip == "none":
         return features
     mirrored = None if prior is None else prior._replace(mask=prior.mask.flip(-1))  # boundaries are rows: they stay
@@ -114,8 +139,10 @@ def check_finite(features: Tensor, batch: Batch, paths: list[str]) -> None:
     bad = ~features.isfinite().all(1)
     if bad.any():
         first = paths[int(batch.index[bad.nonzero()[0, 0]])]
-        raise ReIDKitError(f"{first}: the model's feature holds NaN or infinite values ({int(bad.sum())} of "
-                           f"{len(bad)} images of this batch); a diverged training, or fp16 where bf16 is needed?")
+        raise ReIDKitError(
+            f"{first}: the model's feature holds NaN or infinite values ({int(bad.sum())} of "
+            f"{len(bad)} images of this batch); a diverged training, or fp16 where bf16 is needed?"
+        )
 
 
 @contextmanager

@@ -31,8 +31,10 @@ def label_array(values, name: str, length: int | None = None) -> np.ndarray:
         expected = "one number a row" if length is None else f"[{length}], one number a row of the features"
         raise ReIDKitError(f"{name}: expected shape {expected}, got {list(array.shape)}")
     if len(array) and array.dtype.kind not in "iu":
-        raise ReIDKitError(f"{name}: expected integers, got {array.dtype}; names become numbers by "
-                           "pandas.factorize over query and gallery together")
+        raise ReIDKitError(
+            f"{name}: expected integers, got {array.dtype}; names become numbers by "
+            "pandas.factorize over query and gallery together"
+        )
     return array.astype(np.int64)
 
 
@@ -55,8 +57,9 @@ class GroundTruth:
     Raises ReIDKitError where lengths disagree.
     """
 
-    def __init__(self, q_pids, g_pids, q_camids, g_camids, junk_pids: Sequence[int] = (-1,),
-                 camera_rule: bool = True) -> None:
+    def __init__(
+        self, q_pids, g_pids, q_camids, g_camids, junk_pids: Sequence[int] = (-1,), camera_rule: bool = True
+    ) -> None:
         self.q_pids, self.g_pids = label_array(q_pids, "q_pids"), label_array(g_pids, "g_pids")
         self.q_camids = camera_array(q_camids, "q_camids", len(self.q_pids), camera_rule)
         self.g_camids = camera_array(g_camids, "g_camids", len(self.g_pids), camera_rule)
@@ -69,36 +72,36 @@ class GroundTruth:
         # Gallery rows grouped by identity; the stable sort keeps them ascending within one identity.
         self._by_pid = np.argsort(self.g_pids, kind="stable")
         grouped = self.g_pids[self._by_pid]
-        self._first = np.searchsorted(grouped, self.q_pids, side="left")   # [Q]
-        self._last = np.searchsorted(grouped, self.q_pids, side="right")   # [Q]
+        self._first = np.searchsorted(grouped, self.q_pids, side="left")  # [Q]
+        self._last = np.searchsorted(grouped, self.q_pids, side="right")  # [Q]
 
     def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
         """(true matches, ignored) of one query: gallery rows, the matches in ascending order."""
         if self.q_pids[query] in self.junk_pids:
             return np.empty(0, np.int64), self._junk
-        same_id = self._by_pid[self._first[query]:self._last[query]]
+        same_id = self._by_pid[self._first[query] : self._last[query]]
         if not self.camera_rule:
             return same_id, self._junk
         same_camera = self.g_camids[same_id] == self.q_camids[query]
         return same_id[~same_camera], np.concatenate([self._junk, same_id[same_camera]])
 
 
-def queries_without_match(q_pids, g_pids, q_camids, g_camids, junk_pids: Sequence[int] = (-1,),
-                          camera_rule: bool = True) -> np.ndarray:
+def queries_without_match(
+    q_pids, g_pids, q_camids, g_camids, junk_pids: Sequence[int] = (-1,), camera_rule: bool = True
+) -> np.ndarray:
     """Row numbers of the queries that have no true match in the gallery, ascending.
 
     Arguments and errors as in `GroundTruth`. Quick, and needs no features: ask before a network is trained.
     """
     truth = GroundTruth(q_pids, g_pids, q_camids, g_camids, junk_pids, camera_rule)
-    matches = count_equal(truth.q_pids[:, None], truth.g_pids[:, None])                            # [Q]
+    matches = count_equal(truth.q_pids[:, None], truth.g_pids[:, None])  # [Q]
     if camera_rule:
-        matches -= count_equal(np.stack([truth.q_pids, truth.q_camids], 1),
-                               np.stack([truth.g_pids, truth.g_camids], 1))
+        matches -= count_equal(np.stack([truth.q_pids, truth.q_camids], 1), np.stack([truth.g_pids, truth.g_camids], 1))
     return np.flatnonzero((matches == 0) | np.isin(truth.q_pids, truth.junk_pids))
 
 
 def count_equal(wanted: np.ndarray, table: np.ndarray) -> np.ndarray:
     """[Q] for each row of `wanted` [Q, C]: how many rows of `table` [G, C] equal it."""
-    _, kind = np.unique(np.concatenate([wanted, table]), axis=0, return_inverse=True)              # [Q + G]
+    _, kind = np.unique(np.concatenate([wanted, table]), axis=0, return_inverse=True)  # [Q + G]
     kind = kind.reshape(-1)
-    return np.bincount(kind[len(wanted):], minlength=kind.max() + 1)[kind[:len(wanted)]]
+    return np.bincount(kind[len(wanted) :], minlength=kind.max() + 1)[kind[: len(wanted)]]

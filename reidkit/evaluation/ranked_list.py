@@ -24,9 +24,16 @@ from reidkit.evaluation.scores import (
 )
 
 
-def rank(query_features, gallery_features, k: int | None = None, metric: str = "cosine", *,
-         return_scores: bool = False, block: int = 2048,
-         device=None) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+def rank(
+    query_features,
+    gallery_features,
+    k: int | None = None,
+    metric: str = "cosine",
+    *,
+    return_scores: bool = False,
+    block: int = 2048,
+    device=None,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """[Q, k] int64: the gallery rows of every query's k best matches, best first. No labels are needed.
 
     query_features [Q, D], gallery_features [G, D]: tensors or arrays, ranked as by `evaluate_ranking`: of two images
@@ -42,8 +49,8 @@ def rank(query_features, gallery_features, k: int | None = None, metric: str = "
     qf, gf = feature_pair(query_features, gallery_features, metric)
     k = len(gf) if k is None else min(k, len(gf))
     order, scores = np.empty((len(qf), k), dtype=np.int64), []
-    for start, strip in score_strips(qf, gf, metric, block, device):                # strip [b, G]
-        part = order[start:start + len(strip)]                                      # [b, k], filled here
+    for start, strip in score_strips(qf, gf, metric, block, device):  # strip [b, G]
+        part = order[start : start + len(strip)]  # [b, k], filled here
         for query, row in enumerate(strip):
             part[query] = best(row, k)
         if return_scores:
@@ -52,9 +59,21 @@ def rank(query_features, gallery_features, k: int | None = None, metric: str = "
 
 
 @torch.no_grad()
-def top_k(query, gf, k: int = 10, *, q_pid: int | None = None, q_camid: int | None = None, g_pids=None, g_camids=None,
-          metric: str = "cosine", junk_pids: Sequence[int] = (-1,), drop_junk: bool = True, camera_rule: bool = True,
-          device=None) -> pd.DataFrame:
+def top_k(
+    query,
+    gf,
+    k: int = 10,
+    *,
+    q_pid: int | None = None,
+    q_camid: int | None = None,
+    g_pids=None,
+    g_camids=None,
+    metric: str = "cosine",
+    junk_pids: Sequence[int] = (-1,),
+    drop_junk: bool = True,
+    camera_rule: bool = True,
+    device=None,
+) -> pd.DataFrame:
     """The k best gallery images of one query, best first, in the order that `evaluate_ranking` counts.
 
     query: [D] one row of features; gf: [G, D]. k larger than the list gives the whole list.
@@ -75,14 +94,17 @@ def top_k(query, gf, k: int = 10, *, q_pid: int | None = None, q_camid: int | No
         raise ReIDKitError(f"there are {len(gf)} gallery features but {len(truth.g_pids)} gallery pids")
     correct, junk = marks(truth, len(gf))
     if drop_junk and junk.all():
-        raise ReIDKitError(f"the protocol removes all {len(gf)} gallery images of this query: each is junk or has its "
-                           f"pid {q_pid} and its camera {q_camid}. Where labels are not known leave them out; "
-                           "drop_junk=False shows the list with its junk, camera_rule=False ranks one camera")
-    scores = query_scores(query, gf, metric, device)                                # [G]
+        raise ReIDKitError(
+            f"the protocol removes all {len(gf)} gallery images of this query: each is junk or has its "
+            f"pid {q_pid} and its camera {q_camid}. Where labels are not known leave them out; "
+            "drop_junk=False shows the list with its junk, camera_rule=False ranks one camera"
+        )
+    scores = query_scores(query, gf, metric, device)  # [G]
     order = np.argsort(-scores, kind="stable")
     order = order[~junk[order]][:k] if drop_junk else order[:k]
-    return pd.DataFrame({"gallery_index": order, "score": scores[order],
-                         "correct": correct[order], "junk": junk[order]})
+    return pd.DataFrame(
+        {"gallery_index": order, "score": scores[order], "correct": correct[order], "junk": junk[order]}
+    )
 
 
 def check_k(k: int | None) -> None:
@@ -97,8 +119,14 @@ def truth_of(q_pid, g_pids, q_camid, g_camids, junk_pids: Sequence[int], camera_
         return None
     if q_pid is None or g_pids is None:
         raise ReIDKitError("some labels are given, but not both q_pid and g_pids: give both, or leave all labels out")
-    return GroundTruth(one_label(q_pid, "q_pid"), g_pids, None if q_camid is None else one_label(q_camid, "q_camid"),
-                       g_camids, junk_pids, camera_rule)
+    return GroundTruth(
+        one_label(q_pid, "q_pid"),
+        g_pids,
+        None if q_camid is None else one_label(q_camid, "q_camid"),
+        g_camids,
+        junk_pids,
+        camera_rule,
+    )
 
 
 def one_label(value, name: str) -> list[int]:
@@ -110,8 +138,9 @@ def one_label(value, name: str) -> list[int]:
     return [number]
 
 
-def marks(truth: GroundTruth | None, num_gallery: int) -> tuple[np.ndarray | pd.api.extensions.ExtensionArray,
-                                                                np.ndarray]:
+def marks(
+    truth: GroundTruth | None, num_gallery: int
+) -> tuple[np.ndarray | pd.api.extensions.ExtensionArray, np.ndarray]:
     """(correct, junk) [G] of the first query; without labels correct is <NA> and nothing is junk."""
     junk = np.zeros(num_gallery, dtype=bool)
     if truth is None:
@@ -123,20 +152,20 @@ def marks(truth: GroundTruth | None, num_gallery: int) -> tuple[np.ndarray | pd.
 
 def best(row: np.ndarray, k: int) -> np.ndarray:
     """[k] places of the k largest entries of row [G], in the order of a stable sort."""
-    last = np.partition(row, len(row) - k)[len(row) - k]                            # the k-th largest
-    candidates = np.flatnonzero(row >= last)                                        # k, or more where some tie with it
+    last = np.partition(row, len(row) - k)[len(row) - k]  # the k-th largest
+    candidates = np.flatnonzero(row >= last)  # k, or more where some tie with it
     return candidates[np.argsort(-row[candidates], kind="stable")[:k]]
 
 
 def query_scores(query, gf, metric: str, device=None, block: int = 2048) -> np.ndarray:
     """[G] cosine similarity, or minus the Euclidean distance, of one query [1, D] to the gallery [G, D]."""
     dtype, device = working_place(metric, device, query, gf)
-    own = squared_norms(query, "query features", dtype, device=device)              # [1]
-    vector = rows(query, 0, 1, dtype, device)[0]                                    # [D]
-    scores = torch.empty(len(gf), dtype=dtype, device=device)                       # [G]
+    own = squared_norms(query, "query features", dtype, device=device)  # [1]
+    vector = rows(query, 0, 1, dtype, device)[0]  # [D]
+    scores = torch.empty(len(gf), dtype=dtype, device=device)  # [G]
     for left in range(0, len(gf), block):
         gallery = rows(gf, left, left + block, dtype, device)
-        scores[left:left + block] = gallery @ vector if metric == "cosine" else 0 - distances(gallery, vector)
+        scores[left : left + block] = gallery @ vector if metric == "cosine" else 0 - distances(gallery, vector)
     if metric == "cosine":
         scores = apply_metric(scores, squared_norms(gf, "gallery features", dtype, device=device), metric)
         scores = scores * torch.where(own > 0, own, 1).rsqrt()
@@ -157,14 +186,14 @@ def readable(scores: np.ndarray, order: np.ndarray, qf, gf, metric: str, device)
     """
     dtype, device = working_place(metric, device, qf, gf)
     if metric == "cosine":
-        own = squared_norms(qf, "query features", dtype, device=device)             # [Q]
+        own = squared_norms(qf, "query features", dtype, device=device)  # [Q]
         return scores * torch.where(own > 0, own, 1).rsqrt().cpu().numpy()[:, None]
     own = squared_norms(qf, "query features", dtype, device=device, origin=centre(sampled(gf, device))).cpu().numpy()
-    squared = own[:, None] - 2 * scores                                             # [Q, k]
+    squared = own[:, None] - 2 * scores  # [Q, k]
     short = squared < 1e-6 * own[:, None]
     lengths = np.sqrt(np.maximum(squared, 0))
     for query in np.flatnonzero(short.any(1)):
-        near = gf[order[query, short[query]]]                                       # [n, D]
+        near = gf[order[query, short[query]]]  # [n, D]
         vector = rows(qf, query, query + 1, dtype, device)[0]
         lengths[query, short[query]] = distances(rows(near, 0, len(near), dtype, device), vector).cpu().numpy()
     return 0 - lengths

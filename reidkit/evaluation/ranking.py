@@ -45,9 +45,11 @@ class RankingResult:
     camera_rule: bool = True
 
     def __repr__(self) -> str:
-        return (f"RankingResult(mAP={self.mAP:.4f}, mINP={self.mINP:.4f}, rank1={self.rank(1):.4f}, ap={self.ap!r}, "
-                f"camera_rule={self.camera_rule}; {len(self.per_query) - self.excluded} of {len(self.per_query)} "
-                "queries have a match)")
+        return (
+            f"RankingResult(mAP={self.mAP:.4f}, mINP={self.mINP:.4f}, rank1={self.rank(1):.4f}, ap={self.ap!r}, "
+            f"camera_rule={self.camera_rule}; {len(self.per_query) - self.excluded} of {len(self.per_query)} "
+            "queries have a match)"
+        )
 
     def rank(self, k: int) -> float:
         """Rank-k: the fraction of queries with a true match among their first k."""
@@ -64,9 +66,22 @@ class RankingResult:
         return {"mAP": self.mAP, "mINP": self.mINP, **{f"rank{k}": self.rank(k) for k in (1, 5, 10)}, **label}
 
 
-def evaluate_ranking(qf, gf, q_pids, g_pids, q_camids, g_camids, metric: str = "cosine", ap: str = "step",
-                     junk_pids: Sequence[int] = (-1,), *, camera_rule: bool = True, block: int = 2048, device=None,
-                     max_rank: int | None = None) -> RankingResult:
+def evaluate_ranking(
+    qf,
+    gf,
+    q_pids,
+    g_pids,
+    q_camids,
+    g_camids,
+    metric: str = "cosine",
+    ap: str = "step",
+    junk_pids: Sequence[int] = (-1,),
+    *,
+    camera_rule: bool = True,
+    block: int = 2048,
+    device=None,
+    max_rank: int | None = None,
+) -> RankingResult:
     """Rank the gallery for every query and summarise the lists (Market-1501 protocol, single query, see `protocol`).
 
     qf [Q, D], gf [G, D]: features, tensors or arrays of float16, bfloat16, float32 or float64.
@@ -94,9 +109,18 @@ def evaluate_ranking(qf, gf, q_pids, g_pids, q_camids, g_camids, metric: str = "
     return summarise(score_strips(qf, gf, metric, block, device), truth, ap, max_rank)
 
 
-def evaluate_distance(distance, q_pids, g_pids, q_camids, g_camids, ap: str = "step",
-                      junk_pids: Sequence[int] = (-1,), *, camera_rule: bool = True,
-                      max_rank: int | None = None) -> RankingResult:
+def evaluate_distance(
+    distance,
+    q_pids,
+    g_pids,
+    q_camids,
+    g_camids,
+    ap: str = "step",
+    junk_pids: Sequence[int] = (-1,),
+    *,
+    camera_rule: bool = True,
+    max_rank: int | None = None,
+) -> RankingResult:
     """`evaluate_ranking` for a ready matrix of distances [Q, G] (smaller is better), such as that of `rerank`."""
     check_ap(ap)
     distance = as_matrix(distance, "distance matrix")
@@ -111,8 +135,10 @@ def positive_ranks(scores: np.ndarray, positives: np.ndarray) -> np.ndarray:
     scores: [G], larger is better, -inf where an image is ignored. positives: [n] gallery rows.
     An image before the match in the gallery beats it with an equal score, one after it only with a larger one.
     """
-    ranks = [1 + np.count_nonzero(scores[:p] >= s) + np.count_nonzero(scores[p + 1:] > s)
-             for p, s in zip(positives.tolist(), scores[positives].tolist())]
+    ranks = [
+        1 + np.count_nonzero(scores[:p] >= s) + np.count_nonzero(scores[p + 1 :] > s)
+        for p, s in zip(positives.tolist(), scores[positives].tolist())
+    ]
     return np.sort(np.array(ranks, dtype=np.int64))
 
 
@@ -126,10 +152,10 @@ def average_precision(ranks: np.ndarray, form: str = "step") -> float:
     """
     check_ap(form)
     hits = np.arange(1, len(ranks) + 1)
-    precision = hits / ranks                                                       # at each match
+    precision = hits / ranks  # at each match
     if form == "step":
         return float(precision.mean())
-    before = np.where(ranks > 1, (hits - 1) / np.maximum(ranks - 1, 1), 1.0)       # one place earlier
+    before = np.where(ranks > 1, (hits - 1) / np.maximum(ranks - 1, 1), 1.0)  # one place earlier
     return float((before + precision).mean() / 2)
 
 
@@ -138,19 +164,20 @@ def inverse_negative_penalty(ranks: np.ndarray) -> float:
     return float(len(ranks) / ranks[-1])
 
 
-def summarise(strips: Iterator[tuple[int, np.ndarray]], truth: GroundTruth, ap: str,
-              max_rank: int | None) -> RankingResult:
+def summarise(
+    strips: Iterator[tuple[int, np.ndarray]], truth: GroundTruth, ap: str, max_rank: int | None
+) -> RankingResult:
     """Ranks of every query's matches -> RankingResult. `strips` yields (first query row, scores [b, G])."""
     if max_rank is not None and max_rank < 1:
         raise ReIDKitError(f"max_rank must be at least 1, got {max_rank}")
-    table = np.full((len(truth.q_pids), 3), np.nan)            # ap, inp, first_hit_rank
+    table = np.full((len(truth.q_pids), 3), np.nan)  # ap, inp, first_hit_rank
     matches = np.zeros(len(table), dtype=np.int64)
     for start, strip in strips:
         for query, scores in enumerate(strip, start):
             positives, ignored = truth.of(query)
             matches[query] = len(positives)
             if len(positives):
-                scores[ignored] = -np.inf                      # below every image that counts
+                scores[ignored] = -np.inf  # below every image that counts
                 ranks = positive_ranks(scores, positives)
                 table[query] = average_precision(ranks, ap), inverse_negative_penalty(ranks), ranks[0]
     valid = matches > 0
@@ -159,7 +186,7 @@ def summarise(strips: Iterator[tuple[int, np.ndarray]], truth: GroundTruth, ap: 
     mean_ap, mean_inp, _ = table[valid].mean(0)
     num_gallery = len(truth.g_pids)
     hits = np.bincount(table[valid, 2].astype(np.int64) - 1, minlength=num_gallery)
-    cmc = np.cumsum(hits)[:max_rank] / valid.sum()             # cmc[k-1]: first match at rank k or better
+    cmc = np.cumsum(hits)[:max_rank] / valid.sum()  # cmc[k-1]: first match at rank k or better
     per_query = pd.DataFrame(table, columns=["ap", "inp", "first_hit_rank"]).assign(matches=matches)
     return RankingResult(float(mean_ap), float(mean_inp), cmc, per_query, int((~valid).sum()), ap, truth.camera_rule)
 
@@ -173,16 +200,23 @@ def check_ap(form: str) -> None:
 def check_sizes(truth: GroundTruth, num_query: int, num_gallery: int, subject: str) -> None:
     """ReIDKitError unless features (or distances) and labels describe the same images."""
     if (num_query, num_gallery) != (len(truth.q_pids), len(truth.g_pids)):
-        raise ReIDKitError(f"{subject} {num_query} query and {num_gallery} gallery rows, but there are "
-                           f"{len(truth.q_pids)} query pids and {len(truth.g_pids)} gallery pids")
+        raise ReIDKitError(
+            f"{subject} {num_query} query and {num_gallery} gallery rows, but there are "
+            f"{len(truth.q_pids)} query pids and {len(truth.g_pids)} gallery pids"
+        )
 
 
 def no_match_error(truth: GroundTruth) -> ReIDKitError:
     """The error for a query set in which nothing can be found."""
     shared = len(np.setdiff1d(np.intersect1d(truth.q_pids, truth.g_pids), truth.junk_pids))
-    why = (f"{shared} identities are in both, but only under the query's own camera: check the camids, or rank "
-           "without the camera rule (camera_rule=False, on the command line --no-camera-rule)"
-           if shared else "no identity is in both: check that query and gallery pids share one numbering")
+    why = (
+        f"{shared} identities are in both, but only under the query's own camera: check the camids, or rank "
+        "without the camera rule (camera_rule=False, on the command line --no-camera-rule)"
+        if shared
+        else "no identity is in both: check that query and gallery pids share one numbering"
+    )
     match = "same pid, another camera" if truth.camera_rule else "same pid; camera_rule=False"
-    return ReIDKitError(f"none of the {len(truth.q_pids)} queries has a true match ({match}) "
-                        f"among the {len(truth.g_pids)} gallery images; {why}")
+    return ReIDKitError(
+        f"none of the {len(truth.q_pids)} queries has a true match ({match}) "
+        f"among the {len(truth.g_pids)} gallery images; {why}"
+    )

@@ -25,12 +25,13 @@ from tqdm.auto import tqdm
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.scores import STRIP_BYTES, feature_pair, rows, squared_norms, working_place
 
-PROGRESS_FROM = 5000   # images; smaller problems take a second or so
+PROGRESS_FROM = 5000  # images; smaller problems take a second or so
 
 
 @torch.no_grad()
-def rerank(qf, gf, k1: int = 20, k2: int = 6, lambda_value: float = 0.3, *, device=None,
-           progress: bool | None = None) -> np.ndarray | Tensor:
+def rerank(
+    qf, gf, k1: int = 20, k2: int = 6, lambda_value: float = 0.3, *, device=None, progress: bool | None = None
+) -> np.ndarray | Tensor:
     """[Q, G] re-ranked distance (smaller is better), float32 (float64 for double features and for those that
     all point almost one way, see `scores`).
 
@@ -44,14 +45,16 @@ def rerank(qf, gf, k1: int = 20, k2: int = 6, lambda_value: float = 0.3, *, devi
     Equal distances are ordered by row number. Raises ReIDKitError for NaN features and for settings out of range.
     """
     if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
-        raise ReIDKitError(f"re-ranking needs k1 >= 1, k2 >= 1 and 0 <= lambda_value <= 1, "
-                           f"got k1={k1}, k2={k2}, lambda_value={lambda_value}")
+        raise ReIDKitError(
+            f"re-ranking needs k1 >= 1, k2 >= 1 and 0 <= lambda_value <= 1, "
+            f"got k1={k1}, k2={k2}, lambda_value={lambda_value}"
+        )
     features, num_query = normalised_union(qf, gf, device)
     show = len(features) >= PROGRESS_FROM if progress is None else progress
     neighbours, largest, distance = nearest_neighbours(features, num_query, max(k1 + 1, k2), show)
-    encoding = reciprocal_encoding(features, neighbours, largest, k1, show)                       # V, Eq. 7
-    encoding = local_query_expansion(encoding, neighbours[:, :k2])                                # Eq. 11
-    mix_with_jaccard(distance, encoding, lambda_value, show)                                      # Eq. 12
+    encoding = reciprocal_encoding(features, neighbours, largest, k1, show)  # V, Eq. 7
+    encoding = local_query_expansion(encoding, neighbours[:, :k2])  # Eq. 11
+    mix_with_jaccard(distance, encoding, lambda_value, show)  # Eq. 12
     return torch.from_numpy(distance) if isinstance(qf, Tensor) else distance
 
 
@@ -59,15 +62,16 @@ def normalised_union(qf, gf, device) -> tuple[Tensor, int]:
     """([N, D] unit-length features, queries first; number of queries). Raises ReIDKitError naming a NaN row."""
     qf, gf = feature_pair(qf, gf, "cosine")
     dtype, device = working_place("cosine", device, qf, gf)
-    norms = [squared_norms(m, f"{name} features", dtype, device=device).sqrt()
-             for m, name in ((qf, "query"), (gf, "gallery"))]
-    features = torch.cat([rows(m, 0, len(m), dtype, device) for m in (qf, gf)])                   # [N, D]
-    norm = torch.cat(norms)                                                                       # [N]
+    norms = [
+        squared_norms(m, f"{name} features", dtype, device=device).sqrt()
+        for m, name in ((qf, "query"), (gf, "gallery"))
+    ]
+    features = torch.cat([rows(m, 0, len(m), dtype, device) for m in (qf, gf)])  # [N, D]
+    norm = torch.cat(norms)  # [N]
     return features.div_(torch.where(norm > 0, norm, 1).unsqueeze(1)), len(qf)
 
 
-def nearest_neighbours(features: Tensor, num_query: int, k: int,
-                       progress: bool) -> tuple[Tensor, Tensor, np.ndarray]:
+def nearest_neighbours(features: Tensor, num_query: int, k: int, progress: bool) -> tuple[Tensor, Tensor, np.ndarray]:
     """N(i, k) for all images, strip by strip (Eq. 2).
 
     Returns neighbours [N, min(k, N)] (nearest first, the image itself among them), largest [N] (the row maxima that
@@ -79,24 +83,24 @@ def nearest_neighbours(features: Tensor, num_query: int, k: int,
     distance = np.empty((num_query, total - num_query), dtype=str(features.dtype).split(".")[-1])
     strip = max(64, STRIP_BYTES // (features.element_size() * total))
     for start in tqdm(range(0, total, strip), desc="neighbours", disable=not progress):
-        d = features[start:start + strip] @ features.T                                            # [b, N] cosine
-        d = d.mul_(-2).add_(2).clamp_(min=0)                                                      # |f_i - f_j|^2
+        d = features[start : start + strip] @ features.T  # [b, N] cosine
+        d = d.mul_(-2).add_(2).clamp_(min=0)  # |f_i - f_j|^2
         stop = start + len(d)
         neighbours[start:stop] = stable_smallest(d, k).cpu()
         largest[start:stop] = d.amax(1).clamp(min=torch.finfo(d.dtype).tiny)
         queries = max(0, min(stop, num_query) - start)
         if queries:
-            scaled = d[:queries, num_query:] / largest[start:start + queries, None]
-            distance[start:start + queries] = scaled.cpu().numpy()
+            scaled = d[:queries, num_query:] / largest[start : start + queries, None]
+            distance[start : start + queries] = scaled.cpu().numpy()
     return neighbours, largest, distance
 
 
 def stable_smallest(d: Tensor, k: int) -> Tensor:
     """[b, min(k, N)] columns of the smallest entries of each row, in the order of a stable argsort."""
-    values, index = d.topk(min(k + 1, d.shape[1]), dim=1, largest=False, sorted=True)   # one more shows a tie at k
+    values, index = d.topk(min(k + 1, d.shape[1]), dim=1, largest=False, sorted=True)  # one more shows a tie at k
     tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().flatten()
     for row in tied.tolist():
-        index[row] = d[row].argsort(stable=True)[:index.shape[1]]
+        index[row] = d[row].argsort(stable=True)[: index.shape[1]]
     return index[:, :k]
 
 
@@ -104,9 +108,9 @@ def is_reciprocal(neighbours: Tensor, chunk: int = 2048) -> Tensor:
     """[N, k] bool: is image i among the neighbours of its a-th neighbour? R(i, k) of Eq. 3."""
     parts = []
     for start in range(0, len(neighbours), chunk):
-        own = neighbours[start:start + chunk]                                                     # [b, k]
+        own = neighbours[start : start + chunk]  # [b, k]
         image = torch.arange(start, start + len(own)).view(-1, 1, 1)
-        parts.append((neighbours[own] == image).any(-1))                                          # [b, k, k] -> [b, k]
+        parts.append((neighbours[own] == image).any(-1))  # [b, k, k] -> [b, k]
     return torch.cat(parts)
 
 
@@ -116,31 +120,32 @@ def expanded_sets(neighbours: Tensor, k1: int, chunk: int = 256) -> Iterator[tup
     A reciprocal neighbour q of i contributes its own set R(q, k1/2) if more than 2/3 of that set is in R(i, k1).
     """
     total = len(neighbours)
-    full, half = neighbours[:, :k1 + 1], neighbours[:, :round(k1 / 2) + 1]
+    full, half = neighbours[:, : k1 + 1], neighbours[:, : round(k1 / 2) + 1]
     in_full, in_half = is_reciprocal(full), is_reciprocal(half)
     for start in range(0, total, chunk):
-        own, own_in = full[start:start + chunk], in_full[start:start + chunk]                     # [b, k]   R(i, k1)
-        other, other_in = half[own], in_half[own]                                                 # [b, k, h] R(q, k1/2)
-        shared = ((other.unsqueeze(-1) == own[:, None, None]) & own_in[:, None, None]).any(-1)    # [b, k, h]
-        common, size = (shared & other_in).sum(-1), other_in.sum(-1)                              # [b, k]
-        adopted = own_in & (3 * common > 2 * size)                                                # [b, k]
-        members = torch.cat([own, other.flatten(1)], 1)                                           # [b, k + k*h]
+        own, own_in = full[start : start + chunk], in_full[start : start + chunk]  # [b, k]   R(i, k1)
+        other, other_in = half[own], in_half[own]  # [b, k, h] R(q, k1/2)
+        shared = ((other.unsqueeze(-1) == own[:, None, None]) & own_in[:, None, None]).any(-1)  # [b, k, h]
+        common, size = (shared & other_in).sum(-1), other_in.sum(-1)  # [b, k]
+        adopted = own_in & (3 * common > 2 * size)  # [b, k]
+        members = torch.cat([own, other.flatten(1)], 1)  # [b, k + k*h]
         keep = torch.cat([own_in, (other_in & adopted.unsqueeze(-1)).flatten(1)], 1)
         image = torch.arange(start, start + len(own)).unsqueeze(1)
-        pairs = (image * total + members)[keep].unique()                                          # a set: no repeats
+        pairs = (image * total + members)[keep].unique()  # a set: no repeats
         yield pairs // total, pairs % total
 
 
-def reciprocal_encoding(features: Tensor, neighbours: Tensor, largest: Tensor, k1: int, progress: bool,
-                        chunk: int = 512) -> Tensor:
+def reciprocal_encoding(
+    features: Tensor, neighbours: Tensor, largest: Tensor, k1: int, progress: bool, chunk: int = 512
+) -> Tensor:
     """V, sparse [N, N]: exp(-d(i, j)) for j in R*(i, k1), else 0 (Eq. 7); each row sums to one."""
     total = len(neighbours)
     pairs = [torch.cat(p) for p in zip(*expanded_sets(neighbours, k1))]
     weight = torch.empty(len(pairs[0]), dtype=features.dtype)
     for start in tqdm(range(0, len(weight), chunk), desc="encoding", disable=not progress):
-        i, j = (p[start:start + chunk].to(features.device) for p in pairs)
+        i, j = (p[start : start + chunk].to(features.device) for p in pairs)
         d = (2 - 2 * torch.einsum("pd,pd->p", features[i], features[j])).clamp(min=0) / largest[i]
-        weight[start:start + chunk] = torch.exp(-d).cpu()
+        weight[start : start + chunk] = torch.exp(-d).cpu()
     row_sum = torch.zeros(total, dtype=weight.dtype).index_add_(0, pairs[0], weight)
     return sparse(*pairs, weight / row_sum[pairs[0]], total)
 
@@ -151,11 +156,11 @@ def local_query_expansion(encoding: Tensor, nearest: Tensor) -> Tensor:
     if k2 == 1:
         return encoding
     image, member, value = *encoding.indices().numpy(), encoding.values().numpy()
-    source = nearest.flatten().numpy()                                           # [N * k2] whose row is averaged in
-    begin = np.searchsorted(image, np.arange(total + 1))                         # row i of V: begin[i] .. begin[i+1]
+    source = nearest.flatten().numpy()  # [N * k2] whose row is averaged in
+    begin = np.searchsorted(image, np.arange(total + 1))  # row i of V: begin[i] .. begin[i+1]
     length = begin[source + 1] - begin[source]
     entry = ranges(begin[source], length)
-    target = np.repeat(np.arange(total).repeat(k2), length)                      # the row it is added to
+    target = np.repeat(np.arange(total).repeat(k2), length)  # the row it is added to
     return sparse(torch.from_numpy(target), torch.from_numpy(member[entry]), torch.from_numpy(value[entry] / k2), total)
 
 
@@ -177,15 +182,15 @@ def mix_with_jaccard(distance: np.ndarray, encoding: Tensor, lambda_value: float
     """
     num_query, num_gallery = distance.shape
     (image, member), value = encoding.indices().numpy(), encoding.values().numpy()
-    begin = np.searchsorted(image, np.arange(num_query + 1))                     # row q of V: begin[q] .. begin[q+1]
-    order = np.argsort(member[begin[-1]:], kind="stable") + begin[-1]            # gallery entries by column
+    begin = np.searchsorted(image, np.arange(num_query + 1))  # row q of V: begin[q] .. begin[q+1]
+    order = np.argsort(member[begin[-1] :], kind="stable") + begin[-1]  # gallery entries by column
     gallery_row, gallery_value = image[order] - num_query, value[order]
-    column = np.searchsorted(member[order], np.arange(len(encoding) + 1))        # column j: column[j] .. column[j+1]
+    column = np.searchsorted(member[order], np.arange(len(encoding) + 1))  # column j: column[j] .. column[j+1]
     for query in tqdm(range(num_query), desc="Jaccard", disable=not progress):
         own = slice(begin[query], begin[query + 1])
         first = column[member[own]]
-        length = column[member[own] + 1] - first                                 # gallery entries in each column
-        entry = ranges(first, length)                                            # all entries of those columns
+        length = column[member[own] + 1] - first  # gallery entries in each column
+        entry = ranges(first, length)  # all entries of those columns
         smaller = np.minimum(gallery_value[entry], np.repeat(value[own], length))
-        overlap = np.bincount(gallery_row[entry], smaller, minlength=num_gallery)          # [G] sum of minima
+        overlap = np.bincount(gallery_row[entry], smaller, minlength=num_gallery)  # [G] sum of minima
         distance[query] = (1 - lambda_value) * (1 - overlap / (2 - overlap)) + lambda_value * distance[query]

@@ -45,8 +45,9 @@ def working_dtype(*matrices: Tensor | np.ndarray) -> torch.dtype:
     return torch.float32 if all(str(m.dtype).split(".")[-1] in narrow for m in matrices) else torch.float64
 
 
-def rows(matrix: Tensor | np.ndarray, start: int, stop: int, dtype: torch.dtype, device=None,
-         origin: Tensor | None = None) -> Tensor:
+def rows(
+    matrix: Tensor | np.ndarray, start: int, stop: int, dtype: torch.dtype, device=None, origin: Tensor | None = None
+) -> Tensor:
     """matrix[start:stop] as a tensor; a view where type and device allow one. Memory-mapped arrays are read here.
 
     origin: [D] to be subtracted from every row.
@@ -61,7 +62,7 @@ def rows(matrix: Tensor | np.ndarray, start: int, stop: int, dtype: torch.dtype,
 
 def sampled(matrix: Tensor | np.ndarray, device=None, count: int = 512) -> Tensor:
     """float64 [S, D]: at most `count` rows, evenly spread."""
-    return rows(matrix[::-(-len(matrix) // count)], 0, count, torch.float64, device)
+    return rows(matrix[:: -(-len(matrix) // count)], 0, count, torch.float64, device)
 
 
 def centre(picked: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ def centre(picked: Tensor) -> Tensor:
     spread = (picked - middle).abs().nanmedian()
     step = spread.log2().floor().exp2()
     rounded = torch.where(step > 0, (middle / step).round() * step, middle)
-    return rounded.nan_to_num(0, 0, 0)                       # rows that are not finite are named elsewhere
+    return rounded.nan_to_num(0, 0, 0)  # rows that are not finite are named elsewhere
 
 
 def point_one_way(picked: Tensor) -> bool:
@@ -90,12 +91,20 @@ def refuse_rows(bad: Tensor, name: str) -> None:
     if bad.any():
         first = bad.nonzero().flatten().tolist()
         more = f" (and {len(first) - 1} more rows: {first[1:6]}{' ...' if len(first) > 6 else ''})" if first[1:] else ""
-        raise ReIDKitError(f"{name}: row {first[0]} of {len(bad)}{more} holds NaN, infinite or overflowing values; "
-                           "find the image of that row, or the layer that diverged")
+        raise ReIDKitError(
+            f"{name}: row {first[0]} of {len(bad)}{more} holds NaN, infinite or overflowing values; "
+            "find the image of that row, or the layer that diverged"
+        )
 
 
-def squared_norms(matrix: Tensor | np.ndarray, name: str, dtype: torch.dtype, block: int = 2048,
-                  device=None, origin: Tensor | None = None) -> Tensor:
+def squared_norms(
+    matrix: Tensor | np.ndarray,
+    name: str,
+    dtype: torch.dtype,
+    block: int = 2048,
+    device=None,
+    origin: Tensor | None = None,
+) -> Tensor:
     """[N] squared length of every row, read block by block. Raises ReIDKitError naming a row that is not finite.
 
     origin: [D] the point that lengths are measured from (default: zero).
@@ -103,7 +112,7 @@ def squared_norms(matrix: Tensor | np.ndarray, name: str, dtype: torch.dtype, bl
     squared = torch.empty(len(matrix), dtype=dtype, device=device_of(device, matrix))
     for start in range(0, len(matrix), block):
         part = rows(matrix, start, start + block, dtype, device, origin)
-        squared[start:start + block] = (part * part).sum(1)
+        squared[start : start + block] = (part * part).sum(1)
     refuse_rows(~squared.isfinite(), name)
     return squared
 
@@ -114,8 +123,10 @@ def feature_pair(qf, gf, metric: str) -> tuple[Tensor | np.ndarray, Tensor | np.
         raise unknown_name("metric", metric, METRICS)
     qf, gf = as_matrix(qf, "query features"), as_matrix(gf, "gallery features")
     if qf.shape[1] != gf.shape[1]:
-        raise ReIDKitError(f"query features have {qf.shape[1]} columns, gallery features {gf.shape[1]}: "
-                           "extract both with the same model")
+        raise ReIDKitError(
+            f"query features have {qf.shape[1]} columns, gallery features {gf.shape[1]}: "
+            "extract both with the same model"
+        )
     return qf, gf
 
 
@@ -161,12 +172,12 @@ def score_strips(qf, gf, metric: str, block: int = 2048, device=None) -> Iterato
     strip = min(num_query, max(64, STRIP_BYTES // (dtype.itemsize * num_gallery)))
     scores = torch.empty(strip, num_gallery, dtype=dtype, device=device)
     for start in range(0, num_query, strip):
-        queries = rows(qf, start, start + strip, dtype, device, origin)          # [b, D]
-        view = scores[:len(queries)]                                             # [b, G]
+        queries = rows(qf, start, start + strip, dtype, device, origin)  # [b, D]
+        view = scores[: len(queries)]  # [b, G]
         for left in range(0, num_gallery, block):
-            gallery = rows(gf, left, left + block, dtype, device, origin)        # [block, D]
+            gallery = rows(gf, left, left + block, dtype, device, origin)  # [block, D]
             # Straight into the long rows of `view` the same product takes a quarter longer (MKL, AVX-512).
-            apply_metric(queries @ gallery.T, squared[left:left + block], metric, out=view[:, left:left + block])
+            apply_metric(queries @ gallery.T, squared[left : left + block], metric, out=view[:, left : left + block])
         yield start, view.cpu().numpy()
 
 
@@ -176,8 +187,8 @@ def distance_strips(distance) -> Iterator[tuple[int, np.ndarray]]:
     dtype, (num_query, num_gallery) = working_dtype(distance), distance.shape
     strip = max(1, STRIP_BYTES // (dtype.itemsize * num_gallery))
     for start in range(0, num_query, strip):
-        scores = -rows(distance, start, start + strip, dtype, "cpu")     # a copy: the caller's matrix stays as it is
+        scores = -rows(distance, start, start + strip, dtype, "cpu")  # a copy: the caller's matrix stays as it is
         bad = torch.zeros(num_query, dtype=torch.bool)
-        bad[start:start + strip] = ~scores.isfinite().all(1)
+        bad[start : start + strip] = ~scores.isfinite().all(1)
         refuse_rows(bad, "distance matrix")
         yield start, scores.numpy()

@@ -11,5 +11,4 @@ from reidkit.export.network import EmbeddingNetwork
 from reidkit.export.report import ExportReport
 from reidkit.export.run import check_request, export_run, find_run, report_file
 
-__all__ = ["EmbeddingNetwork", "ExportReport", "check_request", "export_run", "find_run",
-           "report_file"]
+__all__ = ["EmbeddingNetwork", "ExportReport", "check_request", "export_run", "find_run", "report_file"]

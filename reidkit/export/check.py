@@ -25,17 +25,19 @@ from reidkit.evaluation.features import embed
 from reidkit.export.formats import Runner
 from reidkit.models import ReIDModel
 
-BATCHES = (1, 3, 16)          # numbers of images at once that the file is tried with
+BATCHES = (1, 3, 16)  # numbers of images at once that the file is tried with
 LATENCY_BATCHES = (1, 16)
 CALIBRATION_IMAGES = 128
 
 
 def pytorch(model: ReIDModel, flip: str) -> Runner:
     """What `extract_features` does with a batch, by its own code: the truth that the file is compared with."""
+
     @torch.no_grad()
     def run(images: Tensor) -> Tensor:
         index = torch.arange(len(images))
         return embed(model, TestTransform()(Batch(images, index, index, index)), flip)
+
     return run
 
 
@@ -58,16 +60,19 @@ def compare(exported: Runner, reference: Runner, images: Tensor) -> tuple[float,
     for count in (n for n in BATCHES if n <= len(images)):
         found, wanted = exported(images[-count:]), reference(images[-count:])
         if found.shape != wanted.shape or found.dtype != torch.float32:
-            raise ReIDKitError(f"the exported network gives {tuple(found.shape)} {found.dtype} for {count} images, "
-                               f"PyTorch gives {tuple(wanted.shape)} {wanted.dtype}; nothing was written")
+            raise ReIDKitError(
+                f"the exported network gives {tuple(found.shape)} {found.dtype} for {count} images, "
+                f"PyTorch gives {tuple(wanted.shape)} {wanted.dtype}; nothing was written"
+            )
         _check_finite(found)
-        scale = wanted.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)     # [B, 1]
+        scale = wanted.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)  # [B, 1]
         worst = max(worst, ((found - wanted).abs() / scale).max().item())
     return worst, wanted.shape[1]
 
 
-def scores(runners: dict[str, Runner], dataset: ReIDDataset, size: tuple[int, int],
-           progress: bool = True) -> dict[str, Any]:
+def scores(
+    runners: dict[str, Runner], dataset: ReIDDataset, size: tuple[int, int], progress: bool = True
+) -> dict[str, Any]:
     """mAP and rank1 (fractions) of both runners on the current test level, and the change; see `ExportReport`."""
     query, gallery = (_features(runners, table, size, progress) for table in (dataset.query, dataset.gallery))
     ids = [table[column].to_numpy() for column in ("pid", "camid") for table in (dataset.query, dataset.gallery)]
@@ -79,8 +84,9 @@ def scores(runners: dict[str, Runner], dataset: ReIDDataset, size: tuple[int, in
     return {"dataset": dataset.label, "level": dataset.level, **found, "change": change}
 
 
-def _features(runners: dict[str, Runner], table: pd.DataFrame, size: tuple[int, int],
-              progress: bool) -> dict[str, Tensor]:
+def _features(
+    runners: dict[str, Runner], table: pd.DataFrame, size: tuple[int, int], progress: bool
+) -> dict[str, Tensor]:
     """[N, D] of every runner; each image is decoded once."""
     parts = {name: [] for name in runners}
     for batch in tqdm(test_batches(table, size=size, batch_size=32), desc="embeddings", disable=not progress):
@@ -98,12 +104,15 @@ def calibration_batches(dataset: ReIDDataset, size: tuple[int, int]) -> Sequence
 
 def latency(runners: dict[str, Runner], images: Tensor, seconds: float = 1.0) -> list[dict[str, Any]]:
     """Median milliseconds a batch of 1 and of 16 `images`: {"batch": 16, name: ms, ...}. At least 5 calls each."""
-    return [{"batch": count, **{name: _median_ms(run, images[:count], seconds) for name, run in runners.items()}}
-            for count in LATENCY_BATCHES if count <= len(images)]
+    return [
+        {"batch": count, **{name: _median_ms(run, images[:count], seconds) for name, run in runners.items()}}
+        for count in LATENCY_BATCHES
+        if count <= len(images)
+    ]
 
 
 def _median_ms(run: Runner, images: Tensor, seconds: float) -> float:
-    run(images)                                              # the first call allocates
+    run(images)  # the first call allocates
     times, end = [], time.perf_counter() + seconds
     while len(times) < 5 or time.perf_counter() < end:
         start = time.perf_counter()
@@ -114,5 +123,7 @@ def _median_ms(run: Runner, images: Tensor, seconds: float) -> float:
 
 def _check_finite(features: Tensor) -> None:
     if not features.isfinite().all():
-        raise ReIDKitError("the exported network gives NaN or infinite embeddings, so nothing was written; values too "
-                           "large for fp16? Use --precision fp32")
+        raise ReIDKitError(
+            "the exported network gives NaN or infinite embeddings, so nothing was written; values too "
+            "large for fp16? Use --precision fp32"
+        )

@@ -23,7 +23,7 @@ from reidkit.export.network import EmbeddingNetwork
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 PRECISIONS = ("fp32", "fp16", "int8")
 INPUT, OUTPUT = "images", "embedding"
-ANY_NUMBER = ({0: torch.export.Dim("batch", min=1)},)        # of images
+ANY_NUMBER = ({0: torch.export.Dim("batch", min=1)},)  # of images
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 Runner = Callable[[Tensor], Tensor]  # uint8 [B, 3, H, W] -> float32 [B, D]
@@ -33,8 +33,10 @@ def require_packages() -> None:
     """Raise ReIDKitError that names the pip command where a package of the ONNX export is missing."""
     missing = [name for name in PACKAGES if not _importable(name)]
     if missing:
-        raise ReIDKitError(f"export to ONNX needs {', '.join(missing)}: pip install {' '.join(missing)} "
-                           "(or reidkit[export]); `--to torch-export` needs torch alone")
+        raise ReIDKitError(
+            f"export to ONNX needs {', '.join(missing)}: pip install {' '.join(missing)} "
+            "(or reidkit[export]); `--to torch-export` needs torch alone"
+        )
 
 
 def _importable(name: str) -> bool:
@@ -50,7 +52,7 @@ def record(network: EmbeddingNetwork, size: tuple[int, int]) -> torch.export.Exp
 
     Raises ReIDKitError for a network that torch.export cannot follow.
     """
-    images = torch.zeros(2, 3, *size, dtype=torch.uint8)     # 2: torch.export takes 0 and 1 for constants
+    images = torch.zeros(2, 3, *size, dtype=torch.uint8)  # 2: torch.export takes 0 and 1 for constants
     try:
         with _quiet(), torch.no_grad():
             return torch.export.export(network, (images,), dynamic_shapes=ANY_NUMBER)
@@ -70,8 +72,14 @@ def write_onnx(network: EmbeddingNetwork, size: tuple[int, int], file: Path) -> 
     program = record(network, size)
     try:
         with _quiet(), torch.no_grad():
-            onnx = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT],
-                                     dynamic_shapes=ANY_NUMBER)
+            onnx = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=ANY_NUMBER,
+            )
     except Exception as error:
         raise _cannot(network, "torch.onnx.export", error) from error
     onnx.save(str(file), external_data=False)
@@ -99,8 +107,15 @@ def write_int8(network: EmbeddingNetwork, size: tuple[int, int], file: Path, ima
         try:
             with _quiet():
                 quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
-                quantize_static(str(prepared), str(file), Batches(), quant_format=QuantFormat.QDQ, per_channel=True,
-                                weight_type=QuantType.QInt8, activation_type=QuantType.QInt8)
+                quantize_static(
+                    str(prepared),
+                    str(file),
+                    Batches(),
+                    quant_format=QuantFormat.QDQ,
+                    per_channel=True,
+                    weight_type=QuantType.QInt8,
+                    activation_type=QuantType.QInt8,
+                )
         except Exception as error:
             raise _cannot(network, "onnxruntime.quantization", error) from error
 
@@ -137,5 +152,7 @@ def _quiet():
 
 def _cannot(network: EmbeddingNetwork, tool: str, error: Exception) -> ReIDKitError:
     first = (str(error).strip().splitlines() or [""])[0]
-    return ReIDKitError(f"{tool} cannot follow {network.net.name} on this backbone ({type(error).__name__}: {first}); "
-                        "docs/export.md lists what is known to work")
+    return ReIDKitError(
+        f"{tool} cannot follow {network.net.name} on this backbone ({type(error).__name__}: {first}); "
+        "docs/export.md lists what is known to work"
+    )

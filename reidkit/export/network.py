@@ -27,15 +27,17 @@ class EmbeddingNetwork(nn.Module):
     def __init__(self, model: ReIDModel, flip: str = "none", half: bool = False):
         super().__init__()
         if model.needs_prior_at_test:
-            raise ReIDKitError(f"{model.name} cannot be exported: at test time it cuts the body parts out with coarse "
-                               "priors (parsing and segmentation maps of every picture), and a file that sees pixels "
-                               "only has none. Export a network that needs no prior then, such as mpn")
+            raise ReIDKitError(
+                f"{model.name} cannot be exported: at test time it cuts the body parts out with coarse "
+                "priors (parsing and segmentation maps of every picture), and a file that sees pixels "
+                "only has none. Export a network that needs no prior then, such as mpn"
+            )
         if flip not in FLIPS:
             raise unknown_name("flip", flip, FLIPS)
         self.flip, self.dtype = flip, torch.float16 if half else torch.float32
         self.net = without_training_parts(model).to(self.dtype)
         for name, value in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-            self.register_buffer(name, 255 * torch.tensor(value)[:, None, None])     # [3, 1, 1]
+            self.register_buffer(name, 255 * torch.tensor(value)[:, None, None])  # [3, 1, 1]
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -43,8 +45,8 @@ class EmbeddingNetwork(nn.Module):
         x = ((images.float() - self.mean) / self.std).to(self.dtype)
         if self.flip == "none":
             return self.net.embed(x).float()
-        both = self.net.embed(torch.cat([x, x.flip(-1)])).float()                    # [2B, D], one pass
-        pairs = both.unflatten(0, (2, -1))                                           # [2, B, D]
+        both = self.net.embed(torch.cat([x, x.flip(-1)])).float()  # [2B, D], one pass
+        pairs = both.unflatten(0, (2, -1))  # [2, B, D]
         return pairs.mean(0) if self.flip == "mean" else pairs.sum(0)
 
 

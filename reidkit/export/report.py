@@ -65,6 +65,8 @@ class ExportReport:
         if self.scores is None:
             return "  mAP and Rank-1: not measured; --root FOLDER (the run's data set) measures them"
         old, new, change = (self.scores[k] for k in ("pytorch", "exported", "change"))
-        parts = [f"{label} {100 * old[k]:.2f} -> {100 * new[k]:.2f} ({100 * change[k]:+.2f})"
-                 for label, k in (("mAP", "mAP"), ("Rank-1", "rank1"))]
+        parts = [
+            f"{label} {100 * old[k]:.2f} -> {100 * new[k]:.2f} ({100 * change[k]:+.2f})"
+            for label, k in (("mAP", "mAP"), ("Rank-1", "rank1"))
+        ]
         return f"  {', '.join(parts)} on {self.scores['dataset']}, {self.scores['level']}"

@@ -23,7 +23,7 @@ from reidkit.training.recipes import Recipe
 from reidkit.training.runs import RunFolder, load_run, replacing, write_json
 
 SHIPPED = Path(reidkit.__file__).resolve().parents[1] / "results" / "sidewalk" / "checkpoints"
-TOLERANCE = 1e-4     # of fp32: see `check.compare`
+TOLERANCE = 1e-4  # of fp32: see `check.compare`
 
 
 def find_run(run: str | Path) -> RunFolder:
@@ -36,13 +36,21 @@ def find_run(run: str | Path) -> RunFolder:
     shipped = [RunFolder(folder) for folder in sorted(SHIPPED.glob("*")) if RunFolder(folder).finished]
     found = [r for r in shipped if str(run) in (r.path.name, r.read_settings()["variant"])]
     if len(found) != 1:
-        raise CheckpointError(f"{str(run)!r} is neither a run folder (`reidkit train` makes one) nor the name of one "
-                              f"shipped network: {', '.join(r.path.name for r in shipped) or 'there is none'}")
+        raise CheckpointError(
+            f"{str(run)!r} is neither a run folder (`reidkit train` makes one) nor the name of one "
+            f"shipped network: {', '.join(r.path.name for r in shipped) or 'there is none'}"
+        )
     return found[0]
 
 
-def check_request(run: str | Path, out: str | Path | None = None, *, to: str = "onnx", precision: str = "fp32",
-                  with_dataset: bool = False) -> tuple[RunFolder, Path]:
+def check_request(
+    run: str | Path,
+    out: str | Path | None = None,
+    *,
+    to: str = "onnx",
+    precision: str = "fp32",
+    with_dataset: bool = False,
+) -> tuple[RunFolder, Path]:
     """The run's folder and the file to write, once all is refused that can be before an image is read.
 
     Raises UnknownNameError for a format or precision; ReIDKitError for a combination that is not offered, a missing
@@ -56,18 +64,27 @@ def check_request(run: str | Path, out: str | Path | None = None, *, to: str = "
     if precision == "int8" and to != "onnx":
         raise ReIDKitError(f"int8 is made by ONNX Runtime's quantisation: use --to onnx, or another precision for {to}")
     if precision == "int8" and not with_dataset:
-        raise ReIDKitError("int8 takes the ranges of its activations from training images: name the folder of the "
-                           "run's data set (--root FOLDER, in Python dataset=load_dataset(...))")
+        raise ReIDKitError(
+            "int8 takes the ranges of its activations from training images: name the folder of the "
+            "run's data set (--root FOLDER, in Python dataset=load_dataset(...))"
+        )
     folder = find_run(run)
-    folder.read_result()                                     # only finished runs have one
+    folder.read_result()  # only finished runs have one
     EmbeddingNetwork(load_run(folder.path), folder.recipe().test_flip)
     if to == "onnx":
         formats.require_packages()
     return folder, _target(out or f"{folder.path.resolve().name}-{precision}{formats.SUFFIXES[to]}", to)
 
 
-def export_run(run: str | Path, out: str | Path | None = None, *, to: str = "onnx", precision: str = "fp32",
-               dataset: ReIDDataset | None = None, progress: bool = True) -> ExportReport:
+def export_run(
+    run: str | Path,
+    out: str | Path | None = None,
+    *,
+    to: str = "onnx",
+    precision: str = "fp32",
+    dataset: ReIDDataset | None = None,
+    progress: bool = True,
+) -> ExportReport:
     """Write the test-time network of a run to `out`, check it against PyTorch, and describe it in `out`.json.
 
     The file takes uint8 RGB images [B, 3, H, W] at the recipe's size, any B, and gives float32 [B, D]: what
@@ -91,12 +108,25 @@ def export_run(run: str | Path, out: str | Path | None = None, *, to: str = "onn
         with replacing(out) as file:
             _write(network, recipe.size, file, to, images)
             report = ExportReport(
-                run=str(run), variant=model.name, file=str(out), sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-                bytes=file.stat().st_size, to=to, precision=precision, flip=recipe.test_flip,
-                input={"name": formats.INPUT, "shape": ["batch", 3, *recipe.size], "dtype": "uint8",
-                       "channels": "RGB", "resize": "bilinear"},
-                calibration_images=sum(map(len, images)), provenance=provenance("cpu", **_versions(to)),
-                **_measured(file, model, recipe, to, precision, dataset, progress))
+                run=str(run),
+                variant=model.name,
+                file=str(out),
+                sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+                bytes=file.stat().st_size,
+                to=to,
+                precision=precision,
+                flip=recipe.test_flip,
+                input={
+                    "name": formats.INPUT,
+                    "shape": ["batch", 3, *recipe.size],
+                    "dtype": "uint8",
+                    "channels": "RGB",
+                    "resize": "bilinear",
+                },
+                calibration_images=sum(map(len, images)),
+                provenance=provenance("cpu", **_versions(to)),
+                **_measured(file, model, recipe, to, precision, dataset, progress),
+            )
             write_json(report_file(out), report.as_dict())
     except OSError as error:
         raise ReIDKitError(f"cannot write {out} ({error}); choose another file") from error
@@ -129,21 +159,26 @@ def _write(network: EmbeddingNetwork, size: tuple[int, int], file: Path, to: str
         formats.write_onnx(network, size, file)
 
 
-def _measured(file: Path, model: ReIDModel, recipe: Recipe, to: str, precision: str, dataset: ReIDDataset | None,
-              progress: bool) -> dict[str, Any]:
+def _measured(
+    file: Path, model: ReIDModel, recipe: Recipe, to: str, precision: str, dataset: ReIDDataset | None, progress: bool
+) -> dict[str, Any]:
     """The measured fields of the report. Raises ReIDKitError for an fp32 file that is not the network."""
     exported = formats.open_onnx(file) if to == "onnx" else formats.open_torch_export(file)
     runners = {"pytorch": check.pytorch(model, recipe.test_flip), "exported": exported}
-    slow = to == "torch-export" and precision == "fp16"      # most CPUs have no fast float16 convolution
+    slow = to == "torch-export" and precision == "fp16"  # most CPUs have no fast float16 convolution
     images = check.sidewalk_images(3 if slow else 16, recipe.size)
     difference, dimension = check.compare(exported, runners["pytorch"], images)
     if precision == "fp32" and difference > TOLERANCE:
-        raise ReIDKitError(f"the exported {model.name} differs from PyTorch by {difference:.1e} of the largest entry, "
-                           f"more than {TOLERANCE:.0e}, so nothing was written; try the other format")
-    return {"max_difference": difference,
-            "output": {"name": formats.OUTPUT, "shape": ["batch", dimension], "dtype": "float32"},
-            "scores": None if dataset is None else check.scores(runners, dataset, recipe.size, progress),
-            "latency": check.latency(runners, images)}
+        raise ReIDKitError(
+            f"the exported {model.name} differs from PyTorch by {difference:.1e} of the largest entry, "
+            f"more than {TOLERANCE:.0e}, so nothing was written; try the other format"
+        )
+    return {
+        "max_difference": difference,
+        "output": {"name": formats.OUTPUT, "shape": ["batch", dimension], "dtype": "float32"},
+        "scores": None if dataset is None else check.scores(runners, dataset, recipe.size, progress),
+        "latency": check.latency(runners, images),
+    }
 
 
 def _versions(to: str) -> dict[str, str]:

@@ -49,12 +49,14 @@ class Backbone(nn.Sequential):
         """
         stages = OrderedDict(self.named_children())
         if "layer3" not in stages:
-            raise ReIDKitError(f"backbone {self.name!r} cannot be split into branches: it has no stage 'layer3'. "
-                               f"Use one of {', '.join(RESNETS)}, small, or a ResNet-like timm network")
+            raise ReIDKitError(
+                f"backbone {self.name!r} cannot be split into branches: it has no stage 'layer3'. "
+                f"Use one of {', '.join(RESNETS)}, small, or a ResNet-like timm network"
+            )
         names = list(stages)
         cut = names.index("layer3")
         shared = OrderedDict((n, stages[n]) for n in names[:cut])
-        tail = OrderedDict((n, stages[n]) for n in names[cut + 1:])
+        tail = OrderedDict((n, stages[n]) for n in names[cut + 1 :])
         shared["layer3"] = stages["layer3"][:1]
         if len(stages["layer3"]) > 1:
             tail["layer3"] = stages["layer3"][1:]
@@ -62,8 +64,7 @@ class Backbone(nn.Sequential):
         return nn.Sequential(shared), nn.Sequential(tail)
 
 
-def create_backbone(name: str, *, pretrained: bool | str = False,
-                    spatial_attention: str | None = None) -> Backbone:
+def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attention: str | None = None) -> Backbone:
     """Build a backbone.
 
     name: "resnet18", "resnet34", "resnet50", "small", "small-C" (with C channels at the end), or "timm:NAME".
@@ -113,21 +114,28 @@ def _published_weights(name: str, weights_name: str) -> Mapping[str, Tensor]:
     try:
         return weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network (URLError is an OSError), no disk, damaged download
-        raise CheckpointError(f"cannot get the {name} weights {weights.name} ({error}). Download {weights.url} on a "
-                              f"machine with a network and pass its path: pretrained='path/to/"
-                              f"{weights.url.rsplit('/', 1)[-1]}', or use pretrained=False") from error
+        raise CheckpointError(
+            f"cannot get the {name} weights {weights.name} ({error}). Download {weights.url} on a "
+            f"machine with a network and pass its path: pretrained='path/to/"
+            f"{weights.url.rsplit('/', 1)[-1]}', or use pretrained=False"
+        ) from error
 
 
 def _small(name: str, weights: bool | str) -> Backbone:
     """A ResNet-10 with a 3x3 stem: strides 2 | 1 2 2 1, so the map has stride 8. 0.5 M parameters."""
     if weights:
-        raise CheckpointError(f"the {name!r} backbone has no published weights (pretrained={weights!r}): pass "
-                              "pretrained=False, or the path of a run trained with it")
+        raise CheckpointError(
+            f"the {name!r} backbone has no published weights (pretrained={weights!r}): pass "
+            "pretrained=False, or the path of a run trained with it"
+        )
     stem, *widths = SMALL_WIDTHS
     if name != "small":
         widths[-1] = int(name.removeprefix("small-"))
-    stages = OrderedDict(conv1=nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False),
-                         bn1=nn.BatchNorm2d(stem), relu=nn.ReLU(inplace=True))
+    stages = OrderedDict(
+        conv1=nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False),
+        bn1=nn.BatchNorm2d(stem),
+        relu=nn.ReLU(inplace=True),
+    )
     before = stem
     for i, (width, stride) in enumerate(zip(widths, (1, 2, 2, 1)), start=1):
         shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
@@ -166,16 +174,20 @@ def _timm(name: str, weights: bool | str) -> Backbone:
     if not timm.is_model(model_name):
         raise unknown_name("timm model", model_name, timm.list_models(f"{model_name[:4]}*") or timm.list_models()[:20])
     if isinstance(weights, str):
-        raise CheckpointError(f"{name}: timm weights are chosen by the model's name ({model_name}.TAG); pass "
-                              f"pretrained=True or the path of a state dict instead of {weights!r}")
+        raise CheckpointError(
+            f"{name}: timm weights are chosen by the model's name ({model_name}.TAG); pass "
+            f"pretrained=True or the path of a state dict instead of {weights!r}"
+        )
     net, options = _timm_features(timm, name)
     if weights:
         try:
             net = timm.create_model(model_name, pretrained=True, **options)
         except Exception as error:  # the hub client raises many kinds: no network, no such weights, no disk
-            raise CheckpointError(f"cannot get the weights of {name} ({error}). Download them from "
-                                  f"https://huggingface.co/timm (model {model_name}) on a machine with a network and "
-                                  "pass the path of the file as `pretrained`, or use pretrained=False") from error
+            raise CheckpointError(
+                f"cannot get the weights of {name} ({error}). Download them from "
+                f"https://huggingface.co/timm (model {model_name}) on a machine with a network and "
+                "pass the path of the file as `pretrained`, or use pretrained=False"
+            ) from error
     channels, stride = net.feature_info.channels()[-1], net.feature_info.reduction()[-1]
     stages = dict(net.named_children())
     if not isinstance(stages.get("layer3"), nn.Sequential):  # not a plain chain of ResNet stages
@@ -191,8 +203,10 @@ def _timm_features(timm, name: str) -> tuple[nn.Module, dict]:
             return timm.create_model(name.removeprefix("timm:"), pretrained=False, **options), options
         except (TypeError, NotImplementedError, AssertionError, RuntimeError, ValueError) as error:
             refusal = error  # an option that this network does not know
-    raise ReIDKitError(f"backbone {name!r} gives no feature maps (timm says: {refusal}). Choose a timm network that "
-                       "supports features_only=True, such as resnet50, convnext_tiny, vit_small_patch16_224")
+    raise ReIDKitError(
+        f"backbone {name!r} gives no feature maps (timm says: {refusal}). Choose a timm network that "
+        "supports features_only=True, such as resnet50, convnext_tiny, vit_small_patch16_224"
+    )
 
 
 def _is_path(value: str | Path) -> bool:

@@ -77,8 +77,9 @@ class ReIDModel(nn.Module):
     def feature_maps(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         raise NotImplementedError
 
-    def heads(self, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None,
-              with_aux: bool = False) -> ModelOutput:
+    def heads(
+        self, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None, with_aux: bool = False
+    ) -> ModelOutput:
         raise NotImplementedError
 
     def forward(self, images: Tensor, prior: PriorBatch | None = None) -> ModelOutput:
@@ -89,8 +90,9 @@ class ReIDModel(nn.Module):
         """[B, D] test-time representation. Call `model.eval()` first, as for any network."""
         return self.heads(self.feature_maps(images), prior).embedding
 
-    def part_head(self, k: int, maps: Tensor | tuple[Tensor, ...],
-                  prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
+    def part_head(
+        self, k: int, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(feature [B, d], logits [B, classes]) of part k: `part_features[:, k]` and `logits[k]` of `heads`.
 
         Models override this to compute nothing but part k; the heads are independent, so the result is the same.

@@ -54,16 +54,18 @@ class BranchedModel(ReIDModel):
         tail_keys = self.tails[0].state_dict().keys()
         expected = self.shared.state_dict().keys() | tail_keys
         if state.keys() != expected:
-            raise CheckpointError(f"these weights belong to another backbone: {len(expected - state.keys())} tensors "
-                                  f"are missing {sorted(expected - state.keys())[:3]}, {len(state.keys() - expected)} "
-                                  f"are unknown {sorted(state.keys() - expected)[:3]}")
+            raise CheckpointError(
+                f"these weights belong to another backbone: {len(expected - state.keys())} tensors "
+                f"are missing {sorted(expected - state.keys())[:3]}, {len(state.keys() - expected)} "
+                f"are unknown {sorted(state.keys() - expected)[:3]}"
+            )
         self.shared.load_state_dict({key: state[key] for key in self.shared.state_dict()})
         for tail in self.tails:
             tail.load_state_dict({key: state[key] for key in tail_keys})
 
     def feature_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """[B, 3, H, W] -> one map [B, C, h, w] a branch."""
-        trunk = self.shared(images)                                      # [B, C', h', w']
+        trunk = self.shared(images)  # [B, C', h', w']
         return tuple(tail(trunk) for tail in self.tails)
 
     def map_index(self, k: int) -> int:

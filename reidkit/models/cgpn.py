@@ -46,8 +46,18 @@ from reidkit.models.stripes import (
 )
 from reidkit.priors import PriorBatch
 
-__all__ = ["BRANCH_1", "BRANCH_2", "BRANCH_3", "BRANCH_4", "BRANCH_5", "CGPN", "Branch", "CGPNConfig", "fine",
-           "global_only"]
+__all__ = [
+    "BRANCH_1",
+    "BRANCH_2",
+    "BRANCH_3",
+    "BRANCH_4",
+    "BRANCH_5",
+    "CGPN",
+    "Branch",
+    "CGPNConfig",
+    "fine",
+    "global_only",
+]
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,9 @@ class CGPNConfig:
         if len(set(names)) < len(names):
             raise ReIDKitError(f"two branches have the same name: {names}. Give each its own")
         if self.global_parts < 0 or self.reduced_dim < 1:
-            raise ReIDKitError(f"global_parts={self.global_parts} must be at least 0 and "
-                               f"reduced_dim={self.reduced_dim} at least 1")
+            raise ReIDKitError(
+                f"global_parts={self.global_parts} must be at least 0 and reduced_dim={self.reduced_dim} at least 1"
+            )
         if self.global_parts == 0 and not all(branch.groups for branch in self.branches):
             raise ReIDKitError("global_parts=0 and a branch without stripe groups: the branch has no feature")
 
@@ -106,27 +117,31 @@ class CGPN(BranchedModel):
     def heads(self, maps: tuple[Tensor, ...], prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """Maps [B, c, h, w], one a branch -> K part features; with_aux adds the pairs of Eq. 3 (training)."""
         reduced = []
-        global_parts = [max_pool(conv(m)) for conv, m in zip(self.global_convs, maps)]     # fg_p, [B, P, c] each
+        global_parts = [max_pool(conv(m)) for conv, m in zip(self.global_convs, maps)]  # fg_p, [B, P, c] each
         if global_parts:
-            whole = torch.stack([fg.flatten(1) for fg in global_parts], dim=1)             # fg_i, [B, branches, P*c]
+            whole = torch.stack([fg.flatten(1) for fg in global_parts], dim=1)  # fg_i, [B, branches, P*c]
             reduced.append(self.reduce_global(whole))
         local = [pool_groups(m, b.groups) for m, b in zip(maps, self.config.branches) if b.groups]
         if local:
-            reduced.append(self.reduce_local(torch.cat(local, dim=1)))                     # fl, [B, groups, c] -> 256
-        features = torch.cat(reduced, dim=1)                                               # [B, K, 256]
+            reduced.append(self.reduce_local(torch.cat(local, dim=1)))  # fl, [B, groups, c] -> 256
+        features = torch.cat(reduced, dim=1)  # [B, K, 256]
         supervise = with_aux and self.config.supervised
-        return ModelOutput(embedding=features.flatten(1), part_features=features, logits=self.classifier(features),
-                           triplet_features=list(features.unbind(1)),
-                           supervision=self._supervision(global_parts, maps) if supervise else [])
+        return ModelOutput(
+            embedding=features.flatten(1),
+            part_features=features,
+            logits=self.classifier(features),
+            triplet_features=list(features.unbind(1)),
+            supervision=self._supervision(global_parts, maps) if supervise else [],
+        )
 
     def part_head(self, k: int, maps: tuple[Tensor, ...], prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
         """Feature k alone: [B, 256] and logits [B, classes]."""
         branch, group = self.places[k]
-        if group is None:                                                                  # k = branch
-            whole = max_pool(self.global_convs[branch](maps[branch])).flatten(1)           # fg_i, [B, P*c]
+        if group is None:  # k = branch
+            whole = max_pool(self.global_convs[branch](maps[branch])).flatten(1)  # fg_i, [B, P*c]
             feature = self.reduce_global.one(whole, branch)
         else:
-            local = pool_groups(maps[branch], (group,))[:, 0]                              # fl, [B, c]
+            local = pool_groups(maps[branch], (group,))[:, 0]  # fl, [B, c]
             feature = self.reduce_local.one(local, k - len(self.global_convs))
         return feature, self.classifier.one(feature, k)
 

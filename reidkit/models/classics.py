@@ -37,8 +37,12 @@ class IDE(ReIDModel):
         self.name, self.config, self.num_classes = "ide", config, num_classes
         self.part_names = ("whole body",)
         self.backbone = backbone
-        self.embedding = nn.Sequential(nn.Linear(backbone.channels, config.part_dim), nn.BatchNorm1d(config.part_dim),
-                                       nn.LeakyReLU(config.slope), nn.Dropout(config.dropout))
+        self.embedding = nn.Sequential(
+            nn.Linear(backbone.channels, config.part_dim),
+            nn.BatchNorm1d(config.part_dim),
+            nn.LeakyReLU(config.slope),
+            nn.Dropout(config.dropout),
+        )
         self.classifier = PartClassifier(1, config.part_dim, num_classes)
         nn.init.kaiming_normal_(self.embedding[0].weight)
         nn.init.zeros_(self.embedding[0].bias)
@@ -49,8 +53,8 @@ class IDE(ReIDModel):
 
     def heads(self, maps: Tensor, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """[B, C, h, w] -> embedding [B, D], part_features [B, 1, D], logits [1, B, classes]."""
-        embedding = self.embedding(maps.mean((2, 3)))                    # [B, D]
-        part = embedding.unsqueeze(1)                                    # [B, 1, D]
+        embedding = self.embedding(maps.mean((2, 3)))  # [B, D]
+        part = embedding.unsqueeze(1)  # [B, 1, D]
         return ModelOutput(embedding=embedding, part_features=part, logits=self.classifier(part))
 
     def count_parameters(self, classifiers: bool = False) -> int:
@@ -98,8 +102,8 @@ class PCB(ReIDModel):
     def heads(self, maps: Tensor, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """[B, C, h, w] -> part_features [B, K, d], embedding [B, K*d], logits [K, B, classes]."""
         stripes = part_features(maps, num_parts=self.config.num_parts, mode="uniform")  # [B, K, C, h/K, w]
-        columns = stripes.mean((-2, -1))                                 # g_k, [B, K, C]
-        parts = self.reduce(columns)                                     # h_k, [B, K, d]
+        columns = stripes.mean((-2, -1))  # g_k, [B, K, C]
+        parts = self.reduce(columns)  # h_k, [B, K, d]
         return ModelOutput(embedding=parts.flatten(1), part_features=parts, logits=self.classifier(parts))
 
     def part_head(self, k: int, maps: Tensor, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:

@@ -53,11 +53,15 @@ class MGN(BranchedModel):
 
     def heads(self, maps: tuple[Tensor, ...], prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """Maps of G [B, c, h/2, w/2] and of P2, P3 [B, c, h, w] -> 8 part features [B, 8, 256]."""
-        whole = torch.stack([max_pool(m) for m in maps], dim=1)                            # z_g, [B, 3, c]
-        stripes = [pool_groups(m, b.groups) for m, b in zip(maps, BRANCHES) if b.groups]   # z_p, [B, 2 or 3, c]
-        features = self.reduce(torch.cat([whole, *stripes], dim=1))                        # f, [B, 8, 256]
-        return ModelOutput(embedding=features.flatten(1), part_features=features, logits=self.classifier(features),
-                           triplet_features=list(features[:, :len(BRANCHES)].unbind(1)))   # f_g only
+        whole = torch.stack([max_pool(m) for m in maps], dim=1)  # z_g, [B, 3, c]
+        stripes = [pool_groups(m, b.groups) for m, b in zip(maps, BRANCHES) if b.groups]  # z_p, [B, 2 or 3, c]
+        features = self.reduce(torch.cat([whole, *stripes], dim=1))  # f, [B, 8, 256]
+        return ModelOutput(
+            embedding=features.flatten(1),
+            part_features=features,
+            logits=self.classifier(features),
+            triplet_features=list(features[:, : len(BRANCHES)].unbind(1)),
+        )  # f_g only
 
     def part_head(self, k: int, maps: tuple[Tensor, ...], prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
         """Feature k alone: [B, 256] and logits [B, classes]."""
@@ -70,9 +74,11 @@ class MGN(BranchedModel):
 def _restore_last_stride(tail: nn.Module, name: str) -> None:
     """Give layer4 the stride 2 back that `create_backbone` removed: the convs that carry it in a ResNet block."""
     block = tail.layer4[0]
-    main = block.conv2 if hasattr(block, "conv3") else block.conv1                         # Bottleneck, BasicBlock
+    main = block.conv2 if hasattr(block, "conv3") else block.conv1  # Bottleneck, BasicBlock
     shortcut = block.downsample[0] if block.downsample is not None else None
     if not isinstance(shortcut, nn.Conv2d):
-        raise ReIDKitError(f"MGN halves the map of its global branch in layer4's strided convolutions, and backbone "
-                           f"{name!r} has none on its shortcut. Use resnet18, resnet34, resnet50 or small")
+        raise ReIDKitError(
+            f"MGN halves the map of its global branch in layer4's strided convolutions, and backbone "
+            f"{name!r} has none on its shortcut. Use resnet18, resnet34, resnet50 or small"
+        )
     main.stride = shortcut.stride = (2, 2)

@@ -68,13 +68,17 @@ class MPNConfig:
         if self.soft_share not in (None, "conv1", "conv2"):
             raise unknown_name("soft_share", self.soft_share, ("conv1", "conv2"))
         if self.soft_share in self.share or (self.soft_share and not (self.main and self.aux)):
-            raise ReIDKitError(f"soft_share={self.soft_share!r} needs a main and an auxiliary task that do not share "
-                               f"this layer (share={self.share}, main={self.main}, aux={self.aux})")
+            raise ReIDKitError(
+                f"soft_share={self.soft_share!r} needs a main and an auxiliary task that do not share "
+                f"this layer (share={self.share}, main={self.main}, aux={self.aux})"
+            )
         if not (self.share_bn is None or isinstance(self.share_bn, bool)):
             raise ReIDKitError(f"share_bn={self.share_bn!r}: expected true, false or none")
         if self.share_bn is not None and not ((self.share or self.soft_share) and self.main and self.aux):
-            raise ReIDKitError(f"share_bn={self.share_bn!r} needs a main and an auxiliary task that share a layer, "
-                               f"hard or soft (share={self.share}, main={self.main}, aux={self.aux})")
+            raise ReIDKitError(
+                f"share_bn={self.share_bn!r} needs a main and an auxiliary task that share a layer, "
+                f"hard or soft (share={self.share}, main={self.main}, aux={self.aux})"
+            )
         if self.prior not in MODES:
             raise unknown_name("prior", self.prior, MODES)
         if self.num_parts < 1 or self.part_dim < 1:
@@ -165,30 +169,38 @@ class MPN(ReIDModel):
 
     def _stripes(self, maps: Tensor, prior: PriorBatch | None) -> Tensor:
         if prior is None and self.config.prior != "uniform":
-            raise PriorError(f"{self.name} with prior={self.config.prior!r} needs the coarse priors of the images "
-                             f"{'at training and test time' if self.needs_prior_at_test else 'in training'}: pass "
-                             "prior=PriorBatch(...), or build the model with prior='uniform'")
-        return part_features(maps, prior, self.config.num_parts, self.config.prior)    # P_k, [B, K, C, h/K, w]
+            raise PriorError(
+                f"{self.name} with prior={self.config.prior!r} needs the coarse priors of the images "
+                f"{'at training and test time' if self.needs_prior_at_test else 'in training'}: pass "
+                "prior=PriorBatch(...), or build the model with prior='uniform'"
+            )
+        return part_features(maps, prior, self.config.num_parts, self.config.prior)  # P_k, [B, K, C, h/K, w]
 
     @staticmethod
-    def _task(x: Tensor, conv1: nn.Module, attention: nn.Module | None, conv2: nn.Module, classifier: nn.Module,
-              aux: bool = False) -> ModelOutput:
+    def _task(
+        x: Tensor,
+        conv1: nn.Module,
+        attention: nn.Module | None,
+        conv2: nn.Module,
+        classifier: nn.Module,
+        aux: bool = False,
+    ) -> ModelOutput:
         """K tasks at once. x: F [B, C, h, w], or stripes P_k [B, K, C, h/K, w]."""
-        x = conv1(x, aux)                            # part-relevant channels, [B, K, d, *, w]
-        x = max_pool(x)                              # GMP, [B, K, d]
+        x = conv1(x, aux)  # part-relevant channels, [B, K, d, *, w]
+        x = max_pool(x)  # GMP, [B, K, d]
         if attention is not None:
             x = attention(x, aux)
-        x = conv2(x, aux)                            # f_k (or z_k), [B, K, d]
-        logits = classifier(x)                       # [K, B, classes]
+        x = conv2(x, aux)  # f_k (or z_k), [B, K, d]
+        logits = classifier(x)  # [K, B, classes]
         return ModelOutput(embedding=x.flatten(1), part_features=x, logits=logits)  # h, Eq. 2 (g, Eq. 5)
 
     def part_head(self, k: int, maps: Tensor, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
         """Task k alone: feature [B, d] and logits [B, classes], a K-th of the work of `heads`."""
         x = maps if self.config.main else self._stripes(maps, prior)[:, k]
-        x = max_pool(self.conv1.one(x, k))           # GMP, [B, d]
+        x = max_pool(self.conv1.one(x, k))  # GMP, [B, d]
         if self.attention is not None:
             x = self.attention.one(x, k)
-        x = self.conv2.one(x, k)                     # f_k, [B, d]
+        x = self.conv2.one(x, k)  # f_k, [B, d]
         return x, self.classifier.one(x, k)
 
     def part_maps(self, maps: Tensor, prior: PriorBatch | None = None) -> Tensor:
@@ -222,7 +234,7 @@ class MPN(ReIDModel):
         step >= 0, while the explicit step multiplies by 1 - 4 step and diverges above 1/2 (with momentum, earlier).
         """
         for main, aux in self._soft_pairs():
-            move = (main - aux) * (0.5 - 0.5 / (1 + 4 * step))   # each goes half of the way that the difference loses
+            move = (main - aux) * (0.5 - 0.5 / (1 + 4 * step))  # each goes half of the way that the difference loses
             main -= move
             aux += move
 
@@ -230,5 +242,5 @@ class MPN(ReIDModel):
         """Parameters of the test-time network: auxiliary tasks dropped. `classifiers` adds the K main ones."""
         heads = [self.conv1, self.attention, self.conv2, self.classifier if classifiers else None]
         return sum(p.numel() for p in self.backbone.parameters()) + sum(
-            p.numel() for head in heads if head is not None
-            for name, p in head.named_parameters() if "aux_" not in name)
+            p.numel() for head in heads if head is not None for name, p in head.named_parameters() if "aux_" not in name
+        )

@@ -40,8 +40,10 @@ class PartConv(nn.Module):
         if x.ndim == 4:
             return self._on_whole_map(x)
         if x.ndim not in (3, 5) or x.shape[1] != self.num_parts:
-            raise ValueError(f"expected [B, C, h, w], [B, {self.num_parts}, C] or [B, {self.num_parts}, C, h, w], "
-                             f"got {tuple(x.shape)}")
+            raise ValueError(
+                f"expected [B, C, h, w], [B, {self.num_parts}, C] or [B, {self.num_parts}, C, h, w], "
+                f"got {tuple(x.shape)}"
+            )
         return self._on_own_input(x)
 
     def one(self, x: Tensor, k: int) -> Tensor:
@@ -54,21 +56,21 @@ class PartConv(nn.Module):
     def _on_whole_map(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.flatten()
         y = F.conv2d(x, self.weight.view(-1, self.in_dim, 1, 1), bias)  # [B, K*D, h, w]
-        return y.unflatten(1, (self.num_parts, self.out_dim))           # [B, K, D, h, w]
+        return y.unflatten(1, (self.num_parts, self.out_dim))  # [B, K, D, h, w]
 
     def _on_own_input(self, x: Tensor) -> Tensor:
-        size = x.shape[3:]                                              # (h, w)
+        size = x.shape[3:]  # (h, w)
         rows = x.flatten(3).permute(1, 0, 3, 2) if x.ndim == 5 else x.permute(1, 0, 2).unsqueeze(2)
-        rows = rows.flatten(1, 2)                                       # [K, B*h*w, C]
-        weight = self.weight.transpose(1, 2)                            # [K, C, D]
+        rows = rows.flatten(1, 2)  # [K, B*h*w, C]
+        weight = self.weight.transpose(1, 2)  # [K, C, D]
         if self.bias is None:
-            y = torch.bmm(rows, weight)                                 # [K, B*h*w, D]
+            y = torch.bmm(rows, weight)  # [K, B*h*w, D]
         else:
             y = torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
         if x.ndim == 3:
-            return y.transpose(0, 1)                                    # [B, K, D]
-        y = y.unflatten(1, (-1, *size))                                 # [K, B, h, w, D]
-        return y.permute(1, 0, 4, 2, 3)                                 # [B, K, D, h, w]
+            return y.transpose(0, 1)  # [B, K, D]
+        y = y.unflatten(1, (-1, *size))  # [K, B, h, w, D]
+        return y.permute(1, 0, 4, 2, 3)  # [B, K, D, h, w]
 
     def extra_repr(self) -> str:
         return f"{self.num_parts} x ({self.in_dim} -> {self.out_dim}), bias={self.bias is not None}"
@@ -94,16 +96,32 @@ class PartBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, aux: bool = False) -> Tensor:
         kind = "aux_running" if aux and self.separate else "running"
-        flat = _merge_parts(x)                                          # [B, K*D, (h, w)]
-        y = F.batch_norm(flat, getattr(self, f"{kind}_mean"), getattr(self, f"{kind}_var"),
-                         self.weight, self.bias, self.training, self.momentum, self.eps)
+        flat = _merge_parts(x)  # [B, K*D, (h, w)]
+        y = F.batch_norm(
+            flat,
+            getattr(self, f"{kind}_mean"),
+            getattr(self, f"{kind}_var"),
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
         return y.unflatten(1, (self.num_parts, self.dim))
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone, with the running statistics of the main tasks: [B, D, (h, w)] -> same shape."""
         own = slice(k * self.dim, (k + 1) * self.dim)
-        return F.batch_norm(x, self.running_mean[own], self.running_var[own], self.weight[own], self.bias[own],
-                            self.training, self.momentum, self.eps)
+        return F.batch_norm(
+            x,
+            self.running_mean[own],
+            self.running_var[own],
+            self.weight[own],
+            self.bias[own],
+            self.training,
+            self.momentum,
+            self.eps,
+        )
 
     def extra_repr(self) -> str:
         return f"{self.num_parts} x {self.dim}, separate={self.separate}"
@@ -123,8 +141,17 @@ class PartConvBlock(nn.Module):
         tasks: "conv", "norm", or neither.
     """
 
-    def __init__(self, num_parts: int, in_dim: int, out_dim: int, *, separate_bn: bool = False, relu: bool = True,
-                 bias: bool = True, aux_own: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        num_parts: int,
+        in_dim: int,
+        out_dim: int,
+        *,
+        separate_bn: bool = False,
+        relu: bool = True,
+        bias: bool = True,
+        aux_own: tuple[str, ...] = (),
+    ):
         super().__init__()
         self.conv = PartConv(num_parts, in_dim, out_dim, bias)
         self.norm = PartBatchNorm(num_parts, out_dim, separate_bn)
@@ -148,8 +175,7 @@ class PartConvBlock(nn.Module):
 class PartAttention(nn.Module):
     """Channel attention of K parts (MPN Fig. 6): conv d -> d/4, BN, ReLU, conv d/4 -> d, BN, sigmoid."""
 
-    def __init__(self, num_parts: int, dim: int, hidden: int, separate_bn: bool = False,
-                 aux_own: tuple[str, ...] = ()):
+    def __init__(self, num_parts: int, dim: int, hidden: int, separate_bn: bool = False, aux_own: tuple[str, ...] = ()):
         super().__init__()
         self.squeeze = PartConvBlock(num_parts, dim, hidden, separate_bn=separate_bn, aux_own=aux_own)
         self.excite = PartConvBlock(num_parts, hidden, dim, separate_bn=separate_bn, aux_own=aux_own, relu=False)
@@ -173,9 +199,9 @@ class PartClassifier(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, weight = x.transpose(0, 1), self.weight.transpose(1, 2)   # [K, B, D], [K, D, classes]
+        rows, weight = x.transpose(0, 1), self.weight.transpose(1, 2)  # [K, B, D], [K, D, classes]
         if self.bias is None:
-            return torch.bmm(rows, weight)                              # [K, B, classes]
+            return torch.bmm(rows, weight)  # [K, B, classes]
         return torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
 
     def one(self, x: Tensor, k: int) -> Tensor:

@@ -55,13 +55,13 @@ class Pyramid(ReIDModel):
 
     def heads(self, maps: Tensor, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """[B, C, h, w] -> part_features [B, 21, 128], embedding [B, 2688], logits [21, B, classes]."""
-        pooled = pool_groups(maps, self.groups, _average_plus_max)       # [B, K, C]
-        features = self.reduce(pooled)                                   # [B, K, d]
+        pooled = pool_groups(maps, self.groups, _average_plus_max)  # [B, K, C]
+        features = self.reduce(pooled)  # [B, K, d]
         return ModelOutput(embedding=features.flatten(1), part_features=features, logits=self.classifier(features))
 
     def part_head(self, k: int, maps: Tensor, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
         """Part k alone: feature [B, d] and logits [B, classes]."""
-        pooled = pool_groups(maps, self.groups[k:k + 1], _average_plus_max)[:, 0]  # [B, C]
+        pooled = pool_groups(maps, self.groups[k : k + 1], _average_plus_max)[:, 0]  # [B, C]
         feature = self.reduce.one(pooled, k)
         return feature, self.classifier.one(feature, k)
 

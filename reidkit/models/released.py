@@ -36,8 +36,10 @@ def load_released_mpn(path: str | Path, num_classes: int | None = None) -> MPN:
     state = {k: v for k, v in read_state_dict(path).items() if not k.endswith("num_batches_tracked")}
     parts, dim, classes = _read_sizes(state, path)
     if num_classes is not None and num_classes != classes:
-        raise CheckpointError(f"{path} was trained with {classes} classes, not num_classes={num_classes}: pass "
-                              f"num_classes={classes}, or leave it out")
+        raise CheckpointError(
+            f"{path} was trained with {classes} classes, not num_classes={num_classes}: pass "
+            f"num_classes={classes}, or leave it out"
+        )
     config = MPNConfig(num_parts=parts, part_dim=dim, prior="uniform")
     model = config.build(create_backbone("resnet50"), classes)
     model.load_state_dict(_convert(model, state, path))
@@ -55,13 +57,19 @@ def export_released_mpn(model: MPN) -> dict[str, Tensor]:
     attention; how its stripes were made does not matter. Raises CheckpointError otherwise.
     """
     config = getattr(model, "config", None)
-    fits = (isinstance(config, MPNConfig) and config.main and config.aux and {"conv1", "conv2"} <= set(config.share)
-            and not (config.channel_attention or config.spatial_attention or config.separate_bn
-                     or config.share_bn is False)
-            and model.backbone.name == "resnet50")
+    fits = (
+        isinstance(config, MPNConfig)
+        and config.main
+        and config.aux
+        and {"conv1", "conv2"} <= set(config.share)
+        and not (config.channel_attention or config.spatial_attention or config.separate_bn or config.share_bn is False)
+        and model.backbone.name == "resnet50"
+    )
     if not fits:
-        raise CheckpointError(f"model {getattr(model, 'name', model)!r} has no place in the released layout, which is "
-                              "MPN on resnet50 with conv1 and conv2 shared and without attention (mpn-no-ca)")
+        raise CheckpointError(
+            f"model {getattr(model, 'name', model)!r} has no place in the released layout, which is "
+            "MPN on resnet50 with conv1 and conv2 shared and without attention (mpn-no-ca)"
+        )
     state, exported = model.state_dict(), {}
     for key, pieces in _layout(model).items():
         for tensor, (name, shape) in zip(state[key].detach().reshape(len(pieces), -1), pieces):
@@ -75,23 +83,31 @@ def _convert(model: MPN, state: Mapping[str, Tensor], path: str | Path) -> dict[
     wanted = {name: shape for pieces in layout.values() for name, shape in pieces}
     missing = [name for name in wanted if name not in state]
     unexpected = [name for name in state if name not in wanted]
-    shapes = [f"{name} {tuple(state[name].shape)}, expected {shape}" for name, shape in wanted.items()
-              if name in state and tuple(state[name].shape) != shape]
+    shapes = [
+        f"{name} {tuple(state[name].shape)}, expected {shape}"
+        for name, shape in wanted.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
     if missing or unexpected or shapes:
-        raise CheckpointError(f"{path} does not fit the released MPN layout: {len(missing)} missing {missing[:3]}, "
-                              f"{len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of another shape "
-                              f"{shapes[:3]}")
+        raise CheckpointError(
+            f"{path} does not fit the released MPN layout: {len(missing)} missing {missing[:3]}, "
+            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of another shape "
+            f"{shapes[:3]}"
+        )
     ours = model.state_dict()
-    return {key: torch.stack([state[name] for name, _ in pieces]).reshape(ours[key].shape)
-            for key, pieces in layout.items()}
+    return {
+        key: torch.stack([state[name] for name, _ in pieces]).reshape(ours[key].shape) for key, pieces in layout.items()
+    }
 
 
 def _read_sizes(state: Mapping[str, Tensor], path: str | Path) -> tuple[int, int, int]:
     """(K, d, number of classes) from the file's own shapes."""
     first, classifier = state.get("local_conv_list.0.0.weight"), state.get("Sfc_list.0.weight")
     if first is None or classifier is None:
-        raise CheckpointError(f"{path} is not a state dict of the released MPN code: expected keys such as "
-                              f"local_conv_list.0.0.weight and Sfc_list.0.weight, found {sorted(state)[:4]} ...")
+        raise CheckpointError(
+            f"{path} is not a state dict of the released MPN code: expected keys such as "
+            f"local_conv_list.0.0.weight and Sfc_list.0.weight, found {sorted(state)[:4]} ..."
+        )
     parts = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("local_conv_list."))
     return parts, first.shape[0], classifier.shape[0]
 

@@ -30,7 +30,7 @@ class SpatialRelationAttention(nn.Module):
     def __init__(self, channels: int, size: tuple[int, int], reduction: int = REDUCTION):
         super().__init__()
         self.size = size
-        positions = size[0] * size[1]                                          # N
+        positions = size[0] * size[1]  # N
         embedded, relations = max(channels // reduction, 1), max(positions // reduction, 1)
         self.theta = _conv_bn(channels, embedded, nn.ReLU(inplace=True))
         self.phi = _conv_bn(channels, embedded, nn.ReLU(inplace=True))
@@ -43,12 +43,14 @@ class SpatialRelationAttention(nn.Module):
         """[B, C, h, w] -> [B, 1, h, w] in (0, 1)."""
         height, width = x.shape[2:]
         if (height, width) != tuple(self.size):
-            raise ReIDKitError(f"RGA attention was built for {self.size[0]}x{self.size[1]} maps and got "
-                               f"{height}x{width}: set spatial_attention='rga:HxW' to the size of your images")
+            raise ReIDKitError(
+                f"RGA attention was built for {self.size[0]}x{self.size[1]} maps and got "
+                f"{height}x{width}: set spatial_attention='rga:HxW' to the size of your images"
+            )
         affinity = self.theta(x).flatten(2).transpose(1, 2) @ self.phi(x).flatten(2)  # r_ij, [B, N, N]
-        stacked = torch.cat([affinity.transpose(1, 2), affinity], 1)           # r_i = [R(i, :), R(:, i)], [B, 2N, N]
+        stacked = torch.cat([affinity.transpose(1, 2), affinity], 1)  # r_i = [R(i, :), R(:, i)], [B, 2N, N]
         relation = self.embed_relation(stacked.unflatten(2, (height, width)))  # [B, N/8, h, w]
-        feature = self.embed_feature(x).mean(1, keepdim=True)                  # [B, 1, h, w]
+        feature = self.embed_feature(x).mean(1, keepdim=True)  # [B, 1, h, w]
         return torch.sigmoid(self.weigh(torch.cat([feature, relation], 1)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,8 +74,10 @@ def add_spatial_attention(backbone: nn.Sequential, name: str) -> None:
     height, width = _image_size(name)
     stages = OrderedDict(backbone.named_children())
     if not all(f"layer{i}" in stages for i in range(1, 5)):
-        raise ReIDKitError("spatial_attention='rga' needs a backbone with stages layer1 .. layer4 (resnet18, "
-                           "resnet34, resnet50, small)")
+        raise ReIDKitError(
+            "spatial_attention='rga' needs a backbone with stages layer1 .. layer4 (resnet18, "
+            "resnet34, resnet50, small)"
+        )
     was_training = backbone.training
     x = torch.zeros(1, 3, height, width)
     backbone.eval()

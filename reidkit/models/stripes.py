@@ -30,8 +30,9 @@ class StripeGroup:
 
     def __post_init__(self):
         if not 0 <= self.start < self.stop <= self.of:
-            raise ReIDKitError(f"stripes {self.start} to {self.stop} of {self.of} are no group: "
-                               "expected 0 <= start < stop <= of")
+            raise ReIDKitError(
+                f"stripes {self.start} to {self.stop} of {self.of} are no group: expected 0 <= start < stop <= of"
+            )
 
     @property
     def height(self) -> Fraction:
@@ -57,8 +58,10 @@ class StripeGroup:
         """
         first, end = round(self.start * height / self.of), round(self.stop * height / self.of)
         if first == end:
-            raise ReIDKitError(f"a feature map of {height} rows is too low for {self.of} stripes: stripe group "
-                               f"{self.name} gets no row. Use taller images or fewer stripes")
+            raise ReIDKitError(
+                f"a feature map of {height} rows is too low for {self.of} stripes: stripe group "
+                f"{self.name} gets no row. Use taller images or fewer stripes"
+            )
         return first, end
 
 
@@ -107,6 +110,6 @@ def global_only(branches: tuple[Branch, ...]) -> tuple[Branch, ...]:
 
 def pool_groups(maps: Tensor, groups: tuple[StripeGroup, ...], pool=max_pool) -> Tensor:
     """Pool every stripe group of a map: [B, C, h, w] -> [B, groups, C]. pool: [B, C, rows, w] -> [B, C]."""
-    height = int(maps.shape[2])                          # torch.jit.trace hands out sizes as tensors
+    height = int(maps.shape[2])  # torch.jit.trace hands out sizes as tensors
     rows = [group.rows(height) for group in groups]
     return torch.stack([pool(maps[:, :, first:end]) for first, end in rows], dim=1)

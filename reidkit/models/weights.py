@@ -1,7 +1,7 @@
 """Weights from files: open a checkpoint of any training code, find the backbone in it, name what does not fit.
 
-    state = read_state_dict("checkpoint.pth")            # {"epoch": 3, "model": {"module.conv1.weight": ...}} is opened
-    load_backbone_weights(backbone, "checkpoint.pth")    # whatever "module.", "model.", "backbone." stands before it
+state = read_state_dict("checkpoint.pth")            # {"epoch": 3, "model": {"module.conv1.weight": ...}} is opened
+load_backbone_weights(backbone, "checkpoint.pth")    # whatever "module.", "model.", "backbone." stands before it
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
+
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged archives raise many kinds
-        raise CheckpointError(f"{path} is not a readable state dict ({type(error).__name__}: {error}). Expected a "
-                              "file of tensors only: save model.state_dict(), not the model object") from error
+        raise CheckpointError(
+            f"{path} is not a readable state dict ({type(error).__name__}: {error}). Expected a "
+            "file of tensors only: save model.state_dict(), not the model object"
+        ) from error
     tensors = max(_state_dicts(content), key=len, default={})
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors: expected a state dict, or a dict that wraps one")
@@ -79,15 +82,18 @@ def load_backbone_weights(backbone: Backbone, source: str | Path | Mapping[str, 
     given = _below_prefix(state, wanted)
     missing = [k for p, k in wanted.items() if p not in given and not k.startswith("rga") and "num_batches" not in k]
     fitting = {k: state[given[p]] for p, k in wanted.items() if p in given}
-    shapes = [f"{k} {tuple(v.shape)}, expected {tuple(own[k].shape)}" for k, v in fitting.items()
-              if v.shape != own[k].shape]
+    shapes = [
+        f"{k} {tuple(v.shape)}, expected {tuple(own[k].shape)}" for k, v in fitting.items() if v.shape != own[k].shape
+    ]
     extra = {p: k for p, k in given.items() if p not in wanted and not p.startswith((*CLASSIFIERS, "rga"))}
     rest = _whole_network(backbone.name) if extra else set()
     unexpected = [k for p, k in extra.items() if p not in rest]
     if missing or shapes or unexpected:
-        raise CheckpointError(f"{where} does not fit backbone {backbone.name!r}: {len(missing)} missing "
-                              f"{missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of another "
-                              f"shape {shapes[:3]}. Use the weights of the same architecture")
+        raise CheckpointError(
+            f"{where} does not fit backbone {backbone.name!r}: {len(missing)} missing "
+            f"{missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of another "
+            f"shape {shapes[:3]}. Use the weights of the same architecture"
+        )
     backbone.load_state_dict(fitting, strict=False)
 
 
@@ -103,7 +109,7 @@ def _below_prefix(names: Iterable[str], wanted: Mapping[str, str]) -> dict[str, 
     found: dict[str, dict[str, str]] = {}
     for name in names:
         for prefix in _prefixes(name):
-            found.setdefault(prefix, {})[plain_name(name[len(prefix):])] = name
+            found.setdefault(prefix, {})[plain_name(name[len(prefix) :])] = name
     return max(found.values(), key=lambda below: len(below.keys() & wanted.keys()), default={})
 
 
@@ -122,6 +128,7 @@ def _whole_network(name: str) -> set[str]:
     """Plain names of all tensors of the published network that a backbone is the front of."""
     if name.startswith("timm:"):
         import timm
+
         net = timm.create_model(name.removeprefix("timm:"), pretrained=False)
     elif name in list_models():
         net = get_model(name, weights=None)

@@ -30,15 +30,15 @@ class Variant:
 
 NO_SHARE, C1, C2, PSA = (), ("conv1",), ("conv2",), ("conv1", "conv2", "attention")
 
-MPN_LOSS = LossConfig()                                          # Eq. 1 + Eq. 3
-CF = replace(MPN_LOSS, alignment="class")                        # + Eq. 8
-SAMPLE = replace(MPN_LOSS, alignment="sample")                   # + Eq. 9
+MPN_LOSS = LossConfig()  # Eq. 1 + Eq. 3
+CF = replace(MPN_LOSS, alignment="class")  # + Eq. 8
+SAMPLE = replace(MPN_LOSS, alignment="sample")  # + Eq. 9
 BATCH = replace(MPN_LOSS, alignment="batch")
-SAMPLE_TRIPLET = replace(MPN_LOSS, alignment="sample-triplet")   # [10]
+SAMPLE_TRIPLET = replace(MPN_LOSS, alignment="sample-triplet")  # [10]
 CGPN_LOSS = LossConfig(triplet="features", margin=1.2, metric="euclidean")  # CGPN Eq. 4
 CE_ONLY = LossConfig(triplet=None)
 
-SOFT_WEIGHTS = (0.01, 0.1, 1, 10)                                # MPN Fig. 10
+SOFT_WEIGHTS = (0.01, 0.1, 1, 10)  # MPN Fig. 10
 ALL_BRANCHES = (BRANCH_1, BRANCH_2, BRANCH_3)
 
 VARIANTS: dict[str, Variant] = {
@@ -64,11 +64,16 @@ VARIANTS: dict[str, Variant] = {
     "align-sample-triplet-psa": Variant(MPNConfig(share=PSA), SAMPLE_TRIPLET, "MPN Table 4: Sample-wise [10]"),
     "align-sample-psa": Variant(MPNConfig(share=PSA), SAMPLE, "MPN Table 4: Sample-wise (Eq. 9)"),
     # MPN Table 5 and Fig. 10
-    "mpn-rga": Variant(MPNConfig(share=PSA, channel_attention=True, spatial_attention="rga"), CF,
-                       "MPN Table 5: MPN*"),
-    **{f"soft-{short}-{w}": Variant(MPNConfig(share=NO_SHARE, soft_share=conv),
-                                    replace(MPN_LOSS, soft_sharing_weight=w), f"MPN Fig. 10: soft, {conv}, {w}")
-       for short, conv in (("c1", "conv1"), ("c2", "conv2")) for w in SOFT_WEIGHTS},
+    "mpn-rga": Variant(MPNConfig(share=PSA, channel_attention=True, spatial_attention="rga"), CF, "MPN Table 5: MPN*"),
+    **{
+        f"soft-{short}-{w}": Variant(
+            MPNConfig(share=NO_SHARE, soft_share=conv),
+            replace(MPN_LOSS, soft_sharing_weight=w),
+            f"MPN Fig. 10: soft, {conv}, {w}",
+        )
+        for short, conv in (("c1", "conv1"), ("c2", "conv2"))
+        for w in SOFT_WEIGHTS
+    },
     # the classics of MPN Table 9 and CGPN Table 1
     "ide": Variant(IDEConfig(), CE_ONLY, "MPN Sec. 5.1: IDE"),
     "pcb": Variant(PCBConfig(), CE_ONLY, "MPN Table 9: PCB"),
@@ -79,11 +84,16 @@ VARIANTS: dict[str, Variant] = {
     "cgpn-1": Variant(CGPNConfig(global_only(ALL_BRANCHES)), CGPN_LOSS, "CGPN Table 3: CGPN-1, global only"),
     "cgpn-2": Variant(CGPNConfig(fine(2, 3, 4)), CGPN_LOSS, "CGPN Table 3: CGPN-2, fine-grained local"),
     "cgpn-3": Variant(CGPNConfig(ALL_BRANCHES, global_parts=0), CGPN_LOSS, "CGPN Table 3: CGPN-3, local only"),
-    "cgpn-4": Variant(CGPNConfig(ALL_BRANCHES, supervised=False), CGPN_LOSS,
-                      "CGPN Table 3: CGPN-4, unsupervised global"),
+    "cgpn-4": Variant(
+        CGPNConfig(ALL_BRANCHES, supervised=False), CGPN_LOSS, "CGPN Table 3: CGPN-4, unsupervised global"
+    ),
     # CGPN Table 4
-    **{f"cgpn-global-{n}": Variant(CGPNConfig(global_only((BRANCH_1,)), global_parts=n), CGPN_LOSS,
-                                   f"CGPN Table 4: Branch1-Global, {n} parts") for n in (2, 3, 4, 8)},
+    **{
+        f"cgpn-global-{n}": Variant(
+            CGPNConfig(global_only((BRANCH_1,)), global_parts=n), CGPN_LOSS, f"CGPN Table 4: Branch1-Global, {n} parts"
+        )
+        for n in (2, 3, 4, 8)
+    },
     "cgpn-b1": Variant(CGPNConfig((BRANCH_1,)), CGPN_LOSS, "CGPN Table 4: Branch 1"),
     "cgpn-b2": Variant(CGPNConfig((BRANCH_2,)), CGPN_LOSS, "CGPN Table 4: Branch 2"),
     "cgpn-b3": Variant(CGPNConfig((BRANCH_3,)), CGPN_LOSS, "CGPN Table 4: Branch 3"),
@@ -91,8 +101,9 @@ VARIANTS: dict[str, Variant] = {
     "cgpn-b13": Variant(CGPNConfig((BRANCH_1, BRANCH_3)), CGPN_LOSS, "CGPN Table 4: Branch 1 & 3"),
     "cgpn-b23": Variant(CGPNConfig((BRANCH_2, BRANCH_3)), CGPN_LOSS, "CGPN Table 4: Branch 2 & 3"),
     "cgpn-b1234": Variant(CGPNConfig((*ALL_BRANCHES, BRANCH_4)), CGPN_LOSS, "CGPN Table 4: CGPN + Branch 4"),
-    "cgpn-b12345": Variant(CGPNConfig((*ALL_BRANCHES, BRANCH_4, BRANCH_5)), CGPN_LOSS,
-                           "CGPN Table 4: CGPN + Branch 4 + Branch 5"),
+    "cgpn-b12345": Variant(
+        CGPNConfig((*ALL_BRANCHES, BRANCH_4, BRANCH_5)), CGPN_LOSS, "CGPN Table 4: CGPN + Branch 4 + Branch 5"
+    ),
 }
 
 
@@ -103,8 +114,9 @@ def variant(name: str) -> Variant:
     return VARIANTS[name]
 
 
-def create_model(name: str, num_classes: int, backbone: str = "resnet50", pretrained: bool | str = False,
-                 **overrides) -> ReIDModel:
+def create_model(
+    name: str, num_classes: int, backbone: str = "resnet50", pretrained: bool | str = False, **overrides
+) -> ReIDModel:
     """Build a variant of the table.
 
     backbone: see `create_backbone`; pretrained: False, True (the backbone's default weights), a torchvision
@@ -118,8 +130,9 @@ def create_model(name: str, num_classes: int, backbone: str = "resnet50", pretra
         if key not in fields:
             raise unknown_name(f"setting of {name}", key, fields)
     config = replace(config, **overrides)
-    network = create_backbone(backbone, pretrained=pretrained,
-                              spatial_attention=getattr(config, "spatial_attention", None))
+    network = create_backbone(
+        backbone, pretrained=pretrained, spatial_attention=getattr(config, "spatial_attention", None)
+    )
     model = config.build(network, num_classes)
     model.name = name
     return model

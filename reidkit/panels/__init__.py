@@ -34,8 +34,16 @@ __all__ = [
 MODULES = dict(
     zip(
         __all__,
-        ("attention_panel", "cgpn_explorer", "k_sweep", "loss_playground", "misalignment", "prior_stepper",
-         "ranked_list", "comparator"),
+        (
+            "attention_panel",
+            "cgpn_explorer",
+            "k_sweep",
+            "loss_playground",
+            "misalignment",
+            "prior_stepper",
+            "ranked_list",
+            "comparator",
+        ),
         strict=True,
     )
 )

@@ -54,8 +54,10 @@ class AttentionPanel(Panel):
     """
 
     title = "Part attention"
-    prompt = ("Predict where part 1 looks when the crop cuts the head off. Then ask the control: how much of the map "
-              "is still there in a network that has learned nothing?")
+    prompt = (
+        "Predict where part 1 looks when the crop cuts the head off. Then ask the control: how much of the map "
+        "is still there in a network that has learned nothing?"
+    )
     size = (960, 460)
 
     run = Unicode()
@@ -65,8 +67,15 @@ class AttentionPanel(Panel):
     layer = Unicode(LAST)
     control = Unicode("none")
 
-    def __init__(self, runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: ReIDDataset, *,
-                 table: pd.DataFrame | None = None, count: int = 40, priors: PriorTable | None = None):
+    def __init__(
+        self,
+        runs: Mapping[str, str | Path] | Sequence[str | Path],
+        dataset: ReIDDataset,
+        *,
+        table: pd.DataFrame | None = None,
+        count: int = 40,
+        priors: PriorTable | None = None,
+    ):
         self.runs = open_runs(runs, dataset, priors)
         table = dataset.query if table is None else table
         rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).astype(int))
@@ -98,13 +107,14 @@ class AttentionPanel(Panel):
 
     def maps(self, state: SimpleNamespace, control: str = "none") -> Tensor:
         """[K, H, W] in [0, 1]: the K maps of the chosen image, of the network or of a randomised copy."""
-        return self._maps((state.run, state.image, state.method, state.layer, control),
-                          lambda: self._explain(state, control))
+        return self._maps(
+            (state.run, state.image, state.method, state.layer, control), lambda: self._explain(state, control)
+        )
 
     def _explain(self, state: SimpleNamespace, control: str) -> Tensor:
         run, path = self.runs[state.run], self.table.path[state.image]
         model = self._models((state.run, state.layer, control), lambda: self._model(state, control))
-        images = normalize(run.image(path)[None])                                          # [1, 3, H, W]
+        images = normalize(run.image(path)[None])  # [1, 3, H, W]
         if state.layer == LAST and control == "none":
             maps = run.maps(path)
         else:
@@ -126,7 +136,7 @@ class AttentionPanel(Panel):
         """Shares of the map's sum: in the part's own stripe, and on the person (Sidewalk only). NaN: blank map,
         or a stripe that the crop has cut off."""
         run, k = self.runs[state.run], self.part_index(state)
-        maps = self.maps(state, control)[k].numpy()[None, None]                            # [1, 1, H, W]
+        maps = self.maps(state, control)[k].numpy()[None, None]  # [1, 1, H, W]
         extents = [run.model.part_extents[k]]
         if self.truth is None:
             H = maps.shape[2]
@@ -135,8 +145,10 @@ class AttentionPanel(Panel):
         truth = type(self.truth)(**{name: value[[state.image]] for name, value in vars(self.truth).items()})
         regions = stripe_regions(truth, extents, run.size)
         person = np.asarray(shrink(truth.segmentation[0].astype(np.uint8) * 255, run.size[::-1]))[None, ..., 0] > 127
-        return {"in its stripe of the body": float(part_energy(maps, regions)[0, 0]),
-                "on the person": 1 - float(background_energy(maps, person)[0, 0])}
+        return {
+            "in its stripe of the body": float(part_energy(maps, regions)[0, 0]),
+            "on the person": 1 - float(background_energy(maps, person)[0, 0]),
+        }
 
     def agreement(self, state: SimpleNamespace) -> float:
         """Rank correlation of the map and its control: 1 = the map did not need what was learned."""
@@ -145,8 +157,12 @@ class AttentionPanel(Panel):
 
     def status(self, state: SimpleNamespace) -> str:
         run, k = self.runs[state.run], self.part_index(state)
-        words = [f"{state.run}, {run.model.part_names[k]} of {run.num_parts}", f"image {state.image}",
-                 f"{state.method} at {state.layer}", *self.shares(state)]
+        words = [
+            f"{state.run}, {run.model.part_names[k]} of {run.num_parts}",
+            f"image {state.image}",
+            f"{state.method} at {state.layer}",
+            *self.shares(state),
+        ]
         if state.control != "none":
             words.append(f"rank correlation with {state.control} {self.agreement(state):.2f}")
         return " | ".join(words)
@@ -155,8 +171,10 @@ class AttentionPanel(Panel):
         """The numbers as words; a share that has no answer says why."""
         if not self.maps(state, control)[self.part_index(state)].any():
             return ["blank: no evidence for this class"]
-        return ["its stripe is not in the picture" if np.isnan(share) else f"{share:.0%} {name}"
-                for name, share in self.numbers(state, control).items()]
+        return [
+            "its stripe is not in the picture" if np.isnan(share) else f"{share:.0%} {name}"
+            for name, share in self.numbers(state, control).items()
+        ]
 
     # ---- the picture ------------------------------------------------------------------------------------------------
 
@@ -167,15 +185,23 @@ class AttentionPanel(Panel):
         size = (round(height * run.size[1] / run.size[0]), height)
         maps = self.maps(state)
         name = run.model.part_names[k]
-        columns = [("image", image_name(self.table.loc[state.image]), shrink(photo, size)),
-                   (name, f"{state.method}, {state.layer}", heat_overlay(photo, maps[k], size))]
+        columns = [
+            ("image", image_name(self.table.loc[state.image]), shrink(photo, size)),
+            (name, f"{state.method}, {state.layer}", heat_overlay(photo, maps[k], size)),
+        ]
         if state.control != "none":
             other = self.maps(state, state.control)[k]
             columns.append((state.control, "the same part", heat_overlay(photo, other, size)))
         for i, (title, note, part) in enumerate(columns):
             x = 10 + i * (WIDEST + 12) + (WIDEST - part.width) // 2
-            text(picture, (10 + i * (WIDEST + 12) + WIDEST / 2, 12), fit_text(title, WIDEST, 14, True), 14, anchor="ma",
-                 bold=True)
+            text(
+                picture,
+                (10 + i * (WIDEST + 12) + WIDEST / 2, 12),
+                fit_text(title, WIDEST, 14, True),
+                14,
+                anchor="ma",
+                bold=True,
+            )
             text(picture, (10 + i * (WIDEST + 12) + WIDEST / 2, 32), fit_text(note, WIDEST + 8, 11), 11, MUTED, "ma")
             paste(picture, part, (x, TOP))
         if state.control == "none":

@@ -1,6 +1,6 @@
 """Panel 7: the features of CGPN one by one. What is left of Rank-1 and mAP without a branch, a stripe group, Eq. 3's?
 
-    CGPNExplorer("runs/cgpn-s0", dataset)          # also MGN and every relative of CGPN in the table of variants
+CGPNExplorer("runs/cgpn-s0", dataset)          # also MGN and every relative of CGPN in the table of variants
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ class CGPNExplorer(Panel):
     """
 
     title = "CGPN explorer"
-    prompt = ("Predict: which loses more mAP, all global features or all local ones? One branch or another? Switch "
-              "them off (or click their names), and look where they look.")
+    prompt = (
+        "Predict: which loses more mAP, all global features or all local ones? One branch or another? Switch "
+        "them off (or click their names), and look where they look."
+    )
     size = (940, 596)
 
     branch, group, image = Unicode(), Unicode(), Int(1)
@@ -73,20 +75,24 @@ class CGPNExplorer(Panel):
     def controls(self) -> Mapping[str, Slider | Choice | Toggle]:
         names, groups = self.run.model.part_names, tuple(self.branches.get(self.branch, ()))
         return {
-            "branch": Choice("branch", tuple(self.branches)), "group": Choice("stripe group", groups),
+            "branch": Choice("branch", tuple(self.branches)),
+            "group": Choice("stripe group", groups),
             "image": Slider("query image", 1, len(self.dataset.query)),
             **{f"use_{k}": Toggle(f"use {name}") for k, name in enumerate(names)},
         }
 
     def actions(self) -> Mapping[str, Callable[[], None]]:
         places = self.run.model.places
+
         def only(wanted: Callable[[int], bool]) -> Callable[[], None]:
             return lambda: self.set(**{f"use_{k}": wanted(k) for k in range(len(places))})
 
         choices = {"all features": only(lambda k: True)}
         if len({group is None for _, group in places}) == 2:
-            choices |= {"only global": only(lambda k: places[k][1] is None),
-                        "only local": only(lambda k: places[k][1] is not None)}
+            choices |= {
+                "only global": only(lambda k: places[k][1] is None),
+                "only local": only(lambda k: places[k][1] is not None),
+            }
         return choices | {"this branch on/off": self.switch_branch}
 
     def switch_branch(self) -> None:
@@ -110,9 +116,18 @@ class CGPNExplorer(Panel):
         if not features:
             raise ReIDKitError("every feature is switched off: nothing is left to compare images by. Switch one on")
         q, g, columns = self.dataset.query, self.dataset.gallery, list(features)
-        return self._recent(features, lambda: evaluate_ranking(
-            self.run.features(q)[:, columns].flatten(1), self.run.features(g)[:, columns].flatten(1), q.pid, g.pid,
-            q.camid, g.camid, junk_pids=self.dataset.junk_pids))
+        return self._recent(
+            features,
+            lambda: evaluate_ranking(
+                self.run.features(q)[:, columns].flatten(1),
+                self.run.features(g)[:, columns].flatten(1),
+                q.pid,
+                g.pid,
+                q.camid,
+                g.camid,
+                junk_pids=self.dataset.junk_pids,
+            ),
+        )
 
     def used(self, state) -> tuple[int, ...]:
         """Which features are switched on."""
@@ -129,7 +144,7 @@ class CGPNExplorer(Panel):
 
         def make() -> Tensor:
             if state.group == WHOLE and hasattr(model, "global_responses"):
-                return global_maps(model, images)[0, model.places[k][0]]                 # [P, H, W]
+                return global_maps(model, images)[0, model.places[k][0]]  # [P, H, W]
             return attention_from_maps(model, self.run.maps(path), images, "layercam", parts=[k])[0]  # [1, H, W]
 
         return self._maps((k, path), make)
@@ -167,8 +182,11 @@ class CGPNExplorer(Panel):
             title = names[i] if state.group == WHOLE and len(maps) > 1 else "where it looks"
             paste(picture, overlay, (wide + 16 + i * (small + 12), 44), title, size=12)
         responses = state.group == WHOLE and hasattr(self.run.model, "global_responses")
-        note = ("The convolutions of the global part,\nbefore pooling (CGPN Fig. 5)." if responses else
-                "LayerCAM of this feature's own classifier:\nnothing outside the stripe group can count.")
+        note = (
+            "The convolutions of the global part,\nbefore pooling (CGPN Fig. 5)."
+            if responses
+            else "LayerCAM of this feature's own classifier:\nnothing outside the stripe group can count."
+        )
         text(picture, (1, 478), note, 12, MUTED)
         rows = "" if state.group == WHOLE else f", rows {self._rows(state)} of the feature map"
         text(picture, (1, 516), f"Covers {100 * (stop - start):.0f} % of the height{rows}.", 12, MUTED)
@@ -218,16 +236,35 @@ class CGPNExplorer(Panel):
         used, everything = self.used(state), tuple(range(self.run.num_parts))
         now, full = self.ranking(used), self.ranking(everything)
         x, y = 430, TILE_TOP + TILE_HIGH + 18
-        text(picture, (x, y), f"mAP alone (click a name: on or off); {len(self.dataset.query)} queries, "
-             f"{len(self.dataset.gallery)} gallery images", 12, MUTED)
+        text(
+            picture,
+            (x, y),
+            f"mAP alone (click a name: on or off); {len(self.dataset.query)} queries, "
+            f"{len(self.dataset.gallery)} gallery images",
+            12,
+            MUTED,
+        )
         step = self._step()
         for k, name in enumerate(self.run.model.part_names):
             top, on = LIST_TOP + step * k, k in used
-            text(picture, (x, top + step / 2), f"{'●' if on else '○'} {name}", min(12, step - 3),
-                 INK if on else GREY, "lm", bold=k == self.chosen(state))
+            text(
+                picture,
+                (x, top + step / 2),
+                f"{'●' if on else '○'} {name}",
+                min(12, step - 3),
+                INK if on else GREY,
+                "lm",
+                bold=k == self.chosen(state),
+            )
             value = self.ranking((k,)).mAP
-            bar(picture, (x + 110, top + 2, 868, top + step - 3), value, f"{100 * value:.1f}",
-                self._colour(name.split("-", 1)[0]) if on else "#CFCFCF", size=min(12, step - 3))
+            bar(
+                picture,
+                (x + 110, top + 2, 868, top + step - 3),
+                value,
+                f"{100 * value:.1f}",
+                self._colour(name.split("-", 1)[0]) if on else "#CFCFCF",
+                size=min(12, step - 3),
+            )
         top = LIST_TOP + step * self.run.num_parts + 8
         for label, r, colour in ((f"{len(used)} on", now, INK), (f"all {len(everything)}", full, BLUE)):
             text(picture, (x, top + 10), label, 13, anchor="lm", bold=True)
@@ -241,9 +278,11 @@ class CGPNExplorer(Panel):
     def status(self, state) -> str:
         now, full = self.ranking(self.used(state)), self.ranking(tuple(range(self.run.num_parts)))
         alone, gain = self.ranking((self.chosen(state),)), 100 * (now.mAP - full.mAP)
-        return (f"{len(self.used(state))} of {self.run.num_parts} features on: Rank-1 {100 * now.rank(1):.1f}, mAP "
-                f"{100 * now.mAP:.1f} ({gain:+.1f} against all); {state.branch} {state.group} alone: "
-                f"Rank-1 {100 * alone.rank(1):.1f}, mAP {100 * alone.mAP:.1f}")
+        return (
+            f"{len(self.used(state))} of {self.run.num_parts} features on: Rank-1 {100 * now.rank(1):.1f}, mAP "
+            f"{100 * now.mAP:.1f} ({gain:+.1f} against all); {state.branch} {state.group} alone: "
+            f"Rank-1 {100 * alone.rank(1):.1f}, mAP {100 * alone.mAP:.1f}"
+        )
 
     def on_pointer(self, x: float, y: float, phase: str) -> None:
         """A click on a bar of Fig. 3 picks that feature, one on its name switches it on or off."""

@@ -1,6 +1,6 @@
 """Panel 2: two trained networks side by side. Is the difference real, and which queries make it?
 
-    VariantComparator(["runs/mpn-s0", "runs/baseline-s0"], dataset, results="runs")
+VariantComparator(["runs/mpn-s0", "runs/baseline-s0"], dataset, results="runs")
 """
 
 from __future__ import annotations
@@ -57,15 +57,23 @@ class VariantComparator(Panel):
     """
 
     title = "Variant comparator"
-    prompt = ("Predict: will the variants differ on all queries a little, or on a few a lot? Choose two, look at the "
-              "curve and the interval, then click a winner and a loser and explain them.")
+    prompt = (
+        "Predict: will the variants differ on all queries a little, or on a few a lot? Choose two, look at the "
+        "curve and the interval, then click a winner and a loser and explain them."
+    )
     size = (940, 720)
 
     a, b, metric, view = Unicode(), Unicode(), Unicode("mAP"), Unicode("attention")
     place, length = Int(1), Int(8)
 
-    def __init__(self, runs: Mapping[str, str | Path] | Sequence[str | Path | PanelRun], dataset: ReIDDataset,
-                 results: pd.DataFrame | str | Path | None = None, *, priors: PriorTable | None = None) -> None:
+    def __init__(
+        self,
+        runs: Mapping[str, str | Path] | Sequence[str | Path | PanelRun],
+        dataset: ReIDDataset,
+        results: pd.DataFrame | str | Path | None = None,
+        *,
+        priors: PriorTable | None = None,
+    ) -> None:
         self.runs, self.dataset = open_runs(runs, dataset, priors), dataset
         if len(self.runs) < 2:
             raise ReIDKitError(f"a comparison needs two runs, got {list(self.runs)}: train another variant")
@@ -79,8 +87,11 @@ class VariantComparator(Panel):
     def controls(self) -> Mapping[str, Slider | Choice]:
         names = tuple(self.runs)
         return {
-            "a": Choice("A", names), "b": Choice("B", names), "metric": Choice("metric", tuple(METRICS)),
-            "place": Slider("query", 1, self._valid()), "view": Choice("show", VIEWS),
+            "a": Choice("A", names),
+            "b": Choice("B", names),
+            "metric": Choice("metric", tuple(METRICS)),
+            "place": Slider("query", 1, self._valid()),
+            "view": Choice("show", VIEWS),
             "length": Slider("list length", 3, 8),
         }
 
@@ -89,9 +100,18 @@ class VariantComparator(Panel):
     def ranking(self, name: str) -> RankingResult:
         """All queries of one run against the gallery."""
         q, g = self.dataset.query, self.dataset.gallery
-        return self._recent(("ranking", name), lambda: evaluate_ranking(
-            self.runs[name].features(q).flatten(1), self.runs[name].features(g).flatten(1), q.pid, g.pid, q.camid,
-            g.camid, junk_pids=self.dataset.junk_pids))
+        return self._recent(
+            ("ranking", name),
+            lambda: evaluate_ranking(
+                self.runs[name].features(q).flatten(1),
+                self.runs[name].features(g).flatten(1),
+                q.pid,
+                g.pid,
+                q.camid,
+                g.camid,
+                junk_pids=self.dataset.junk_pids,
+            ),
+        )
 
     def _valid(self) -> int:
         """How many queries have a true match (the same for every run)."""
@@ -99,6 +119,7 @@ class VariantComparator(Panel):
 
     def differences(self, state) -> pd.Series:
         """A - B for every query that has a match, the largest gain first; the index is the row of the query."""
+
         def value(name: str) -> pd.Series:
             table = self.ranking(name).per_query
             table = table[table.matches > 0]
@@ -114,22 +135,40 @@ class VariantComparator(Panel):
 
     def seeds(self, state) -> Seeds:
         """The same difference over seeds, from the results."""
-        return self._recent(("seeds", state.a, state.b, state.metric), lambda: seed_differences(
-            self.results, self.rows.get(state.a), self.rows.get(state.b), state.metric, self.dataset.level))
+        return self._recent(
+            ("seeds", state.a, state.b, state.metric),
+            lambda: seed_differences(
+                self.results, self.rows.get(state.a), self.rows.get(state.b), state.metric, self.dataset.level
+            ),
+        )
 
     def ranked_list(self, name: str, query: int, length: int) -> pd.DataFrame:
         """The first gallery images of one query."""
         q, g, run = self.dataset.query.iloc[query], self.dataset.gallery, self.runs[name]
-        feature = run.features(self.dataset.query)[query].flatten()                      # [D]
-        return self._recent(("list", name, query), lambda: top_k(
-            feature, run.features(g).flatten(1), 8, q_pid=q.pid, q_camid=q.camid, g_pids=g.pid, g_camids=g.camid,
-            junk_pids=self.dataset.junk_pids))[:length]
+        feature = run.features(self.dataset.query)[query].flatten()  # [D]
+        return self._recent(
+            ("list", name, query),
+            lambda: top_k(
+                feature,
+                run.features(g).flatten(1),
+                8,
+                q_pid=q.pid,
+                q_camid=q.camid,
+                g_pids=g.pid,
+                g_camids=g.camid,
+                junk_pids=self.dataset.junk_pids,
+            ),
+        )[:length]
 
     def part_maps(self, name: str, query: int) -> torch.Tensor:
         """[K, H, W] in [0, 1]: where the K part classifiers look on the query."""
         run, path = self.runs[name], self.dataset.query["path"].iloc[query]
-        return self._maps((name, query), lambda: attention_from_maps(
-            run.model, run.maps(path), normalize(run.image(path)[None]), prior=run.prior(path))[0])
+        return self._maps(
+            (name, query),
+            lambda: attention_from_maps(
+                run.model, run.maps(path), normalize(run.image(path)[None]), prior=run.prior(path)
+            )[0],
+        )
 
     def part_matches(self, name: str, query: int) -> torch.Tensor:
         """[K] cosine similarity of the query's part features and those of the first image of its list."""
@@ -151,8 +190,15 @@ class VariantComparator(Panel):
             if place == state.place:
                 edge = (left - 4, THUMBS - 4, left + image.width + 3, THUMBS + image.height + 3)
                 ImageDraw.Draw(picture).rectangle(edge, outline=INK, width=3)
-            text(picture, (x + THUMB[0] / 2, THUMBS + THUMB[1] + 6), f"{value:+.2f}", 12,
-                 BLUE if value > 0 else ORANGE, "ma", bold=place == state.place)
+            text(
+                picture,
+                (x + THUMB[0] / 2, THUMBS + THUMB[1] + 6),
+                f"{value:+.2f}",
+                12,
+                BLUE if value > 0 else ORANGE,
+                "ma",
+                bold=place == state.place,
+            )
         query = int(change.index[state.place - 1])
         y = THUMBS + THUMB[1] + 34
         row = self.dataset.query.iloc[query]
@@ -173,11 +219,19 @@ class VariantComparator(Panel):
         for i, (letter, name) in enumerate((("A", state.a), ("B", state.b))):
             s = self.ranking(name).summary()
             text(picture, (0, 4 + 20 * i), fit_text(f"{letter}   {name}", 200), bold=True)
-            text(picture, (210, 4 + 20 * i),
-                 f"mAP {100 * s['mAP']:.1f}   Rank-1 {100 * s['rank1']:.1f}   mINP {100 * s['mINP']:.1f}")
+            text(
+                picture,
+                (210, 4 + 20 * i),
+                f"mAP {100 * s['mAP']:.1f}   Rank-1 {100 * s['rank1']:.1f}   mINP {100 * s['mINP']:.1f}",
+            )
         ds = self.dataset
-        text(picture, (0, 48), f"These two runs, {len(change)} queries, {len(ds.gallery)} gallery images "
-             f"({ds.name}, {ds.level})", 12, MUTED)
+        text(
+            picture,
+            (0, 48),
+            f"These two runs, {len(change)} queries, {len(ds.gallery)} gallery images ({ds.name}, {ds.level})",
+            12,
+            MUTED,
+        )
         draw_interval(picture, (500, 4, 936, 66), self.seeds(state), f"{state.metric}, A − B in points")
 
     def _curve(self, picture: Image.Image, state, change: pd.Series) -> None:
@@ -211,8 +265,11 @@ class VariantComparator(Panel):
         """One run on the chosen query: what its parts say, and its list."""
         r = self.ranking(name).per_query.iloc[query]
         text(picture, (110, y), fit_text(f"{letter}   {name}", 290), bold=True)
-        text(picture, (420, y), f"AP {r.ap:.3f}   first true match at rank {int(r.first_hit_rank)} "
-             f"({int(r.matches)} in the gallery)")
+        text(
+            picture,
+            (420, y),
+            f"AP {r.ap:.3f}   first true match at rank {int(r.first_hit_rank)} ({int(r.matches)} in the gallery)",
+        )
         if state.view == "attention":
             self._attention(picture, name, query, (110, y + 24))
         else:
@@ -246,8 +303,10 @@ class VariantComparator(Panel):
     def status(self, state) -> str:
         change, query = self.differences(state), int(self.differences(state).index[state.place - 1])
         ap = [self.ranking(n).per_query.ap[query] for n in (state.a, state.b)]
-        return (f"{state.metric} A − B: {100 * change.mean():+.2f} points on {len(change)} queries; seeds: "
-                f"{self.seeds(state).words}; this query: AP {ap[0]:.3f} and {ap[1]:.3f}")
+        return (
+            f"{state.metric} A − B: {100 * change.mean():+.2f} points on {len(change)} queries; seeds: "
+            f"{self.seeds(state).words}; this query: AP {ap[0]:.3f} and {ap[1]:.3f}"
+        )
 
     def on_pointer(self, x: float, y: float, phase: str) -> None:
         """A click on a thumbnail, or anywhere on the curve, chooses that query."""

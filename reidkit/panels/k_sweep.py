@@ -1,6 +1,6 @@
 """Panel 3: how many parts? Guess first. MPN Fig. 7, with the stripes of any K cut from a real feature map.
 
-    KSweep("runs/ide-s0", dataset, results="runs")      # results of `reidkit ablate mpn-fig7`, where there are some
+KSweep("runs/ide-s0", dataset, results="runs")      # results of `reidkit ablate mpn-fig7`, where there are some
 """
 
 from __future__ import annotations
@@ -58,15 +58,23 @@ class KSweep(Panel):
     """
 
     title = "How many parts?"
-    prompt = ("Predict: which K ranks best, and what goes wrong with K = 1 and with K = 12? Set your guess, look at "
-              "the stripes, then reveal and explain.")
+    prompt = (
+        "Predict: which K ranks best, and what goes wrong with K = 1 and with K = 12? Set your guess, look at "
+        "the stripes, then reveal and explain."
+    )
     size = (940, 500)
 
     parts, guess, image = Int(6), Int(3), Int(1)
     mode, metric, reveal = Unicode("uniform"), Unicode("mAP"), Bool(False)
 
-    def __init__(self, run: str | Path | PanelRun, dataset: ReIDDataset,
-                 results: pd.DataFrame | str | Path | None = None, *, priors: PriorTable | None = None) -> None:
+    def __init__(
+        self,
+        run: str | Path | PanelRun,
+        dataset: ReIDDataset,
+        results: pd.DataFrame | str | Path | None = None,
+        *,
+        priors: PriorTable | None = None,
+    ) -> None:
         self.run, self.dataset, self.priors = next(iter(open_runs([run], dataset, priors).values())), dataset, priors
         self.results = None if results is None else read_results(results, [])
         self.folder = Path(results) if isinstance(results, (str, Path)) and Path(results).is_dir() else None
@@ -79,9 +87,12 @@ class KSweep(Panel):
     def controls(self) -> Mapping[str, Slider | Choice | Toggle]:
         modes = MODES if self.priors is not None else {"evenly (uniform)": "uniform"}
         return {
-            "guess": Slider("guess: best K", 1, self.max_parts), "reveal": Toggle("reveal the numbers"),
-            "parts": Slider("show K", 1, self.max_parts), "metric": Choice("metric", ("mAP", "rank1")),
-            "mode": Choice("cut", modes), "image": Slider("query image", 1, len(self.dataset.query)),
+            "guess": Slider("guess: best K", 1, self.max_parts),
+            "reveal": Toggle("reveal the numbers"),
+            "parts": Slider("show K", 1, self.max_parts),
+            "metric": Choice("metric", ("mAP", "rank1")),
+            "mode": Choice("cut", modes),
+            "image": Slider("query image", 1, len(self.dataset.query)),
         }
 
     def hidden(self) -> tuple[str, ...]:
@@ -97,8 +108,10 @@ class KSweep(Panel):
 
     def trained(self, metric: str) -> dict[int, pd.Series]:
         """{K: value of every seed} of the runs of mpn-fig7 on this data set and level; empty without results."""
-        return self._recent(("trained", metric), lambda: {} if self.results is None else trained_curve(
-            self.results, metric, self.dataset))
+        return self._recent(
+            ("trained", metric),
+            lambda: {} if self.results is None else trained_curve(self.results, metric, self.dataset),
+        )
 
     def part_maps(self, parts: int, path: str) -> Tensor | None:
         """[K, H, W]: where the classifiers of a trained MPN with K parts look; None if there is no such run here."""
@@ -106,8 +119,10 @@ class KSweep(Panel):
         if folder is None:
             return None
         run = self._recent(("run", parts), lambda: next(iter(open_runs([folder], self.dataset).values())))
-        return self._maps(("attention", parts, path), lambda: attention_from_maps(
-            run.model, run.maps(path), normalize(run.image(path)[None]))[0])
+        return self._maps(
+            ("attention", parts, path),
+            lambda: attention_from_maps(run.model, run.maps(path), normalize(run.image(path)[None]))[0],
+        )
 
     def _run_of(self, parts: int) -> Path | None:
         """A run folder of mpn-fig7 with K parts."""
@@ -127,7 +142,7 @@ class KSweep(Panel):
         """[K, rows, w]: P_k of the image (MPN Fig. 5b), the positive responses averaged over channels."""
         path = self.dataset.query["path"].iloc[state.image - 1]
         parts = part_features(first_map(self.run.maps(path)), self.prior(path), state.parts, state.mode)
-        return parts[0].relu().mean(1)                                                 # [K, C, rows, w] -> mean of C
+        return parts[0].relu().mean(1)  # [K, C, rows, w] -> mean of C
 
     def render(self, state) -> Image.Image:
         picture, row = canvas(self.size), self.dataset.query.iloc[state.image - 1]
@@ -137,9 +152,16 @@ class KSweep(Panel):
         paste(picture, self._striped(state, row.path, (wide, TALL)), (1, TOP), f"K = {state.parts} stripes")
         self._pooled(picture, state, (wide + 16, TOP), wide)
         self._trained_maps(picture, state, row.path, (2 * wide + 30, TOP))
-        draw_chart(picture, (520, TOP, 930, TOP + TALL - 110), self._lines(state), x_label="K, number of parts",
-                   y_label={"mAP": "mAP (%)", "rank1": "Rank-1 (%)"}[state.metric], xs=range(1, self.max_parts + 1),
-                   marks={state.guess: "your guess"}, hidden=None if state.reveal else "guess, then tick “reveal”")
+        draw_chart(
+            picture,
+            (520, TOP, 930, TOP + TALL - 110),
+            self._lines(state),
+            x_label="K, number of parts",
+            y_label={"mAP": "mAP (%)", "rank1": "Rank-1 (%)"}[state.metric],
+            xs=range(1, self.max_parts + 1),
+            marks={state.guess: "your guess"},
+            hidden=None if state.reveal else "guess, then tick “reveal”",
+        )
         text(picture, (480, TOP + TALL - 14), self.verdict(state), 12)
         return picture
 
@@ -147,8 +169,12 @@ class KSweep(Panel):
         if not state.reveal:
             return []
         value = lambda r: 100 * (r.mAP if state.metric == "mAP" else r.rank(1))  # noqa: E731
-        live = Line("cut only", f"cut only: map of {self.run.name}, not trained for K", ORANGE,
-                    {k: [value(r)] for k, r in self.cut.items()})
+        live = Line(
+            "cut only",
+            f"cut only: map of {self.run.name}, not trained for K",
+            ORANGE,
+            {k: [value(r)] for k, r in self.cut.items()},
+        )
         trained = {k: list(100 * v) for k, v in self.trained(state.metric).items()}
         return [*([Line("trained", "trained: MPN with K parts, a dot a seed", BLUE, trained)] if trained else []), live]
 
@@ -161,8 +187,10 @@ class KSweep(Panel):
             means = {k: sum(v) / len(v) for k, v in line.points.items()}
             best = max(means, key=means.get)
             gap = f"{means[best] - means[state.guess]:.1f} points below" if state.guess in means else "not run"
-            lines.append(f"{line.short}: best K = {best} ({means[best]:.1f}); "
-                         + ("as you guessed" if best == state.guess else f"your guess K = {state.guess}: {gap}"))
+            lines.append(
+                f"{line.short}: best K = {best} ({means[best]:.1f}); "
+                + ("as you guessed" if best == state.guess else f"your guess K = {state.guess}: {gap}")
+            )
         if not self.trained(state.metric):
             lines.append("Trained for each K: no runs here (reidkit ablate mpn-fig7)")
         lines.append("The paper uses K = 6")
@@ -191,14 +219,24 @@ class KSweep(Panel):
             paste(picture, heat_picture(piece / scale, (wide, y1 - y0)), (corner[0], y0))
         text(picture, (corner[0] + wide / 2, corner[1] - 5), "its map, cut in K", 12, anchor="md")
         rows = pieces.shape[1]
-        text(picture, (corner[0], corner[1] + TALL + 8), f"{rows} {'row' if rows == 1 else 'rows'} × {pieces.shape[2]}"
-             " cells a part", 12, MUTED)
+        text(
+            picture,
+            (corner[0], corner[1] + TALL + 8),
+            f"{rows} {'row' if rows == 1 else 'rows'} × {pieces.shape[2]} cells a part",
+            12,
+            MUTED,
+        )
 
     def _trained_maps(self, picture: Image.Image, state, path: str, corner: tuple[int, int]) -> None:
         maps, (height, width) = self.part_maps(state.parts, path), self.run.size
         if maps is None:
-            text(picture, (corner[0], corner[1] + 4), f"(no trained run with\nK = {state.parts} here: its\npart maps "
-                 "would be\nin this place)", 12, MUTED)
+            text(
+                picture,
+                (corner[0], corner[1] + 4),
+                f"(no trained run with\nK = {state.parts} here: its\npart maps would be\nin this place)",
+                12,
+                MUTED,
+            )
             return
         text(picture, (corner[0], corner[1] - 5), "trained parts look here", 12, anchor="ld")
         columns = 4 if len(maps) > 6 else min(len(maps), 3)
@@ -214,8 +252,10 @@ class KSweep(Panel):
         if not state.reveal:
             return f"{shown}; your guess: K = {state.guess}"
         r = self.cut[state.parts]
-        return (f"{shown}; cut only: mAP {100 * r.mAP:.1f}, Rank-1 {100 * r.rank(1):.1f} on {len(self.dataset.query)} "
-                f"queries, {len(self.dataset.gallery)} gallery images")
+        return (
+            f"{shown}; cut only: mAP {100 * r.mAP:.1f}, Rank-1 {100 * r.rank(1):.1f} on {len(self.dataset.query)} "
+            f"queries, {len(self.dataset.gallery)} gallery images"
+        )
 
 
 def first_map(maps: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -34,10 +34,10 @@ def batch_all_triplet(features: Tensor, labels: Tensor, margin: float, metric: s
 
     features [N, D], labels [N]. The "batch all" of Hermans et al. 2017, which MPN's Eq. 3 replaces by the hardest.
     """
-    distance = losses.pairwise_distance(features, metric)                              # [N, N]
+    distance = losses.pairwise_distance(features, metric)  # [N, N]
     same = labels[:, None] == labels[None, :]
     positive, negative = same & ~torch.eye(len(labels), dtype=torch.bool), ~same
-    loss = F.relu(distance[:, :, None] - distance[:, None, :] + margin)                # [N, positive, negative]
+    loss = F.relu(distance[:, :, None] - distance[:, None, :] + margin)  # [N, positive, negative]
     loss = loss[positive[:, :, None] & negative[:, None, :]]
     return loss.sum() / (loss > 0).sum().clamp_min(1)
 
@@ -56,16 +56,19 @@ def evaluate(points: Tensor, *, margin: float, metric: str, mining: str, alignme
     """points [2, P, K, 2]: h and g of P identities with K images each. Gradients come from autograd."""
     points = points.detach().clone().requires_grad_()
     ids, images = points.shape[1:3]
-    labels = torch.arange(ids).repeat_interleave(images)                               # [P*K]
-    main, aux = points.flatten(1, 2)                                                   # h, g: [P*K, 2]
+    labels = torch.arange(ids).repeat_interleave(images)  # [P*K]
+    main, aux = points.flatten(1, 2)  # h, g: [P*K, 2]
     if mining == "all":
         triplet = batch_all_triplet(main, labels, margin, metric)
     else:
-        triplet = losses.batch_hard_triplet(main, labels, margin, metric)              # Eq. 3
-    aligned = {"": lambda: 0 * aux.sum(), "class": lambda: losses.class_alignment(main, aux, labels),
-               "sample": lambda: losses.sample_alignment(main, aux),
-               "batch": lambda: losses.batch_alignment(main, aux)}[alignment]()
-    total = triplet + weight * aligned                                                 # Eq. 10
+        triplet = losses.batch_hard_triplet(main, labels, margin, metric)  # Eq. 3
+    aligned = {
+        "": lambda: 0 * aux.sum(),
+        "class": lambda: losses.class_alignment(main, aux, labels),
+        "sample": lambda: losses.sample_alignment(main, aux),
+        "batch": lambda: losses.batch_alignment(main, aux),
+    }[alignment]()
+    total = triplet + weight * aligned  # Eq. 10
     total.backward()
     return Result(triplet.item(), aligned.item(), total.item(), points.grad.numpy())
 
@@ -74,7 +77,7 @@ def first_points() -> Points:
     """A layout that violates margins and whose h and g disagree; always the same."""
     rng = np.random.default_rng(3)
     angle = np.deg2rad([40, 150, 265, 330])
-    centre = 0.75 * np.stack([np.cos(angle), np.sin(angle)], axis=1)[:, None]          # [P, 1, 2]
+    centre = 0.75 * np.stack([np.cos(angle), np.sin(angle)], axis=1)[:, None]  # [P, 1, 2]
     turned = angle + np.deg2rad([35, -30, 30, -25])
     other = 1.05 * np.stack([np.cos(turned), np.sin(turned)], axis=1)[:, None]
     main = centre + rng.normal(scale=0.24, size=(MAX_IDS, MAX_IMAGES, 2))
@@ -99,8 +102,10 @@ class LossPlayground(Panel):
     """LossPlayground(): drag a point, or choose it and move it with the sliders x and y; `step` follows the arrows."""
 
     title = "Loss playground"
-    prompt = ("Predict: with class-wise alignment, which arrows turn when you drag one filled point away from its "
-              "hollow partner, and which with sample-wise? Move it, then press step a few times and explain.")
+    prompt = (
+        "Predict: with class-wise alignment, which arrows turn when you drag one filled point away from its "
+        "hollow partner, and which with sample-wise? Move it, then press step a few times and explain."
+    )
     size = (900, 560)
 
     ids, images = Int(3), Int(3)
@@ -118,12 +123,17 @@ class LossPlayground(Panel):
 
     def controls(self) -> Mapping[str, Slider | Choice]:
         return {
-            "ids": Slider("identities P", 2, MAX_IDS), "images": Slider("images K", 2, MAX_IMAGES),
+            "ids": Slider("identities P", 2, MAX_IDS),
+            "images": Slider("images K", 2, MAX_IMAGES),
             "mining": Choice("triplets", {"hardest (Eq. 3)": "hard", "all": "all"}),
-            "metric": Choice("distance", ("euclidean", "cosine")), "margin": Slider("margin", 0.0, 1.5, 0.05),
-            "alignment": Choice("alignment", ALIGNMENTS), "weight": Slider("lambda", 0.0, 4.0, 0.1),
-            "rate": Slider("step size", 0.1, 3.0, 0.1), "point": Slider("point", 1, self._count()),
-            "x": Slider("its x", -REACH, REACH, STEP), "y": Slider("its y", -REACH, REACH, STEP),
+            "metric": Choice("distance", ("euclidean", "cosine")),
+            "margin": Slider("margin", 0.0, 1.5, 0.05),
+            "alignment": Choice("alignment", ALIGNMENTS),
+            "weight": Slider("lambda", 0.0, 4.0, 0.1),
+            "rate": Slider("step size", 0.1, 3.0, 0.1),
+            "point": Slider("point", 1, self._count()),
+            "x": Slider("its x", -REACH, REACH, STEP),
+            "y": Slider("its y", -REACH, REACH, STEP),
         }
 
     def actions(self) -> Mapping[str, Callable[[], None]]:
@@ -171,15 +181,15 @@ class LossPlayground(Panel):
         for _ in range(steps):
             state = self.state()
             array = np.array(state.points)
-            array[:, :state.ids, :state.images] -= state.rate * self.result(state).gradient
+            array[:, : state.ids, : state.images] -= state.rate * self.result(state).gradient
             self.set(points=as_points(array))
 
     def on_pointer(self, x: float, y: float, phase: str) -> None:
         """Take the nearest point, and let it follow the mouse."""
         place = np.array([x / PLANE * 2 - 1, 1 - (y - TOP) / PLANE * 2]) * REACH
         if phase == "down":
-            shown = np.array(self.points)[: 2 if self.alignment else 1, :self.ids, :self.images].reshape(-1, 2)
-            gap = np.linalg.norm(shown - place, axis=1)                                # [points]
+            shown = np.array(self.points)[: 2 if self.alignment else 1, : self.ids, : self.images].reshape(-1, 2)
+            gap = np.linalg.norm(shown - place, axis=1)  # [points]
             self._held = int(gap.argmin()) + 1 if gap.min() < 0.15 else None
             if self._held:
                 self.set(point=self._held)
@@ -192,9 +202,15 @@ class LossPlayground(Panel):
 
     def result(self, state) -> Result:
         """The losses of a state."""
-        points = torch.tensor(state.points, dtype=torch.float64)[:, :state.ids, :state.images]
-        return evaluate(points, margin=state.margin, metric=state.metric, mining=state.mining,
-                        alignment=state.alignment, weight=state.weight)
+        points = torch.tensor(state.points, dtype=torch.float64)[:, : state.ids, : state.images]
+        return evaluate(
+            points,
+            margin=state.margin,
+            metric=state.metric,
+            mining=state.mining,
+            alignment=state.alignment,
+            weight=state.weight,
+        )
 
     def render(self, state) -> Image.Image:
         result, picture = self.result(state), canvas(self.size)
@@ -215,11 +231,18 @@ class LossPlayground(Panel):
         text(picture, (left, y + 8), "The chosen anchor", bold=True)
         text(picture, (left, y + 30), anchor_story(state))
         task = "Filled: main task, h.  Hollow: auxiliary, g." if state.alignment else "Filled: main task, h."
-        lines = [task, "Ring: the chosen point.", "Solid line: farthest of its identity.",
-                 "Dashed line: nearest of another one.", "Arrow: where one step moves the point."]
-        lines += {"class": ["Diamonds: identity means; class-wise", "alignment moves only them together."],
-                  "sample": ["Thin lines: pairs that sample-wise", "alignment pulls together."],
-                  "batch": ["Diamonds: the two means of the batch."]}.get(state.alignment, [])
+        lines = [
+            task,
+            "Ring: the chosen point.",
+            "Solid line: farthest of its identity.",
+            "Dashed line: nearest of another one.",
+            "Arrow: where one step moves the point.",
+        ]
+        lines += {
+            "class": ["Diamonds: identity means; class-wise", "alignment moves only them together."],
+            "sample": ["Thin lines: pairs that sample-wise", "alignment pulls together."],
+            "batch": ["Diamonds: the two means of the batch."],
+        }.get(state.alignment, [])
         text(picture, (left, self.size[1] - 20 * len(lines) - 8), "\n".join(lines), 13, MUTED)
 
     def status(self, state) -> str:

@@ -39,8 +39,10 @@ class MisalignmentSandbox(Panel):
     """
 
     title = "Misalignment sandbox"
-    prompt = ("Predict: which network loses the match first when the person slides down by a sixth of the height? Drag "
-              "the crop, or move the sliders, and watch which parts let go.")
+    prompt = (
+        "Predict: which network loses the match first when the person slides down by a sixth of the height? Drag "
+        "the crop, or move the sliders, and watch which parts let go."
+    )
     size = (960, 560)
 
     run_a = Unicode()
@@ -54,8 +56,15 @@ class MisalignmentSandbox(Panel):
     cover_top = Float(0.7)
     maps = Unicode("gradcam")
 
-    def __init__(self, runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: ReIDDataset, *,
-                 count: int = 30, gallery_size: int = 200, priors: PriorTable | None = None):
+    def __init__(
+        self,
+        runs: Mapping[str, str | Path] | Sequence[str | Path],
+        dataset: ReIDDataset,
+        *,
+        count: int = 30,
+        gallery_size: int = 200,
+        priors: PriorTable | None = None,
+    ):
         self.runs = open_runs(runs, dataset, priors)
         self.pairs = matched_queries(dataset, count)
         self.gallery = smaller_gallery(self.pairs, dataset.gallery, gallery_size).head(2 * gallery_size)
@@ -123,8 +132,9 @@ class MisalignmentSandbox(Panel):
         import ipywidgets as w
 
         button = w.FileUpload(accept="image/*", multiple=False, description="upload a crop")
-        button.observe(lambda change: [self.guard(self.upload, f["name"], f["content"]) for f in change["new"]],
-                       names="value")
+        button.observe(
+            lambda change: [self.guard(self.upload, f["name"], f["content"]) for f in change["new"]], names="value"
+        )
         return [button]
 
     # ---- the numbers ------------------------------------------------------------------------------------------------
@@ -145,9 +155,11 @@ class MisalignmentSandbox(Panel):
 
     def similarities(self, run: PanelRun, state: SimpleNamespace) -> tuple[Tensor, Tensor, float]:
         """[K] part by part and [1] whole: cosine similarity of crop and reference; and the rank of the true match."""
-        parts = run.parts_of(self._crop_maps(run, state))[0]                              # [K, d]
-        other = self._recent(("reference", run.name, *self._source(state)), lambda: run.parts_of(
-            run.maps_of(_tensor(Crop().apply(self.reference(state), run.size))))[0])
+        parts = run.parts_of(self._crop_maps(run, state))[0]  # [K, d]
+        other = self._recent(
+            ("reference", run.name, *self._source(state)),
+            lambda: run.parts_of(run.maps_of(_tensor(Crop().apply(self.reference(state), run.size))))[0],
+        )
         whole = F.cosine_similarity(parts.flatten(), other.flatten(), dim=0)
         return F.cosine_similarity(parts, other, dim=1), whole, self._rank(run, parts, float(whole), state)
 
@@ -155,8 +167,9 @@ class MisalignmentSandbox(Panel):
         """Rank, from 1, of the shown match among the other people of the gallery; NaN for an upload."""
         if state.source != "query":
             return float("nan")
-        others = self._recent(("gallery", run.name), lambda: F.normalize(
-            run.features(self.gallery, mirror=False).flatten(1), dim=1))
+        others = self._recent(
+            ("gallery", run.name), lambda: F.normalize(run.features(self.gallery, mirror=False).flatten(1), dim=1)
+        )
         scores = others @ F.normalize(parts.flatten(), dim=0)
         wrong = torch.tensor(self.others & (self.gallery.pid != self.pairs.pid[state.image]).to_numpy())
         return 1 + int((scores[wrong] > score).sum())
@@ -168,12 +181,13 @@ class MisalignmentSandbox(Panel):
 
     def _crop(self, run: PanelRun, state: SimpleNamespace) -> Tensor:
         crop = Crop(state.dx, state.dy, state.scale, state.cover, state.cover_top)
-        return _tensor(crop.apply(self.original(state), run.size))                        # [1, 3, H, W]
+        return _tensor(crop.apply(self.original(state), run.size))  # [1, 3, H, W]
 
     def _crop_maps(self, run: PanelRun, state: SimpleNamespace):
         if run.model.needs_prior_at_test:
-            raise PriorError(f"{run.name} needs a prior of every crop, and a crop that moves has none: "
-                             "choose another network")
+            raise PriorError(
+                f"{run.name} needs a prior of every crop, and a crop that moves has none: choose another network"
+            )
         key = (run.name, *self._source(state), state.dx, state.dy, state.scale, state.cover, state.cover_top)
         return self._recent(key, lambda: run.maps_of(self._crop(run, state)))
 
@@ -218,8 +232,14 @@ class MisalignmentSandbox(Panel):
         straight = SimpleNamespace(**vars(state) | {"dx": 0.0, "dy": 0.0, "scale": 1.0, "cover": 0.0})
         before, whole_before, rank_before = self.similarities(run, straight)
         text(picture, xy, fit_text(title, 220, 14, True), 14, colour, bold=True)
-        text(picture, (self.size[0] - 10, y0), f"similarity {whole:.2f} (straight {whole_before:.2f})   "
-             f"{_rank_words(rank)} ({_rank_words(rank_before, short=True)})", 13, anchor="ra")
+        text(
+            picture,
+            (self.size[0] - 10, y0),
+            f"similarity {whole:.2f} (straight {whole_before:.2f})   "
+            f"{_rank_words(rank)} ({_rank_words(rank_before, short=True)})",
+            13,
+            anchor="ra",
+        )
         step = (self.size[0] - x0 - 6) / run.num_parts
         width = int(min(step - 6, MAP * run.size[1] / run.size[0] * 1.5))
         height = round(width * run.size[0] / run.size[1])
@@ -230,8 +250,13 @@ class MisalignmentSandbox(Panel):
             x, y = round(x0 + k * step), y0 + 24
             part = thumbnail(photo, size) if maps is None else heat_overlay(photo, maps[k], size)
             picture.paste(part, (x, y))
-            _column(picture, (x, y0 + 24 + MAP + 8, x + size[0], y0 + 24 + MAP + 62), float(parts[k]),
-                    float(before[k]), colour)
+            _column(
+                picture,
+                (x, y0 + 24 + MAP + 8, x + size[0], y0 + 24 + MAP + 62),
+                float(parts[k]),
+                float(before[k]),
+                colour,
+            )
             name = run.model.part_names[k].removeprefix("part ")
             text(picture, (x + size[0] / 2, y0 + 24 + MAP + 64), fit_text(name, step - 3, 11), 11, MUTED, "ma")
 
@@ -267,5 +292,8 @@ def matched_queries(dataset: ReIDDataset, count: int) -> pd.DataFrame:
     if pairs.empty:
         raise ReIDKitError(f"{dataset.name}: no query has a true match under another camera; choose another level")
     rows = np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int))
-    return pairs.iloc[rows].reset_index(drop=True).rename(columns={"path_match": "match_path",
-                                                                   "camid_match": "match_camid"})
+    return (
+        pairs.iloc[rows]
+        .reset_index(drop=True)
+        .rename(columns={"path_match": "match_path", "camid_match": "match_camid"})
+    )

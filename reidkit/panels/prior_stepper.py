@@ -31,8 +31,10 @@ class PriorStepper(Panel):
     """
 
     title = "Prior stepper"
-    prompt = ("Predict: which of the two maps knows a bag, and what becomes of the ROI when the parser loses the legs? "
-              "Move a slider, then explain what you see.")
+    prompt = (
+        "Predict: which of the two maps knows a bag, and what becomes of the ROI when the parser loses the legs? "
+        "Move a slider, then explain what you see."
+    )
     size = (960, 420)
 
     image = Int(0)
@@ -44,20 +46,35 @@ class PriorStepper(Panel):
     drop_legs = Bool(False)
     no_segmentation = Bool(False)
 
-    def __init__(self, images: Sequence[np.ndarray], parsings: Sequence[np.ndarray],
-                 segmentations: Sequence[np.ndarray], grid: tuple[int, int] = (24, 8),
-                 names: Sequence[str] | None = None):
+    def __init__(
+        self,
+        images: Sequence[np.ndarray],
+        parsings: Sequence[np.ndarray],
+        segmentations: Sequence[np.ndarray],
+        grid: tuple[int, int] = (24, 8),
+        names: Sequence[str] | None = None,
+    ):
         if not len(images) == len(parsings) == len(segmentations) > 0:
-            raise PriorError(f"the prior stepper got {len(images)} images, {len(parsings)} parsing maps and "
-                             f"{len(segmentations)} segmentation maps: pass as many of each, at least one")
+            raise PriorError(
+                f"the prior stepper got {len(images)} images, {len(parsings)} parsing maps and "
+                f"{len(segmentations)} segmentation maps: pass as many of each, at least one"
+            )
         self.images, self.parsings, self.segmentations = list(images), list(parsings), list(segmentations)
         self.names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(images))]
         self.grid = tuple(grid)
         super().__init__()
 
     @classmethod
-    def from_dataset(cls, dataset: ReIDDataset, table=None, *, tool: str = "sidewalk", grid: tuple[int, int] = (18, 6),
-                     count: int = 24, **options) -> PriorStepper:
+    def from_dataset(
+        cls,
+        dataset: ReIDDataset,
+        table=None,
+        *,
+        tool: str = "sidewalk",
+        grid: tuple[int, int] = (18, 6),
+        count: int = 24,
+        **options,
+    ) -> PriorStepper:
         """The first `count` images of a table (default: the training set) with the maps of a tool.
 
         tool and options: as in `reidkit.priors.build_priors`, for example tool="files", parsing_dir=...
@@ -92,15 +109,23 @@ class PriorStepper(Panel):
 
     def steps(self, state: SimpleNamespace) -> PriorSteps:
         """Every intermediate result for a state."""
-        return prior_steps(*self.maps(state), self.grid, min_head=state.min_head, min_leg=state.min_leg,
-                           threshold=state.threshold, num_parts=state.parts)
+        return prior_steps(
+            *self.maps(state),
+            self.grid,
+            min_head=state.min_head,
+            min_leg=state.min_leg,
+            threshold=state.threshold,
+            num_parts=state.parts,
+        )
 
     def status(self, state: SimpleNamespace) -> str:
         s = self.steps(state)
         outcome = "reliable" if s.reliable else f"not reliable ({s.reason}): whole image, evenly divided"
-        return (f"{self.names[state.image]} | head {s.head_pixels} px, more than {s.head_needed:.0f} needed | "
-                f"legs {s.leg_pixels} px, more than {s.leg_needed:.0f} needed | {int(s.binarised.sum())} cells body, "
-                f"{int(s.dilated.sum())} after dilation | ROI {s.top:.2f} .. {s.bottom:.2f} | {outcome}")
+        return (
+            f"{self.names[state.image]} | head {s.head_pixels} px, more than {s.head_needed:.0f} needed | "
+            f"legs {s.leg_pixels} px, more than {s.leg_needed:.0f} needed | {int(s.binarised.sum())} cells body, "
+            f"{int(s.dilated.sum())} after dilation | ROI {s.top:.2f} .. {s.bottom:.2f} | {outcome}"
+        )
 
     def render(self, state: SimpleNamespace) -> Image.Image:
         s, image = self.steps(state), self.images[state.image]
@@ -136,8 +161,15 @@ def _grown(s: PriorSteps, size: tuple[int, int]) -> Image.Image:
     picture = cells(s.dilated, size)
     draw, (h, w) = ImageDraw.Draw(picture), s.dilated.shape
     for i, j in np.argwhere(s.dilated & ~s.binarised):
-        draw.rectangle([round(j * size[0] / w) + 1, round(i * size[1] / h) + 1, round((j + 1) * size[0] / w) - 1,
-                        round((i + 1) * size[1] / h) - 1], fill=ORANGE)
+        draw.rectangle(
+            [
+                round(j * size[0] / w) + 1,
+                round(i * size[1] / h) + 1,
+                round((j + 1) * size[0] / w) - 1,
+                round((i + 1) * size[1] / h) - 1,
+            ],
+            fill=ORANGE,
+        )
     return picture
 
 

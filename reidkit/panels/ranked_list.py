@@ -49,8 +49,10 @@ class RankedList(Panel):
     """
 
     title = "Ranked list"
-    prompt = ("Predict the AP from the frames before you read it. Then switch the rule off: the list looks better. "
-              "Is the network better? Can you help one query by weighting its parts, and what do the others say?")
+    prompt = (
+        "Predict the AP from the frames before you read it. Then switch the rule off: the list looks better. "
+        "Is the network better? Can you help one query by weighting its parts, and what do the others say?"
+    )
     size = (960, 560)
 
     run = Unicode()
@@ -58,13 +60,21 @@ class RankedList(Panel):
     top_k = Int(2 * PER_ROW)
     junk_rule = Bool(True)
 
-    def __init__(self, runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: ReIDDataset, *,
-                 priors: PriorTable | None = None, gallery_size: int | None = None, checks: int = 24):
+    def __init__(
+        self,
+        runs: Mapping[str, str | Path] | Sequence[str | Path],
+        dataset: ReIDDataset,
+        *,
+        priors: PriorTable | None = None,
+        gallery_size: int | None = None,
+        checks: int = 24,
+    ):
         self.runs = open_runs(runs, dataset, priors)
         self.queries = dataset.query.reset_index(drop=True)
         self.gallery = smaller_gallery(self.queries, dataset.gallery, gallery_size).reset_index(drop=True)
-        self.truth = GroundTruth(self.queries.pid, self.gallery.pid, self.queries.camid, self.gallery.camid,
-                                 dataset.junk_pids)
+        self.truth = GroundTruth(
+            self.queries.pid, self.gallery.pid, self.queries.camid, self.gallery.camid, dataset.junk_pids
+        )
         self.checks = np.unique(np.linspace(0, len(self.queries) - 1, min(checks, len(self.queries))).astype(int))
         self.weight_names = [f"weight_{k + 1}" for k in range(max(r.num_parts for r in self.runs.values()))]
         for run in self.runs.values():
@@ -84,13 +94,13 @@ class RankedList(Panel):
         return table | {n: Slider(f"weight {n.split('_')[1]}", 0.0, 2.0, 0.1) for n in self.weight_names}
 
     def hidden(self):
-        return self.weight_names[self.runs[self.run].num_parts:] if self.run in self.runs else ()
+        return self.weight_names[self.runs[self.run].num_parts :] if self.run in self.runs else ()
 
     # ---- the numbers ------------------------------------------------------------------------------------------------
 
     def weights(self, state: SimpleNamespace) -> Tensor:
         """[K] of the chosen run."""
-        names = self.weight_names[:self.runs[state.run].num_parts]
+        names = self.weight_names[: self.runs[state.run].num_parts]
         weights = torch.tensor([getattr(state, n) for n in names])
         if not weights.any():
             raise ReIDKitError("every part has weight 0: nothing is left to compare. Give one part a weight")
@@ -105,7 +115,7 @@ class RankedList(Panel):
 
     def _parts(self, run: PanelRun, query: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inner products and squared lengths, part by part: all that the weights act on."""
-        q, g = run.features(self.queries)[query], run.features(self.gallery)       # [K, d], [G, K, d]
+        q, g = run.features(self.queries)[query], run.features(self.gallery)  # [K, d], [G, K, d]
         norms = self._products(run.name, lambda: g.square().sum(2))
         return torch.einsum("gkd,kd->gk", g, q), q.square().sum(1), norms
 
@@ -150,8 +160,10 @@ class RankedList(Panel):
 
     def status(self, state: SimpleNamespace) -> str:
         rule = "rule on" if state.junk_rule else "rule off"
-        return (f"query {state.query}: {image_name(self.queries.loc[state.query])} | {rule} | {self.by_hand(state)} | "
-                f"mean AP of {len(self.checks)} queries {self.mean_ap(state):.3f}")
+        return (
+            f"query {state.query}: {image_name(self.queries.loc[state.query])} | {rule} | {self.by_hand(state)} | "
+            f"mean AP of {len(self.checks)} queries {self.mean_ap(state):.3f}"
+        )
 
     # ---- the picture ------------------------------------------------------------------------------------------------
 
@@ -178,8 +190,12 @@ class RankedList(Panel):
     def _sums(self, picture: Image.Image, state: SimpleNamespace, y: float) -> None:
         weights = "  ".join(f"{w:.1f}" for w in self.weights(state))
         text(picture, (10, y), fit_text(self.by_hand(state), 940, 15, True), 15, INK, bold=True)
-        text(picture, (10, y + 25), f"mean AP of {len(self.checks)} queries under the same weights: "
-                                    f"{self.mean_ap(state):.3f}", 13)
+        text(
+            picture,
+            (10, y + 25),
+            f"mean AP of {len(self.checks)} queries under the same weights: {self.mean_ap(state):.3f}",
+            13,
+        )
         text(picture, (950, y + 25), fit_text(f"weights {weights}", 400, 12), 12, MUTED, "ra")
         text(picture, (10, y + 46), "+ right    × wrong    o same person and same camera, or junk", 12, MUTED)
 

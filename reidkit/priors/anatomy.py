@@ -126,8 +126,10 @@ def doubt_labels(census: LabelCensus, announced: str, *, whole: bool = False) ->
         return None
     if holds_masks(census):
         shown = ", ".join(map(str, np.flatnonzero(census.pixels)[:12]))
-        return (f"{census.lone} of {census.bodies} parsing maps hold a single label beside 0 (values found: {shown}): "
-                "masks, no parsing maps; name the folder of the parsing maps with parsing_dir= (--parsing DIR)")
+        return (
+            f"{census.lone} of {census.bodies} parsing maps hold a single label beside 0 (values found: {shown}): "
+            "masks, no parsing maps; name the folder of the parsing maps with parsing_dir= (--parsing DIR)"
+        )
     seen = implausible(census, announced)
     share, other = sum(seen.values()), fitting_set(census)
     explained = other not in (None, announced) and 3 * sum(implausible(census, other).values()) <= share
@@ -148,15 +150,19 @@ def doubt_masks(census: MaskCensus) -> str | None:
     if census.found < FEWEST:
         return None
     if census.pictures >= LABELLED * census.found:
-        return (f"{census.pictures} of {census.found} segmentation maps are palette pictures of more than {FEW_VALUES} "
-                "values, in which every value but 0 counts as person: write probabilities times 255 as grey PNGs")
+        return (
+            f"{census.pictures} of {census.found} segmentation maps are palette pictures of more than {FEW_VALUES} "
+            "values, in which every value but 0 counts as person: write probabilities times 255 as grey PNGs"
+        )
     values = np.flatnonzero(census.values)
     if census.labelled < LABELLED * census.found or len(values) > FEW_VALUES + 1:
         return None
     shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
-    return (f"{census.labelled} of {census.found} segmentation maps hold labels (values {shown}), neither masks nor "
-            "probabilities times 255: write masks in which the person alone is not 0 (0/1 or 0/255), or name "
-            "their folder with segmentation_dir= (--segmentation DIR)")
+    return (
+        f"{census.labelled} of {census.found} segmentation maps hold labels (values {shown}), neither masks nor "
+        "probabilities times 255: write masks in which the person alone is not 0 (0/1 or 0/255), or name "
+        "their folder with segmentation_dir= (--segmentation DIR)"
+    )
 
 
 def doubt(census: MapCensus, announced: str, *, whole: bool = False) -> str | None:
@@ -164,7 +170,9 @@ def doubt(census: MapCensus, announced: str, *, whole: bool = False) -> str | No
     labels, masks = doubt_labels(census.labels, announced, whole=whole), doubt_masks(census.masks)
     no_set = holds_masks(census.labels) or fitting_set(census.labels) is None
     if labels and masks and no_set:
-        return ("the folder of the parsing maps holds masks or probabilities and that of the segmentation maps holds "
-                "labels: the two are swapped, exchange parsing_dir= and segmentation_dir= (--parsing and "
-                "--segmentation)")
+        return (
+            "the folder of the parsing maps holds masks or probabilities and that of the segmentation maps holds "
+            "labels: the two are swapped, exchange parsing_dir= and segmentation_dir= (--parsing and "
+            "--segmentation)"
+        )
     return " Also: ".join(reason for reason in (labels, masks) if reason) or None

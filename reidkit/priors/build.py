@@ -85,9 +85,16 @@ def build_priors(
     """
     check_choices(tool, missing, label_set)
     source = open_source(
-        ds, tool, parsing_dir=parsing_dir, segmentation_dir=segmentation_dir, label_set=label_set, device=device,
-        segmentation_model=segmentation_model, segmentation_weights=segmentation_weights,
-        parsing_model=parsing_model, batch_size=batch_size,
+        ds,
+        tool,
+        parsing_dir=parsing_dir,
+        segmentation_dir=segmentation_dir,
+        label_set=label_set,
+        device=device,
+        segmentation_model=segmentation_model,
+        segmentation_weights=segmentation_weights,
+        parsing_model=parsing_model,
+        batch_size=batch_size,
     )
     settings = {"tool": tool, "pipeline": PIPELINE_VERSION, "grid": list(grid), "min_head": min_head}
     settings |= {"min_leg": min_leg, "threshold": threshold, **source.settings}
@@ -128,8 +135,9 @@ def check_writable(file: Path) -> None:
         ) from error
 
 
-def open_source(ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_dir=None, label_set="lip",
-                batch_size=None, **networks) -> MapSource:
+def open_source(
+    ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_dir=None, label_set="lip", batch_size=None, **networks
+) -> MapSource:
     """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
     size = {"batch_size": batch_size} if batch_size else {}
     if tool == "sidewalk":

@@ -128,10 +128,23 @@ def prior_steps(
     reliable = not reason
     top, bottom = (rows[0] / h, (rows[1] + 1) / h) if reliable else (0.0, 1.0)
     return PriorSteps(
-        head=head, legs=legs, head_pixels=int(head.sum()), leg_pixels=int(legs.sum()),
-        head_needed=min_head * H * W, leg_needed=min_leg * H * W, union=union, resized=resized,
-        binarised=binarised, dilated=dilated, rows=rows, mask=dilated if reliable else np.ones((h, w), bool),
-        top=top, bottom=bottom, reliable=reliable, reason=reason, stripes=np.linspace(top, bottom, num_parts + 1),
+        head=head,
+        legs=legs,
+        head_pixels=int(head.sum()),
+        leg_pixels=int(legs.sum()),
+        head_needed=min_head * H * W,
+        leg_needed=min_leg * H * W,
+        union=union,
+        resized=resized,
+        binarised=binarised,
+        dilated=dilated,
+        rows=rows,
+        mask=dilated if reliable else np.ones((h, w), bool),
+        top=top,
+        bottom=bottom,
+        reliable=reliable,
+        reason=reason,
+        stripes=np.linspace(top, bottom, num_parts + 1),
     )
 
 
@@ -151,9 +164,7 @@ def coarse_prior(
     labels must exceed. threshold: share of a cell that must be body.
     Raises PriorError for maps of different sizes, labels above 19, values outside [0, 1], senseless settings.
     """
-    return prior_steps(
-        parsing, segmentation, grid, min_head=min_head, min_leg=min_leg, threshold=threshold
-    ).prior
+    return prior_steps(parsing, segmentation, grid, min_head=min_head, min_leg=min_leg, threshold=threshold).prior
 
 
 def coarse_priors(

@@ -50,9 +50,11 @@ class FileMaps:
             folder = self.root / kind if folder is None else Path(folder)
             object.__setattr__(self, f"{kind}_dir", folder)
             if not folder.is_dir():
-                raise PriorError(f"{folder}: no such folder of {kind} maps. Put the maps there, or name their folder "
-                                 f"(`reidkit priors build ... --{kind} DIR`, {kind}_dir=); without maps a model trains "
-                                 "with uniform division (`--set model.prior=uniform`)")
+                raise PriorError(
+                    f"{folder}: no such folder of {kind} maps. Put the maps there, or name their folder "
+                    f"(`reidkit priors build ... --{kind} DIR`, {kind}_dir=); without maps a model trains "
+                    "with uniform division (`--set model.prior=uniform`)"
+                )
 
     @property
     def settings(self) -> dict[str, object]:
@@ -102,8 +104,10 @@ class FileMaps:
 
     def _doubt(self, census: MapCensus, whole: bool = False) -> str | None:
         reason = doubt(census, self.label_set, whole=whole)
-        return reason and (f"{reason}. The maps were read from {self.parsing_dir} and {self.segmentation_dir}; no "
-                           "priors are made of them")
+        return reason and (
+            f"{reason}. The maps were read from {self.parsing_dir} and {self.segmentation_dir}; no "
+            "priors are made of them"
+        )
 
     def _stored(self, path: str) -> tuple[Path, np.ndarray, tuple[np.ndarray, str]]:
         """The parsing file of an image, its labels [H, W] as stored, and the segmentation's values [H, W] and mode."""

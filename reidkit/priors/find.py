@@ -87,11 +87,22 @@ def find_priors(
     images, table, file = stock.images, stock.built, default_file(ds, tool, grid)
     todo = stock.outdated()
     if changed := sum(path in stock.known for path in todo):
-        warnings.warn(f"the maps of {changed} of {len(images)} images have changed since {file} was built: their "
-                      "priors are made again", stacklevel=2)
+        warnings.warn(
+            f"the maps of {changed} of {len(images)} images have changed since {file} was built: their "
+            "priors are made again",
+            stacklevel=2,
+        )
     if todo:
-        table = compute(table, todo, stock.stamps, stock.source, {**table.manifest, "grid": list(grid)}, file,
-                        whole=len(todo) == len(images), progress=progress)
+        table = compute(
+            table,
+            todo,
+            stock.stamps,
+            stock.source,
+            {**table.manifest, "grid": list(grid)},
+            file,
+            whole=len(todo) == len(images),
+            progress=progress,
+        )
     return table.subset(images)
 
 
@@ -146,11 +157,20 @@ def _source(ds: ReIDDataset, tool: str, built: PriorTable | None) -> MapSource |
         return None
 
 
-def _about_absent(ds: ReIDDataset, tool: str, grid: tuple[int, int], splits: Sequence[str] | str,
-                  paths: Mapping[str, list[str]], absent: set[str], stock: _Stock) -> str:
+def _about_absent(
+    ds: ReIDDataset,
+    tool: str,
+    grid: tuple[int, int],
+    splits: Sequence[str] | str,
+    paths: Mapping[str, list[str]],
+    absent: set[str],
+    stock: _Stock,
+) -> str:
     """The one message: which grid, which images, which files there are, what to type, how to go on without priors."""
-    lines = [f"no priors of {ds.label} on the grid {grid[0]}x{grid[1]} (tool {tool!r}) for {len(absent)} of "
-             f"{len(stock.images)} images, and none can be made:"]
+    lines = [
+        f"no priors of {ds.label} on the grid {grid[0]}x{grid[1]} (tool {tool!r}) for {len(absent)} of "
+        f"{len(stock.images)} images, and none can be made:"
+    ]
     kind, seen = "maps" if tool != NETWORKS else "prior made of them as they are now", set()
     for split, images in paths.items():
         if not seen.issuperset(images):  # a test level may be the query and gallery just counted
@@ -163,8 +183,12 @@ def _about_absent(ds: ReIDDataset, tool: str, grid: tuple[int, int], splits: Seq
         lines.append("looked for " + " and ".join(str(folder / first) for folder in folders.values()))
         lines += [hint.rstrip() for kind in folders if (hint := map_hint(kind, folders[kind], lacking))]
         maps = _likely_folders(ds, stock.built, folders, lacking, files)
-    listed = [f"{file} (tool {t.manifest.get('tool')}, grid {t.grid[0]}x{t.grid[1]}, {len(t)} images)" if t else
-              f"{file} (damaged)" for file, t in files.items()]
+    listed = [
+        f"{file} (tool {t.manifest.get('tool')}, grid {t.grid[0]}x{t.grid[1]}, {len(t)} images)"
+        if t
+        else f"{file} (damaged)"
+        for file, t in files.items()
+    ]
     lines.append(f"prior files there are: {', '.join(listed) or 'none in ' + str(ds.derived('priors'))}")
     lines.append(f"Build them:\n  {build_command(ds, tool, grid, splits, maps)}")
     lines.append("or go on without: a variant that needs no prior (mt-only, ide), or --set model.prior=uniform")
@@ -177,8 +201,13 @@ def _map_folders(ds: ReIDDataset, built: PriorTable | None) -> dict[str, Path]:
     return {kind: Path(ds.root) / str(manifest.get(f"{kind}_dir", kind)) for kind in ("parsing", "segmentation")}
 
 
-def _likely_folders(ds: ReIDDataset, built: PriorTable | None, folders: Mapping[str, Path], lacking: Sequence[str],
-                    files: Mapping[Path, PriorTable | None]) -> dict[str, object]:
+def _likely_folders(
+    ds: ReIDDataset,
+    built: PriorTable | None,
+    folders: Mapping[str, Path],
+    lacking: Sequence[str],
+    files: Mapping[Path, PriorTable | None],
+) -> dict[str, object]:
     """Options for `build_command`: what the built file says, or one of another grid, or where maps lie nearby."""
     others = [table for table in files.values() if table is not None and table.manifest.get("tool") == "files"]
     maps: dict[str, object] = {}
@@ -201,8 +230,13 @@ def _prior_files(ds: ReIDDataset) -> dict[Path, PriorTable | None]:
     return found
 
 
-def build_command(ds: ReIDDataset, tool: str, grid: tuple[int, int], splits: Sequence[str] | str,
-                  maps: Mapping[str, object] | None = None) -> str:
+def build_command(
+    ds: ReIDDataset,
+    tool: str,
+    grid: tuple[int, int],
+    splits: Sequence[str] | str,
+    maps: Mapping[str, object] | None = None,
+) -> str:
     """The `reidkit priors build` that makes these priors, to be typed.
 
     maps: `parsing_dir`, `segmentation_dir`, `label_set` where they are known.

@@ -18,11 +18,33 @@ from reidkit.data.lip import LIP_LABELS
 from reidkit.errors import PriorError, unknown_name
 
 ATR_LABELS = (
-    "background", "hat", "hair", "sunglasses", "upper-clothes", "skirt", "pants", "dress", "belt", "left-shoe",
-    "right-shoe", "face", "left-leg", "right-leg", "left-arm", "right-arm", "bag", "scarf",
+    "background",
+    "hat",
+    "hair",
+    "sunglasses",
+    "upper-clothes",
+    "skirt",
+    "pants",
+    "dress",
+    "belt",
+    "left-shoe",
+    "right-shoe",
+    "face",
+    "left-leg",
+    "right-leg",
+    "left-arm",
+    "right-arm",
+    "bag",
+    "scarf",
 )
 PASCAL_LABELS = (
-    "background", "head", "torso", "upper-arms", "lower-arms", "upper-legs", "lower-legs",
+    "background",
+    "head",
+    "torso",
+    "upper-arms",
+    "lower-arms",
+    "upper-legs",
+    "lower-legs",
 )
 LABEL_SETS = {"lip": LIP_LABELS, "atr": ATR_LABELS, "pascal": PASCAL_LABELS}
 

@@ -16,8 +16,9 @@ from reidkit.priors.coarse import PriorBatch
 MODES = ("uniform", "roi", "roi-mask")
 
 
-def part_features(feature_map: Tensor, prior: PriorBatch | None = None, num_parts: int = 6,
-                  mode: str = "roi-mask") -> Tensor:
+def part_features(
+    feature_map: Tensor, prior: PriorBatch | None = None, num_parts: int = 6, mode: str = "roi-mask"
+) -> Tensor:
     """[B, C, H, W] -> [B, K, C, H/K, W], the inputs P_k of the K auxiliary tasks. Differentiable in the map.
 
     mode: "uniform" cuts F itself (no prior needed); "roi" crops and resizes, no mask; "roi-mask" is the paper's.
@@ -46,43 +47,48 @@ def part_features(feature_map: Tensor, prior: PriorBatch | None = None, num_part
         return _stripes(feature_map, num_parts)
     _check(feature_map, prior, mode)
     if mode == "roi-mask":
-        feature_map = feature_map * prior.mask.unsqueeze(1).to(feature_map.dtype)      # F * M, each channel
+        feature_map = feature_map * prior.mask.unsqueeze(1).to(feature_map.dtype)  # F * M, each channel
     return _stripes(_resize_rows(feature_map, prior.top, prior.bottom, rows), num_parts)
 
 
 def _check(feature_map: Tensor, prior: PriorBatch | None, mode: str) -> None:
     if prior is None:
-        raise PriorError(f"mode {mode!r} needs the coarse priors of the images: pass a PriorBatch (build them with "
-                         "`reidkit priors build`), or use mode='uniform'")
+        raise PriorError(
+            f"mode {mode!r} needs the coarse priors of the images: pass a PriorBatch (build them with "
+            "`reidkit priors build`), or use mode='uniform'"
+        )
     batch, _, height, width = feature_map.shape
     if prior.top.shape != (batch,) or prior.bottom.shape != (batch,):
-        raise PriorError(f"{batch} feature maps came with boundaries of shape {tuple(prior.top.shape)}, expected "
-                         f"({batch},)")
+        raise PriorError(
+            f"{batch} feature maps came with boundaries of shape {tuple(prior.top.shape)}, expected ({batch},)"
+        )
     if mode == "roi-mask" and prior.mask.shape != (batch, height, width):
-        raise PriorError(f"masks have shape {tuple(prior.mask.shape)}, the feature maps need "
-                         f"{(batch, height, width)}: build the priors on the grid ({height}, {width})")
+        raise PriorError(
+            f"masks have shape {tuple(prior.mask.shape)}, the feature maps need "
+            f"{(batch, height, width)}: build the priors on the grid ({height}, {width})"
+        )
 
 
 def row_weights(top: Tensor, bottom: Tensor, height: int, rows: int) -> Tensor:
     """The matrices A [B, rows, height] of "crop rows top..bottom, resize to `rows`": resized = A @ map."""
-    top, bottom = top.float() * height, bottom.float() * height                        # in rows
-    step = (torch.arange(rows, device=top.device) + 0.5) / rows                        # centres in (0, 1)
-    position = top[:, None] + (bottom - top)[:, None] * step - 0.5                     # 0 = centre of row 0
-    first = top[:, None]                                                               # centre of the crop's first row
+    top, bottom = top.float() * height, bottom.float() * height  # in rows
+    step = (torch.arange(rows, device=top.device) + 0.5) / rows  # centres in (0, 1)
+    position = top[:, None] + (bottom - top)[:, None] * step - 0.5  # 0 = centre of row 0
+    first = top[:, None]  # centre of the crop's first row
     last = torch.maximum(bottom[:, None] - 1, first)
     position = position.clamp(first, last).clamp(0, height - 1)
     centres = torch.arange(height, device=top.device)
-    return (1 - (position[..., None] - centres).abs()).clamp_min(0)                    # the bilinear hat
+    return (1 - (position[..., None] - centres).abs()).clamp_min(0)  # the bilinear hat
 
 
 def _resize_rows(feature_map: Tensor, top: Tensor, bottom: Tensor, rows: int) -> Tensor:
     """[B, C, H, W] -> [B, C, rows, W]; one batched matrix product, in channels_last order."""
     _, channels, height, width = feature_map.shape
     weights = row_weights(top, bottom, height, rows).to(feature_map.dtype)
-    flat = feature_map.permute(0, 2, 3, 1).flatten(2)                                  # [B, H, W*C]
+    flat = feature_map.permute(0, 2, 3, 1).flatten(2)  # [B, H, W*C]
     return torch.bmm(weights, flat).unflatten(2, (width, channels)).permute(0, 3, 1, 2)
 
 
 def _stripes(feature_map: Tensor, num_parts: int) -> Tensor:
     """[B, C, K*s, W] -> [B, K, C, s, W]: stripe k holds the rows k*s .. k*s + s - 1."""
-    return feature_map.unflatten(2, (num_parts, -1)).transpose(1, 2)                   # P_k, Fig. 5b
+    return feature_map.unflatten(2, (num_parts, -1)).transpose(1, 2)  # P_k, Fig. 5b

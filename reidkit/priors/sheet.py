@@ -90,9 +90,7 @@ def contact_sheet(
     return sheet
 
 
-def prior_overlay(
-    image: np.ndarray, mask: np.ndarray, top: float, bottom: float, num_parts: int = 6
-) -> np.ndarray:
+def prior_overlay(image: np.ndarray, mask: np.ndarray, top: float, bottom: float, num_parts: int = 6) -> np.ndarray:
     """[H, W, 3] uint8: the image darkened outside `mask` [h, w], with the borders of the K stripes between the
     boundaries `top` and `bottom` (fractions of the height)."""
     height, width = image.shape[:2]
@@ -106,8 +104,14 @@ def prior_overlay(
 
 
 def _case(
-    ds: ReIDDataset, table: PriorTable, row: int, source: MapSource | None, height: int, num_parts: int,
-    quality: float, labels: set[int],
+    ds: ReIDDataset,
+    table: PriorTable,
+    row: int,
+    source: MapSource | None,
+    height: int,
+    num_parts: int,
+    quality: float,
+    labels: set[int],
 ) -> Image.Image:
     """One case: two or four pictures side by side, below them the file's name and the quality, or why there is none.
 

@@ -74,16 +74,12 @@ class PriorTable:
         """The table of these relative paths alone, its counts and fingerprint renewed."""
         self.lookup(paths)
         rows = np.array([self._rows[path] for path in paths], int)
-        return make_table(
-            paths, self.masks[rows], *(getattr(self, c)[rows] for c in _COLUMNS), settings=self.manifest
-        )
+        return make_table(paths, self.masks[rows], *(getattr(self, c)[rows] for c in _COLUMNS), settings=self.manifest)
 
     def merged(self, newer: PriorTable) -> PriorTable:
         """Both tables in one; rows of `newer` replace rows of the same path."""
         kept = [row for row, path in enumerate(self.paths) if path not in newer._rows]
-        columns = (
-            np.concatenate([getattr(self, c)[kept], getattr(newer, c)]) for c in ("masks", *_COLUMNS)
-        )
+        columns = (np.concatenate([getattr(self, c)[kept], getattr(newer, c)]) for c in ("masks", *_COLUMNS))
         return make_table([self.paths[row] for row in kept] + list(newer.paths), *columns, settings=newer.manifest)
 
     def summary(self) -> str:

@@ -32,29 +32,71 @@ def _claims(suite: str, where: str, *pairs: tuple[str, str]) -> tuple[Claim, ...
 
 MPN_CLAIMS = (
     # "Baseline (UB)" is an upper bound; "MT Only outperforms the baseline"; "naive MTL consistently outperforms both"
-    *_claims("mpn-table1", "MPN 5.2.1", ("baseline-ub", "baseline"), ("mt-only", "baseline"),
-             ("naive-mtl", "baseline"), ("naive-mtl", "mt-only")),
+    *_claims(
+        "mpn-table1",
+        "MPN 5.2.1",
+        ("baseline-ub", "baseline"),
+        ("mt-only", "baseline"),
+        ("naive-mtl", "baseline"),
+        ("naive-mtl", "mt-only"),
+    ),
     # "both C1-S and C2-S can further improve"; "C1-S is more significant"; both together are "stronger"
-    *_claims("mpn-table1", "MPN 5.2.2", ("psa-c1", "naive-mtl"), ("psa-c2", "naive-mtl"), ("psa-c1", "psa-c2"),
-             ("psa", "psa-c1"), ("psa", "psa-c2"), ("psa", "baseline")),
+    *_claims(
+        "mpn-table1",
+        "MPN 5.2.2",
+        ("psa-c1", "naive-mtl"),
+        ("psa-c2", "naive-mtl"),
+        ("psa-c1", "psa-c2"),
+        ("psa", "psa-c1"),
+        ("psa", "psa-c2"),
+        ("psa", "baseline"),
+    ),
     *_claims("mpn-table1", "MPN 5.2.3", ("fsa", "baseline")),
     # "MPNo consistently outperforms all models in the above experiments"; CA "consistently improved"
-    *_claims("mpn-table1", "MPN 5.2.4", ("mpn-no-ca", "baseline"), ("mpn-no-ca", "naive-mtl"), ("mpn-no-ca", "psa"),
-             ("mpn-no-ca", "fsa"), ("mpn", "mpn-no-ca")),
+    *_claims(
+        "mpn-table1",
+        "MPN 5.2.4",
+        ("mpn-no-ca", "baseline"),
+        ("mpn-no-ca", "naive-mtl"),
+        ("mpn-no-ca", "psa"),
+        ("mpn-no-ca", "fsa"),
+        ("mpn", "mpn-no-ca"),
+    ),
     # "with any prior, MPN outperforms the models that adopt no prior"; "the more accurate the prior, the better"
-    *_claims("mpn-table2", "MPN 5.3.1", ("mpn-no-ca-uniform", "mt-only"), ("mpn-no-ca-roi", "mpn-no-ca-uniform"),
-             ("mpn-no-ca", "mpn-no-ca-roi")),
+    *_claims(
+        "mpn-table2",
+        "MPN 5.3.1",
+        ("mpn-no-ca-uniform", "mt-only"),
+        ("mpn-no-ca-roi", "mpn-no-ca-uniform"),
+        ("mpn-no-ca", "mpn-no-ca-roi"),
+    ),
     # Fig. 10: "hard parameter sharing consistently outperforms soft parameter sharing on each of the two layers"
-    *_claims("mpn-fig10", "MPN 5.3.2", *((f"psa-{c}", f"soft-{c}-{w}") for c in ("c1", "c2")
-                                         for w in (0.01, 0.1, 1, 10))),
+    *_claims(
+        "mpn-fig10", "MPN 5.3.2", *((f"psa-{c}", f"soft-{c}-{w}") for c in ("c1", "c2") for w in (0.01, 0.1, 1, 10))
+    ),
     # "all four types of constraints can promote the naive MTL model"; batch-wise is last, class-wise is first
-    *_claims("mpn-table3", "MPN 5.3.3", ("align-batch", "naive-mtl"), ("align-sample-triplet", "naive-mtl"),
-             ("align-sample", "naive-mtl"), ("fsa", "naive-mtl"), ("align-sample-triplet", "align-batch"),
-             ("align-sample", "align-batch"), ("fsa", "align-batch"), ("fsa", "align-sample-triplet"),
-             ("fsa", "align-sample")),
-    *_claims("mpn-table4", "MPN 5.3.3, with PSA", ("align-sample-triplet-psa", "align-batch-psa"),
-             ("align-sample-psa", "align-batch-psa"), ("mpn-no-ca", "align-batch-psa"),
-             ("mpn-no-ca", "align-sample-triplet-psa"), ("mpn-no-ca", "align-sample-psa")),
+    *_claims(
+        "mpn-table3",
+        "MPN 5.3.3",
+        ("align-batch", "naive-mtl"),
+        ("align-sample-triplet", "naive-mtl"),
+        ("align-sample", "naive-mtl"),
+        ("fsa", "naive-mtl"),
+        ("align-sample-triplet", "align-batch"),
+        ("align-sample", "align-batch"),
+        ("fsa", "align-batch"),
+        ("fsa", "align-sample-triplet"),
+        ("fsa", "align-sample"),
+    ),
+    *_claims(
+        "mpn-table4",
+        "MPN 5.3.3, with PSA",
+        ("align-sample-triplet-psa", "align-batch-psa"),
+        ("align-sample-psa", "align-batch-psa"),
+        ("mpn-no-ca", "align-batch-psa"),
+        ("mpn-no-ca", "align-sample-triplet-psa"),
+        ("mpn-no-ca", "align-sample-psa"),
+    ),
 )
 
 
@@ -64,10 +106,17 @@ CGPN_CLAIMS = (
     *_claims("cgpn-table3", "CGPN 4.5, supervised global parts", ("cgpn", "cgpn-3"), ("cgpn", "cgpn-4")),
     # two 1x1 convs are called the best choice: Table 4 says so in mAP, not in Rank-1
     *_claims("cgpn-table4", "CGPN 4.6, two 1x1 convs", *(("cgpn-global-2", f"cgpn-global-{n}") for n in (3, 4, 8))),
-    *_claims("cgpn-table4", "CGPN 4.6, more branches help",
-             *((pair, one) for pair in ("cgpn-b12", "cgpn-b13", "cgpn-b23")
-               for one in ("cgpn-b1", "cgpn-b2", "cgpn-b3") if one[-1] in pair[-2:]),
-             *(("cgpn", pair) for pair in ("cgpn-b12", "cgpn-b13", "cgpn-b23"))),
+    *_claims(
+        "cgpn-table4",
+        "CGPN 4.6, more branches help",
+        *(
+            (pair, one)
+            for pair in ("cgpn-b12", "cgpn-b13", "cgpn-b23")
+            for one in ("cgpn-b1", "cgpn-b2", "cgpn-b3")
+            if one[-1] in pair[-2:]
+        ),
+        *(("cgpn", pair) for pair in ("cgpn-b12", "cgpn-b13", "cgpn-b23")),
+    ),
     *_claims("cgpn-table4", "CGPN 4.6, but not too many", ("cgpn", "cgpn-b1234"), ("cgpn", "cgpn-b12345")),
 )
 
@@ -83,8 +132,15 @@ def paper_difference(claim: Claim, metric: str = "mAP") -> float:
     return float((wide[claim.better] - wide[claim.worse]).mean())
 
 
-def check_claims(results: pd.DataFrame, claims: Iterable[Claim] = MPN_CLAIMS, metric: str = "mAP", *,
-                 level: str | None = None, dataset: str | None = None, preset: str | None = None) -> pd.DataFrame:
+def check_claims(
+    results: pd.DataFrame,
+    claims: Iterable[Claim] = MPN_CLAIMS,
+    metric: str = "mAP",
+    *,
+    level: str | None = None,
+    dataset: str | None = None,
+    preset: str | None = None,
+) -> pd.DataFrame:
     """The table of `report.ordering` for a list of claims, with three columns more.
 
     where: the section; paper: the paper's own difference in points (other data: only its sign compares);
@@ -94,10 +150,15 @@ def check_claims(results: pd.DataFrame, claims: Iterable[Claim] = MPN_CLAIMS, me
     pairs = [(c.better, c.worse) for c in claims]
     table = ordering(results, pairs, metric, level=level, dataset=dataset, preset=preset)
     half = (table["high"] - table["low"]) / 2
-    needed = [seeds_needed(m, h * sqrt(n) / t_quantile(0.95, n - 1)) if v == "undecided" else nan
-              for m, h, n, v in zip(table.difference, half, table.seeds, table.verdict)]
-    return table.assign(where=[c.where for c in claims], paper=[paper_difference(c, metric) for c in claims],
-                        **{"seeds to decide": needed})
+    needed = [
+        seeds_needed(m, h * sqrt(n) / t_quantile(0.95, n - 1)) if v == "undecided" else nan
+        for m, h, n, v in zip(table.difference, half, table.seeds, table.verdict)
+    ]
+    return table.assign(
+        where=[c.where for c in claims],
+        paper=[paper_difference(c, metric) for c in claims],
+        **{"seeds to decide": needed},
+    )
 
 
 def seeds_needed(mean: float, sd: float, confidence: float = 0.95, most: int = 1000) -> float:
@@ -105,6 +166,7 @@ def seeds_needed(mean: float, sd: float, confidence: float = 0.95, most: int = 1
 
     mean, sd: of the differences, in the same unit. inf when more than `most` seeds would be needed.
     """
+
     def settles(n: int) -> bool:
         return t_quantile(confidence, n - 1) * sd / sqrt(n) < abs(mean)
 
@@ -126,8 +188,9 @@ def scale_of(results: pd.DataFrame) -> pd.Series:
     return results.dataset + " " + results.preset + settings
 
 
-def by_scale(results: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: str = "mAP", *,
-             level: str | None = None) -> pd.DataFrame:
+def by_scale(
+    results: pd.DataFrame, pairs: Iterable[tuple[str, str]], metric: str = "mAP", *, level: str | None = None
+) -> pd.DataFrame:
     """Do (better, worse) pairs of variants change with the scale? The tables of `report.ordering`, one a scale.
 
     Column `scale`: see `scale_of`; scales without any of the pairs are left out. For pairs with two scales or more, a
@@ -164,8 +227,9 @@ VERDICTS = {
 def explain(table: pd.DataFrame) -> str:
     """A table of `check_claims` (or `report.ordering`) in words, as Markdown: one list a verdict, nothing added."""
     count = f"{len(table)} orderings" if len(table) != 1 else "1 ordering"
-    lines = [f"{count} in {', '.join(sorted(set(table.metric)))}: difference in points, [95 % paired t interval over "
-             "seeds]."]
+    lines = [
+        f"{count} in {', '.join(sorted(set(table.metric)))}: difference in points, [95 % paired t interval over seeds]."
+    ]
     for verdict, meaning in VERDICTS.items():
         rows = table[table.verdict == verdict].to_dict("records")
         if not rows:
@@ -192,8 +256,9 @@ def _line(row: dict) -> str:
     return f"{text}; at this mean and spread {number} seeds would decide"
 
 
-def missing_runs(suite: str, results: pd.DataFrame, seeds: int = 3, *, dataset: str = "sidewalk-small",
-                 preset: str = "quick") -> pd.DataFrame:
+def missing_runs(
+    suite: str, results: pd.DataFrame, seeds: int = 3, *, dataset: str = "sidewalk-small", preset: str = "quick"
+) -> pd.DataFrame:
     """Rows of a suite that lack some of the seeds 0 .. seeds-1: system, missing (a list as text), command.
 
     The command trains all of them and skips what is finished. Raises UnknownNameError for an unknown suite.

@@ -57,8 +57,9 @@ def cmc_curve(curves: Mapping[str, Sequence[float]], max_rank: int = 20, title: 
     return figure
 
 
-def rank1_under_shift(results: pd.DataFrame, systems: Sequence[str] | None = None, metric: str = "rank1",
-                      title: str = "") -> Figure:
+def rank1_under_shift(
+    results: pd.DataFrame, systems: Sequence[str] | None = None, metric: str = "rank1", title: str = ""
+) -> Figure:
     """A metric against the controlled shift of the query crop: mean over seeds, band of one standard deviation.
 
     results: the table of `report.collect_results` (rows with a `shift`). Raises ReIDKitError if there is none.
@@ -129,8 +130,14 @@ def prior_steps(image, parsing: np.ndarray, segmentation: np.ndarray, prior, num
     union = (parsing > 0) | (person >= 0.5)  # [H, W]
     height, width = image.shape[:2]
     pictures = [image, LIP_COLOURS[parsing], person, union, prior.mask, image]
-    names = ["image", "parsing map", "segmentation", "union", f"M, {'x'.join(map(str, prior.mask.shape))}",
-             f"{num_parts} parts" if prior.reliable else f"{num_parts} parts, even: not reliable"]
+    names = [
+        "image",
+        "parsing map",
+        "segmentation",
+        "union",
+        f"M, {'x'.join(map(str, prior.mask.shape))}",
+        f"{num_parts} parts" if prior.reliable else f"{num_parts} parts, even: not reliable",
+    ]
     figure, axes = _axes(1, len(pictures), 1.55 * len(pictures), 1.45 * height / width + 0.4)
     for ax, picture, name in zip(axes[0], pictures, names):
         ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="nearest")
@@ -143,8 +150,9 @@ def prior_steps(image, parsing: np.ndarray, segmentation: np.ndarray, prior, num
     return figure
 
 
-def ranked_list(query, gallery: Sequence, right: Sequence[bool | None], captions: Sequence[str] | None = None,
-                title: str = "") -> Figure:
+def ranked_list(
+    query, gallery: Sequence, right: Sequence[bool | None], captions: Sequence[str] | None = None, title: str = ""
+) -> Figure:
     """A query and its best matches (CGPN Fig. 6): "+" in blue is the same person, "x" in vermilion another one.
 
     query, gallery: images; right: one entry a gallery image, None for images that the protocol ignores ("o").
@@ -165,8 +173,14 @@ def ranked_list(query, gallery: Sequence, right: Sequence[bool | None], captions
     return figure
 
 
-def bars(values: pd.Series | Mapping[str, float], spread: pd.Series | Mapping[str, float] | None = None, *,
-         unit: str = "", title: str = "", points: Mapping[str, Sequence[float]] | None = None) -> Figure:
+def bars(
+    values: pd.Series | Mapping[str, float],
+    spread: pd.Series | Mapping[str, float] | None = None,
+    *,
+    unit: str = "",
+    title: str = "",
+    points: Mapping[str, Sequence[float]] | None = None,
+) -> Figure:
     """Horizontal bars, one a name, from the first at the top. The axis does not start at zero, and says so.
 
     spread: half length of the error bar (NaN: none); points: single values (one a seed) drawn on the bar.
@@ -188,8 +202,16 @@ def bars(values: pd.Series | Mapping[str, float], spread: pd.Series | Mapping[st
     return figure
 
 
-def variant_bars(results: pd.DataFrame, systems: Sequence[str], metric: str = "mAP", *, level: str,
-                 dataset: str | None = None, preset: str | None = None, title: str = "") -> Figure:
+def variant_bars(
+    results: pd.DataFrame,
+    systems: Sequence[str],
+    metric: str = "mAP",
+    *,
+    level: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    title: str = "",
+) -> Figure:
     """Bars of several systems: mean over seeds, a bar of one standard deviation, a dot a seed (percent)."""
     from reidkit.reporting.report import _series
 
@@ -201,8 +223,12 @@ def variant_bars(results: pd.DataFrame, systems: Sequence[str], metric: str = "m
     return bars(mean, sd, unit=label, title=title, points={s: v.tolist() for s, v in values.items()})
 
 
-VERDICT_MARKS = {"appears": (COLOURS[0], "^"), "reversed": (COLOURS[1], "v"), "undecided": ("#7F7F7F", "o"),
-                 "one seed": ("#000000", "x")}  # colour, marker
+VERDICT_MARKS = {
+    "appears": (COLOURS[0], "^"),
+    "reversed": (COLOURS[1], "v"),
+    "undecided": ("#7F7F7F", "o"),
+    "one seed": ("#000000", "x"),
+}  # colour, marker
 
 
 def differences(table: pd.DataFrame, title: str = "", unit: str = "points") -> Figure:
@@ -235,8 +261,15 @@ def _intervals(ax: Axes, table: pd.DataFrame, heights: Sequence[int]) -> None:
         rows, y = table[chosen], heights[chosen]
         ax.hlines(y, rows.low, rows.high, color=colour, lw=1.5)
         if len(rows):
-            ax.plot(rows.difference, y, marker, color=colour, ms=6, label=f"{verdict} ({len(rows)})",
-                    markerfacecolor="white" if marker == "o" else colour)
+            ax.plot(
+                rows.difference,
+                y,
+                marker,
+                color=colour,
+                ms=6,
+                label=f"{verdict} ({len(rows)})",
+                markerfacecolor="white" if marker == "o" else colour,
+            )
 
 
 def differences_by_scale(table: pd.DataFrame, title: str = "", columns: int = 3, unit: str = "points") -> Figure:
@@ -256,9 +289,9 @@ def differences_by_scale(table: pd.DataFrame, title: str = "", columns: int = 3,
         _plain(ax).axvline(0, color="#333333", lw=1)
         ax.set_title(f"{better} over {worse}", fontsize=9)
         _intervals(ax, part, [scales.index(s) if s in scales else len(scales) - 1 for s in part.scale])
-    for ax in axes.flat[len(pairs):]:
+    for ax in axes.flat[len(pairs) :]:
         ax.set_visible(False)
-    for ax in axes.flat[max(0, len(pairs) - columns):len(pairs)]:  # the lowest of each column
+    for ax in axes.flat[max(0, len(pairs) - columns) : len(pairs)]:  # the lowest of each column
         ax.tick_params(labelbottom=True)
     axes[0, 0].set(yticks=range(len(scales)), yticklabels=scales, ylim=(len(scales) - 0.5, -0.5))
     marks = {text.split(" (")[0]: handle for ax in axes.flat for handle, text in zip(*ax.get_legend_handles_labels())}

@@ -23,8 +23,21 @@ from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.evaluation.forms import TestForm
 
 PROVENANCE = ["commit", "device", "command"]
-COLUMNS = ["run", "system", "variant", "dataset", "preset", "seed", "level", "test", "form", "shift", "metric", "value",
-           *PROVENANCE]
+COLUMNS = [
+    "run",
+    "system",
+    "variant",
+    "dataset",
+    "preset",
+    "seed",
+    "level",
+    "test",
+    "form",
+    "shift",
+    "metric",
+    "value",
+    *PROVENANCE,
+]
 GROUP = ["system", "variant", "dataset", "preset", "level", "test", "form", "shift", "metric"]  # all but the seed
 PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
 COUNTS = ("queries",)  # entries of a level's metrics that are no metric
@@ -42,11 +55,11 @@ def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.Da
     path = Path(path)
     if path.suffix == ".csv" and path.is_file():
         table = pd.read_csv(path, dtype=dict.fromkeys(PROVENANCE, str)).fillna(dict.fromkeys(PROVENANCE, ""))
-        if "test" not in table and "form" not in table:      # written by an older kit
+        if "test" not in table and "form" not in table:  # written by an older kit
             table = table.assign(test="ours", form="form of the test not recorded")
         table = _checked(table, path)[COLUMNS]
         return table[table["test"].isin(tests)].reset_index(drop=True)
-    files = sorted([*path.glob("result.json"), *path.glob("*/result.json")])   # not what is nested deeper
+    files = sorted([*path.glob("result.json"), *path.glob("*/result.json")])  # not what is nested deeper
     if not files:
         raise ReIDKitError(f"{path} holds no finished run (no result.json); train one with `reidkit train`")
     rows = [row for file in files for row in _rows(file)]
@@ -70,8 +83,9 @@ def _rows(file: Path) -> Iterable[list]:
             tests["released"] = TestForm.from_dict(r["released"]["test"]), r["released"]["metrics"]
         levels = [(level, test, str(form), m) for test, (form, found) in tests.items() for level, m in found.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ReIDKitError(f"{file} is not a result of `reidkit train` ({type(e).__name__}: {e}); "
-                           "delete it or train the run again") from e
+        raise ReIDKitError(
+            f"{file} is not a result of `reidkit train` ({type(e).__name__}: {e}); delete it or train the run again"
+        ) from e
     for level, test, form, metrics in levels:
         for shift, values in {nan: metrics, **metrics.get("by_shift", {})}.items():
             for metric, value in values.items():
@@ -117,8 +131,10 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if len(twice):
         row = twice.iloc[0]
         runs = sorted(set(twice.run[(twice.system == row.system) & (twice.seed == row.seed)]))
-        raise ReIDKitError(f"{path}: several runs of {row.system!r} on {row.dataset}, preset {row.preset}, seed "
-                           f"{row.seed}: {', '.join(runs)}. Keep one of them")
+        raise ReIDKitError(
+            f"{path}: several runs of {row.system!r} on {row.dataset}, preset {row.preset}, seed "
+            f"{row.seed}: {', '.join(runs)}. Keep one of them"
+        )
     return table
 
 
@@ -147,9 +163,17 @@ class PairedDifference:
         return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}] ({self.wins} of {self.n} seeds)"
 
 
-def paired_difference(results: pd.DataFrame, a: str, b: str, metric: str = "mAP", *, level: str | None = None,
-                      dataset: str | None = None, preset: str | None = None,
-                      confidence: float = 0.95) -> PairedDifference:
+def paired_difference(
+    results: pd.DataFrame,
+    a: str,
+    b: str,
+    metric: str = "mAP",
+    *,
+    level: str | None = None,
+    dataset: str | None = None,
+    preset: str | None = None,
+    confidence: float = 0.95,
+) -> PairedDifference:
     """The difference of two systems, seed by seed, with a paired t interval.
 
     Variants of a seed share data, initial weights and batches, so their differences spread less than the
@@ -178,8 +202,10 @@ def _series(results: pd.DataFrame, system: str, metric: str, **wanted: str | Non
                 raise unknown_name(column, value, set(t[column].astype(str)))
             t = t[t[column] == value]
         elif t[column].nunique() > 1:
-            raise ReIDKitError(f"{system} has results for several {column}s ({', '.join(sorted(set(t[column])))}); "
-                               f"name one with {column}=...")
+            raise ReIDKitError(
+                f"{system} has results for several {column}s ({', '.join(sorted(set(t[column])))}); "
+                f"name one with {column}=..."
+            )
     return t.set_index("seed")["value"]
 
 
@@ -196,8 +222,15 @@ def t_quantile(confidence: float, degrees: int) -> float:
     return float(sqrt(degrees) * np.tan(np.interp(confidence * mass[-1], mass, x)))
 
 
-def ordering(results: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: str = "mAP", *,
-             level: str | None = None, dataset: str | None = None, preset: str | None = None) -> pd.DataFrame:
+def ordering(
+    results: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    metric: str = "mAP",
+    *,
+    level: str | None = None,
+    dataset: str | None = None,
+    preset: str | None = None,
+) -> pd.DataFrame:
     """Do the orderings (better, worse) that a paper reports appear in our runs?
 
     verdict: "appears" (the 95 % paired interval lies above zero), "reversed" (below zero), "undecided" (it holds
@@ -214,8 +247,20 @@ def ordering(results: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: st
         d = paired_difference(results, better, worse, metric, level=level, dataset=dataset, preset=preset)
         verdict = "one seed" if d.n == 1 else "appears" if d.low > 0 else "reversed" if d.high < 0 else "undecided"
         rows.append([better, worse, metric, 100 * d.mean, 100 * d.low, 100 * d.high, d.wins, d.n, verdict])
-    return pd.DataFrame(rows, columns=["better in the paper", "worse in the paper", "metric", "difference", "low",
-                                       "high", "wins", "seeds", "verdict"])
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "better in the paper",
+            "worse in the paper",
+            "metric",
+            "difference",
+            "low",
+            "high",
+            "wins",
+            "seeds",
+            "verdict",
+        ],
+    )
 
 
 def paper_table(suite: str, folder: str | Path = PAPER) -> pd.DataFrame:
@@ -240,9 +285,15 @@ def paper_orderings(suite: str, metric: str = "mAP", folder: str | Path = PAPER)
     return pairs
 
 
-def report_table(suite: str, results: pd.DataFrame | None = None, paper: bool = True, *,
-                 systems: Sequence[str] | None = None, metrics: Sequence[str] = ("rank1", "mAP"),
-                 folder: str | Path = PAPER) -> pd.DataFrame:
+def report_table(
+    suite: str,
+    results: pd.DataFrame | None = None,
+    paper: bool = True,
+    *,
+    systems: Sequence[str] | None = None,
+    metrics: Sequence[str] = ("rank1", "mAP"),
+    folder: str | Path = PAPER,
+) -> pd.DataFrame:
     """Our numbers beside the paper's: one line a row of the paper's table, all cells text, percent.
 
     Columns "paper: market1501 mAP" hold the printed numbers; columns "ours: sidewalk-small quick mild (step AP) mAP"
@@ -291,7 +342,7 @@ def _our_columns(results: pd.DataFrame, labels: dict[str, str], metrics: Sequenc
 
 
 def percent(mean: float, sd: float, n: int) -> str:
-    """"77.2 ± 0.5 (3)": mean and standard deviation in percent, and the number of seeds."""
+    """ "77.2 ± 0.5 (3)": mean and standard deviation in percent, and the number of seeds."""
     return f"{100 * mean:.1f} (1)" if n == 1 else f"{100 * mean:.1f} ± {100 * sd:.1f} ({n})"
 
 

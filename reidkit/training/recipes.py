@@ -118,12 +118,24 @@ COUNT = ("a whole number of at least 1", lambda v: v >= 1)
 NOT_NEGATIVE = ("a number of at least 0", lambda v: v >= 0)
 FRACTION = ("a number from 0 to 1", lambda v: 0 <= v <= 1)
 RANGES = {
-    "size": ("height and width in pixels, both at least 1", lambda v: v >= 1), "num_ids": COUNT, "num_instances": COUNT,
-    "batches_per_epoch": COUNT, "translation_copies": COUNT, "flip": FRACTION, "erasing": FRACTION,
-    "erasing_area": ("two fractions above 0 and at most 1", lambda v: 0 < v <= 1), "epochs": COUNT, "lr": POSITIVE,
-    "head_lr_factor": NOT_NEGATIVE, "momentum": ("a number from 0 to below 1", lambda v: 0 <= v < 1),
-    "weight_decay": NOT_NEGATIVE, "warmup_batches": NOT_NEGATIVE, "milestones": COUNT, "gamma": POSITIVE,
-    "cosine_start": ("a number from 0 to below 1", lambda v: 0 <= v < 1), "clip_norm": POSITIVE,
+    "size": ("height and width in pixels, both at least 1", lambda v: v >= 1),
+    "num_ids": COUNT,
+    "num_instances": COUNT,
+    "batches_per_epoch": COUNT,
+    "translation_copies": COUNT,
+    "flip": FRACTION,
+    "erasing": FRACTION,
+    "erasing_area": ("two fractions above 0 and at most 1", lambda v: 0 < v <= 1),
+    "epochs": COUNT,
+    "lr": POSITIVE,
+    "head_lr_factor": NOT_NEGATIVE,
+    "momentum": ("a number from 0 to below 1", lambda v: 0 <= v < 1),
+    "weight_decay": NOT_NEGATIVE,
+    "warmup_batches": NOT_NEGATIVE,
+    "milestones": COUNT,
+    "gamma": POSITIVE,
+    "cosine_start": ("a number from 0 to below 1", lambda v: 0 <= v < 1),
+    "clip_norm": POSITIVE,
 }
 TYPES = field_types(Recipe)
 

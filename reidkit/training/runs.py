@@ -49,7 +49,14 @@ def write_json(path: Path, value: Any) -> None:
 
 # What recipe.json must hold for the rest of the kit to read it.
 SETTINGS = {"variant": str, "seed": int, "num_classes": int, "recipe": dict}
-UNKNOWN = {"dataset": "unknown", "level": "unknown", "preset": "custom", "source": None, "changes": None, "prior_tool": None}
+UNKNOWN = {
+    "dataset": "unknown",
+    "level": "unknown",
+    "preset": "custom",
+    "source": None,
+    "changes": None,
+    "prior_tool": None,
+}
 
 
 def read_json(path: Path, missing: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def read_value(key: str, value: Any, kind: Any) -> Any:
     Raises ReIDKitError that names the key, UnknownNameError where a choice is not on the list.
     """
     if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
-        value = value[1:-1]                             # quoted as in JSON
+        value = value[1:-1]  # quoted as in JSON
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return _read_union(key, value, arguments)

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from reidkit.errors import CheckpointError
 from reidkit.training.runs import RunFolder, load_run, replacing, write_json
 
-MAX_BYTES = 2 * 2**20        # a network
-MAX_TOTAL = 16 * 2**20       # all of them
+MAX_BYTES = 2 * 2**20  # a network
+MAX_TOTAL = 16 * 2**20  # all of them
 
 
 def ship(runs: Sequence[str | Path], out: str | Path) -> list[Path]:
@@ -27,8 +27,9 @@ def ship(runs: Sequence[str | Path], out: str | Path) -> list[Path]:
     shipped = [ship_one(RunFolder(Path(run)), Path(out) / Path(run).name) for run in runs]
     total = sum(f.stat().st_size for f in Path(out).rglob("*.safetensors"))
     if total > MAX_TOTAL:
-        raise CheckpointError(f"{out} holds {total / 2**20:.1f} MB of weights, more than {MAX_TOTAL / 2**20:.0f} MB; "
-                              "ship fewer networks")
+        raise CheckpointError(
+            f"{out} holds {total / 2**20:.1f} MB of weights, more than {MAX_TOTAL / 2**20:.0f} MB; ship fewer networks"
+        )
     return shipped
 
 
@@ -41,11 +42,13 @@ def ship_one(run: RunFolder, folder: Path) -> Path:
     with replacing(target.weights) as t:
         save_file(state, t)
         if t.stat().st_size > MAX_BYTES:
-            raise CheckpointError(f"{run.path}: {t.stat().st_size / 2**20:.1f} MB of weights in half precision, "
-                                  f"more than {MAX_BYTES / 2**20:.0f} MB")
+            raise CheckpointError(
+                f"{run.path}: {t.stat().st_size / 2**20:.1f} MB of weights in half precision, "
+                f"more than {MAX_BYTES / 2**20:.0f} MB"
+            )
     shutil.copyfile(run.metrics, target.metrics)
     for found, file in ((run.read_settings(), target.settings), (run.read_result(), target.result)):
-        write_json(file, {k: v for k, v in found.items() if k != "root"})   # where the data lay on this machine
+        write_json(file, {k: v for k, v in found.items() if k != "root"})  # where the data lay on this machine
     target.checksum.write_text(hashlib.sha256(target.weights.read_bytes()).hexdigest() + "\n")
-    load_run(folder)         # it opens, and the hash fits
+    load_run(folder)  # it opens, and the hash fits
     return folder

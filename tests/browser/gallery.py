@@ -1,6 +1,6 @@
 """The gallery of docs/panels.md: the panels of the dashboard as the browser test saw them, in few colours.
 
-    .venv/bin/python -m pytest tests/browser/test_dashboard.py && .venv/bin/python tests/browser/gallery.py
+.venv/bin/python -m pytest tests/browser/test_dashboard.py && .venv/bin/python tests/browser/gallery.py
 """
 
 import sys

@@ -36,12 +36,18 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 def write_notebook(lab: str, name: str, cells: list[str]) -> None:
     """Put a notebook of code cells into the server's folder of notebooks."""
-    code = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": c}
-            for i, c in enumerate(cells)]
+    code = [
+        {"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": c}
+        for i, c in enumerate(cells)
+    ]
     content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": KERNEL}, "cells": code}
     body = json.dumps({"type": "notebook", "format": "json", "content": content}).encode()
-    request = urllib.request.Request(f"{lab}/api/contents/notebooks/{urllib.parse.quote(name)}?token={TOKEN}",
-                                     data=body, method="PUT", headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{lab}/api/contents/notebooks/{urllib.parse.quote(name)}?token={TOKEN}",
+        data=body,
+        method="PUT",
+        headers={"Content-Type": "application/json"},
+    )
     urllib.request.urlopen(request, timeout=LIMIT).close()
 
 

@@ -14,8 +14,16 @@ from playwright.sync_api import expect
 from servers import LIMIT, new_page, serving
 
 NOTEBOOK = "12_dashboard.ipynb"
-KINDS = ["PriorStepper", "VariantComparator", "KSweep", "AttentionPanel", "RankedList", "MisalignmentSandbox",
-         "CGPNExplorer", "LossPlayground"]
+KINDS = [
+    "PriorStepper",
+    "VariantComparator",
+    "KSweep",
+    "AttentionPanel",
+    "RankedList",
+    "MisalignmentSandbox",
+    "CGPNExplorer",
+    "LossPlayground",
+]
 
 
 # Not ours: Voila's own page links icons on the network, which panels do not use, and the browser repeats that
@@ -45,8 +53,12 @@ def dashboard(browser, tmp_path_factory):
     if not (REPO / "notebooks" / NOTEBOOK).is_file():
         pytest.fail(f"notebooks/{NOTEBOOK} is missing: run `make notebooks`")
     home = tmp_path_factory.mktemp("voila")
-    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "share", "JUPYTER_RUNTIME_DIR": "runtime",
-               "IPYTHONDIR": "ipython"}
+    folders = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "share",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+    }
     environment = os.environ | {key: str(home / value) for key, value in folders.items()}
     command = [sys.executable, *make_dashboard(), "--no-browser", "--Voila.ip=127.0.0.1"]
     answer = "/voila/static/voila.js"

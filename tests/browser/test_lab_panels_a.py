@@ -25,7 +25,9 @@ from panel_page import (
 from panel_runs import tiny_runs
 from playwright.sync_api import expect
 
-SETUP = FRAGILE + """
+SETUP = (
+    FRAGILE
+    + """
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
@@ -39,6 +41,7 @@ ds = load_dataset("sidewalk", root={root!r}, size="tiny", progress=False)
 runs = {runs!r}
 
 """
+)
 CELLS = {
     "PriorStepper": "fragile(PriorStepper, 'parts', 12).from_dataset(ds, grid=(12, 4), count=6)",
     "AttentionPanel": "fragile(AttentionPanel, 'part', 12)(runs, ds, count=8)",
@@ -65,11 +68,18 @@ SLIDERS = {
     "MisalignmentSandbox": ["image", "to the right", "down", "scale", "cover"],
 }
 CHOICES = {
-    "AttentionPanel": [("run", "cgpn", "mpn-no-ca"), ("method", "layercam", "gradcam"), ("layer", "layer2", "last map"),
-                       ("control", "random network", "none")],
+    "AttentionPanel": [
+        ("run", "cgpn", "mpn-no-ca"),
+        ("method", "layercam", "gradcam"),
+        ("layer", "layer2", "last map"),
+        ("control", "random network", "none"),
+    ],
     "RankedList": [("run", "cgpn", "mpn-no-ca")],
-    "MisalignmentSandbox": [("network A", "cgpn", "mpn-no-ca"), ("network B", "ide", "cgpn"),
-                            ("part maps", "none", "gradcam")],
+    "MisalignmentSandbox": [
+        ("network A", "cgpn", "mpn-no-ca"),
+        ("network B", "ide", "cgpn"),
+        ("part maps", "none", "gradcam"),
+    ],
 }
 TOGGLES = {"PriorStepper": ["drop the head", "drop the legs", "no segmentation"], "RankedList": ["junk rule"]}
 HARD = {"head needs": "0.05", "legs need": "0.1", "weight 1": "0", "weight 6": "0", "threshold": "0.95"}
@@ -97,10 +107,15 @@ def test_toggles_by_keyboard(page, kind, label):
     toggle_and_undo(page, kind, label)
 
 
-@pytest.mark.parametrize("kind, label, key", [
-    ("PriorStepper", "K", "End"), ("AttentionPanel", "part", "End"), ("RankedList", "top k", "Home"),
-    ("MisalignmentSandbox", "scale", "End"),
-])
+@pytest.mark.parametrize(
+    "kind, label, key",
+    [
+        ("PriorStepper", "K", "End"),
+        ("AttentionPanel", "part", "End"),
+        ("RankedList", "top k", "Home"),
+        ("MisalignmentSandbox", "scale", "End"),
+    ],
+)
 def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
     meet_planted_error(page, kind, label, key)
 

@@ -24,7 +24,9 @@ from seeded_runs import train_runs
 from reidkit.panels.kit.plane import PLANE, REACH
 from reidkit.panels.loss_playground import TOP, first_points
 
-SETUP = FRAGILE + """
+SETUP = (
+    FRAGILE
+    + """
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
@@ -39,6 +41,7 @@ runs = Path({runs!r})
 ds = subset(load_dataset("sidewalk", root={root!r}, size="tiny", progress=False), 6)
 
 """
+)
 CELLS = {
     "VariantComparator": "fragile(VariantComparator, 'length', 3)([runs / 'mpn-s0', runs / 'baseline-s0'], ds, runs)",
     "KSweep": "fragile(KSweep, 'parts', 12)(runs / 'ide-s0', ds)",
@@ -58,18 +61,24 @@ def page(lab, browser, sidewalk_tiny, data_root, tmp_path_factory):
 
 
 SLIDERS = {
-    "VariantComparator": ["query", "list length"], "KSweep": ["guess: best K", "show K", "query image"],
+    "VariantComparator": ["query", "list length"],
+    "KSweep": ["guess: best K", "show K", "query image"],
     "CGPNExplorer": ["query image"],
     "LossPlayground": ["identities P", "images K", "margin", "lambda", "step size", "point"],
 }
 CHOICES = {
-    "VariantComparator": [("metric", "rank1", "mAP"),
-                          ("show", "how each part matches rank 1", "where each part looks")],
+    "VariantComparator": [
+        ("metric", "rank1", "mAP"),
+        ("show", "how each part matches rank 1", "where each part looks"),
+    ],
     "KSweep": [("metric", "rank1", "mAP")],
     "CGPNExplorer": [("stripe group", "global", "1/2-2")],
-    "LossPlayground": [("triplets", "all", "hardest (Eq. 3)"), ("distance", "cosine", "euclidean"),
-                       ("alignment", "sample-wise (Eq. 9)", "class-wise (Eq. 8)"),
-                       ("alignment", "none", "class-wise (Eq. 8)")],
+    "LossPlayground": [
+        ("triplets", "all", "hardest (Eq. 3)"),
+        ("distance", "cosine", "euclidean"),
+        ("alignment", "sample-wise (Eq. 9)", "class-wise (Eq. 8)"),
+        ("alignment", "none", "class-wise (Eq. 8)"),
+    ],
 }
 TOGGLES = {"KSweep": ["reveal the numbers"], "CGPNExplorer": ["use b1-global", "use b3-3/4-2"]}
 
@@ -92,10 +101,15 @@ def test_toggles_by_keyboard(page, kind, label):
     toggle_and_undo(page, kind, label)
 
 
-@pytest.mark.parametrize("kind, label, key", [
-    ("VariantComparator", "list length", "Home"), ("KSweep", "show K", "End"), ("CGPNExplorer", "query image", "End"),
-    ("LossPlayground", "margin", "End"),
-])
+@pytest.mark.parametrize(
+    "kind, label, key",
+    [
+        ("VariantComparator", "list length", "Home"),
+        ("KSweep", "show K", "End"),
+        ("CGPNExplorer", "query image", "End"),
+        ("LossPlayground", "margin", "End"),
+    ],
+)
 def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
     meet_planted_error(page, kind, label, key)
 

@@ -1,7 +1,7 @@
 """`reidkit data check NAME`: is the copy on this disk the data set that the papers used, and can all be read?
 
-    report = check_dataset(load_dataset("market1501", root="data"))
-    print(report); report.save("data/checks/market1501"); report.exit_code
+report = check_dataset(load_dataset("market1501", root="data"))
+print(report); report.save("data/checks/market1501"); report.exit_code
 """
 
 from __future__ import annotations
@@ -277,6 +277,9 @@ def check_command(
             report.save(folder)
         except OSError as error:  # a full disk
             refusal = f"{folder}: {error.strerror or error}"
-    print(f"\ntables and contact sheet: {folder}" if not refusal else
-          f"\ntables and contact sheet were not saved: {refusal}; name another folder: --out DIR or --cache-dir DIR")
+    print(
+        f"\ntables and contact sheet: {folder}"
+        if not refusal
+        else f"\ntables and contact sheet were not saved: {refusal}; name another folder: --out DIR or --cache-dir DIR"
+    )
     return report.exit_code

@@ -33,8 +33,12 @@ def check_labels(ds: ReIDDataset) -> pd.DataFrame:
     rows = [
         ("identities in train and in test", len(both), _examples(both), True),
         ("camera numbers below 1", len(low), _examples(low), min(low, default=0) < 0),  # counting from 0 is usual
-        (f"queries without a match in another camera{f': all of them{why}' if all_alone else ''}",
-         len(alone), _examples(alone.pid), all_alone),
+        (
+            f"queries without a match in another camera{f': all of them{why}' if all_alone else ''}",
+            len(alone),
+            _examples(alone.pid),
+            all_alone,
+        ),
         ("unused camera numbers", *_unused(cameras), False),
         ("training identities seen by one camera only", len(one_camera), _examples(one_camera), False),
         ("unused identity numbers", *_unused(people["train"] | test), False),

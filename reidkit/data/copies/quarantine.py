@@ -1,7 +1,7 @@
 """Move unusable files out of a data set, so that it loads, and move them back.
 
-    <quarantine>/quarantine.csv              original, moved_to, problem: written before each move
-    <quarantine>/<path relative to the data set's root>
+<quarantine>/quarantine.csv              original, moved_to, problem: written before each move
+<quarantine>/<path relative to the data set's root>
 """
 
 from __future__ import annotations

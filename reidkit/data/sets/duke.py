@@ -99,9 +99,7 @@ def read_name_list(path: Path) -> list[str]:
     return names
 
 
-def _copy_images(
-    names: Mapping[str, list[str]], origin: Mapping[str, Path], work: Path, progress: bool
-) -> None:
+def _copy_images(names: Mapping[str, list[str]], origin: Mapping[str, Path], work: Path, progress: bool) -> None:
     """Copy every listed image to its new split, each by a rename of a finished copy."""
     missing = [name for split in names.values() for name in split if name not in origin]
     if missing:

@@ -37,9 +37,7 @@ MARKET_NAME = re.compile(
 EXPECTED_NAME = "<identity>_c<camera>...jpg|png|bmp|webp|tif, such as 0002_c1s1_000451_03.jpg"
 
 
-def find_layout(
-    root: str | Path, required_folders: Sequence[str], names: Sequence[str], dataset: str
-) -> Path:
+def find_layout(root: str | Path, required_folders: Sequence[str], names: Sequence[str], dataset: str) -> Path:
     """The folder that holds all `required_folders`: `root` itself, `root/<name>`, or `root/<name>/<name>`.
 
     names: the folder names that the usual archives unpack to, most official first.

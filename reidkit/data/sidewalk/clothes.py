@@ -170,9 +170,7 @@ def draw_pattern(pen: Pen, torso: Torso) -> None:
 def draw_lower(pen: Pen, body: Body, torso: Torso) -> None:
     """The seat of the trousers, or a skirt, or the lower half of a dress."""
     person, H = body.person, body.height
-    name = (
-        "dress_tail" if person.outer == "dress" else "skirt" if person.lower_garment == "skirt" else "pants"
-    )
+    name = "dress_tail" if person.outer == "dress" else "skirt" if person.lower_garment == "skirt" else "pants"
     waist = body.half_width(body.hip * 1.05, body.depth * 0.95)
     _flared(pen, body, name, body.hip_y + 0.02 * H, body.hip_y - 0.07 * H, waist, waist * 0.97)
     if name != "pants":

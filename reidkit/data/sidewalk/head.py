@@ -84,6 +84,4 @@ def _draw_hat(pen: Pen, body: Body, rx: float, ry: float) -> None:
         ]
         pen.poly(points, "hat", 1)
     elif not cap:
-        pen.draw.rectangle(
-            (head.x - rx * 1.14, brim - ry * 0.28, head.x + rx * 1.14, brim), fill=pen.code("hat", 1)
-        )
+        pen.draw.rectangle((head.x - rx * 1.14, brim - ry * 0.28, head.x + rx * 1.14, brim), fill=pen.code("hat", 1))

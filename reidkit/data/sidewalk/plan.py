@@ -124,9 +124,7 @@ def people(settings: Settings) -> dict[str, list[Identity]]:
     }
 
 
-def _shot(
-    folder: str, pid: int, camid: int, person, key: tuple[int, ...], frame: int, box: int, **more
-) -> Shot:
+def _shot(folder: str, pid: int, camid: int, person, key: tuple[int, ...], frame: int, box: int, **more) -> Shot:
     """Market-1501 naming: 0002_c1s1_000451_03 is identity, camera, sequence, frame, number of the box."""
     level = more.pop("level", FOLDERS[folder][0])
     name = f"{pid if pid < 0 else format(pid, '04d')}_c{camid}s1_{frame % 1_000_000:06d}_{box:02d}"
@@ -140,9 +138,7 @@ def _cameras_of(settings: Settings, pid: int) -> list[int]:
     return [c + 1 for c in range(count) if seen[c]] if seen.sum() >= 2 else [1, count]
 
 
-def _identity_shots(
-    settings: Settings, folder: str, crowd: list[Identity], first_pid: int, count: int
-) -> list[Shot]:
+def _identity_shots(settings: Settings, folder: str, crowd: list[Identity], first_pid: int, count: int) -> list[Shot]:
     stream, shots = FOLDERS[folder][1], []
     for pid, person in enumerate(crowd, first_pid):
         for camid in _cameras_of(settings, pid):
@@ -197,11 +193,14 @@ def take(settings: Settings, shot: Shot) -> tuple[Picture, np.ndarray, np.ndarra
     spec = settings.spec
     camera = make_cameras(spec.cameras, settings.seed, spec.height, spec.width)[shot.camid - 1]
     picture = render(
-        shot.person, camera, np.random.default_rng([*shot.key, 0]), get_level(shot.level),
-        (spec.height, spec.width), people(settings)["crowd"], shot.shift,
+        shot.person,
+        camera,
+        np.random.default_rng([*shot.key, 0]),
+        get_level(shot.level),
+        (spec.height, spec.width),
+        people(settings)["crowd"],
+        shot.shift,
     )
     rng = np.random.default_rng([*shot.key, 1])
-    parsing, segmentation, faults = tool_outputs(
-        picture.codes, rng, settings.rates, picture.quality, picture.occluder
-    )
+    parsing, segmentation, faults = tool_outputs(picture.codes, rng, settings.rates, picture.quality, picture.occluder)
     return picture, parsing, segmentation, faults

@@ -53,8 +53,13 @@ def walk(rng: np.random.Generator, camera: Camera) -> Pose:
     if rng.random() < 0.08:  # on the phone
         elbows[int(rng.random() < 0.5)] = 2.2
     return Pose(
-        yaw % (2 * math.pi), camera.pitch, 0.02 * rng.standard_normal(), rng.uniform(0, 2 * math.pi), stride,
-        tuple(elbows), tuple(spread),
+        yaw % (2 * math.pi),
+        camera.pitch,
+        0.02 * rng.standard_normal(),
+        rng.uniform(0, 2 * math.pi),
+        stride,
+        tuple(elbows),
+        tuple(spread),
     )
 
 
@@ -162,7 +167,11 @@ def _whole_area(canvas: Image.Image, body: Body) -> np.ndarray:
 
 
 def photograph(
-    rng: np.random.Generator, camera: Camera, canvas: Image.Image, colors: np.ndarray, size: tuple[int, int],
+    rng: np.random.Generator,
+    camera: Camera,
+    canvas: Image.Image,
+    colors: np.ndarray,
+    size: tuple[int, int],
     shift: float = 0.0,
 ) -> tuple[np.ndarray, float]:
     """Colour the canvas and see it through a camera: -> (image [H, W, 3] uint8, quality in [0, 1])."""

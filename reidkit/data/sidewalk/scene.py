@@ -54,9 +54,17 @@ def _make_camera(c: int, seed: int, height: int, width: int) -> Camera:
     rng = np.random.default_rng([seed, 77, c])
     cast = np.clip(rng.normal(1, 0.11, 3), 0.78, 1.25)
     return Camera(
-        cast=(cast / cast.mean()).astype(np.float32), gain=rng.uniform(0.68, 1.25), gamma=rng.uniform(0.8, 1.25),
-        saturation=rng.uniform(0.55, 1.1), uneven=1.0, blur=rng.uniform(0.2, 0.9), noise=rng.uniform(2, 7),
-        resolution=rng.uniform(0.5, 1.0), folds=0.05, pitch=rng.uniform(0.0, 0.35), yaw=rng.uniform(0, 2 * math.pi),
+        cast=(cast / cast.mean()).astype(np.float32),
+        gain=rng.uniform(0.68, 1.25),
+        gamma=rng.uniform(0.8, 1.25),
+        saturation=rng.uniform(0.55, 1.1),
+        uneven=1.0,
+        blur=rng.uniform(0.2, 0.9),
+        noise=rng.uniform(2, 7),
+        resolution=rng.uniform(0.5, 1.0),
+        folds=0.05,
+        pitch=rng.uniform(0.0, 0.35),
+        yaw=rng.uniform(0, 2 * math.pi),
         light=1 if rng.random() < 0.5 else -1,
         scenes=tuple(make_street(np.random.default_rng([seed, 78, c, k]), height, width) for k in range(2)),
         noise_field=rng.normal(0, 1, (height + 64, width + 64, 3)).astype(np.float32),
@@ -69,8 +77,20 @@ def clean_camera(height: int, width: int, grey: int = 128, pitch: float = 0.1) -
     wall = np.full((round(SCENE_SIZE[0] * height), round(SCENE_SIZE[1] * width), 3), grey, np.float32)
     none = np.zeros((height + 64, width + 64, 3), np.float32)
     return Camera(
-        cast=np.ones(3, np.float32), gain=1.0, gamma=1.0, saturation=1.0, uneven=0.0, blur=0.0, noise=0.0,
-        resolution=2.0, folds=0.0, pitch=pitch, yaw=0.0, light=1, scenes=(wall,), noise_field=none,
+        cast=np.ones(3, np.float32),
+        gain=1.0,
+        gamma=1.0,
+        saturation=1.0,
+        uneven=0.0,
+        blur=0.0,
+        noise=0.0,
+        resolution=2.0,
+        folds=0.0,
+        pitch=pitch,
+        yaw=0.0,
+        light=1,
+        scenes=(wall,),
+        noise_field=none,
         fold_field=none[..., :1],
     )
 
@@ -148,9 +168,7 @@ class _Street:
         green = np.array((rng.uniform(25, 75), rng.uniform(70, 130), rng.uniform(25, 60)))
         for _ in range(16):
             a, b, r = rng.normal(x, size * 0.5), rng.normal(foot - tall, size * 0.5), size * 0.35
-            self.draw.ellipse(
-                (a - r, b - r, a + r, b + r), fill=tuple(int(v) for v in green * rng.uniform(0.75, 1.2))
-            )
+            self.draw.ellipse((a - r, b - r, a + r, b + r), fill=tuple(int(v) for v in green * rng.uniform(0.75, 1.2)))
 
     def car(self) -> None:
         x, base, u = self.rng.uniform(-0.1, 1) * self.w, self.ground + self.between(4, 22), self.unit

@@ -19,9 +19,7 @@ PART_COLORS = np.array(
 assert len(PART_COLORS) == len(PART_NAMES) + 1
 
 
-def overlay(
-    image: np.ndarray, labels: np.ndarray, colors: np.ndarray = PART_COLORS, weight: float = 0.6
-) -> np.ndarray:
+def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray = PART_COLORS, weight: float = 0.6) -> np.ndarray:
     """Tint an image [H, W, 3] uint8 where labels [H, W] are not 0 -> [H, W, 3] uint8."""
     tinted = (1 - weight) * image + weight * colors[labels]
     return np.where(labels[..., None] > 0, tinted, image).astype(np.uint8)
@@ -55,9 +53,7 @@ def contact_sheet(
                 one = replace(shot, camid=camid, level=level, key=(seed, 90 + stream, pid, camid))
                 picture, parsing, _, _ = take(settings, one)
                 cells += [picture.image, overlay(picture.image, part_map(picture.codes)), LIP_COLOURS[parsing]]
-            rows.append(
-                np.concatenate([np.pad(c, ((1, 1), (1, 1), (0, 0)), constant_values=255) for c in cells], 1)
-            )
+            rows.append(np.concatenate([np.pad(c, ((1, 1), (1, 1), (0, 0)), constant_values=255) for c in cells], 1))
             titles.append(f"id {pid}, {level}")
     sheet = Image.fromarray(np.concatenate(rows))
     sheet = sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST)

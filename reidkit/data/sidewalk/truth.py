@@ -88,9 +88,7 @@ def read_meta(folder: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(folder / "meta.csv")
     except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"cannot read {folder / 'meta.csv'}: {error}. Delete {folder} to render it anew"
-        ) from error
+        raise DatasetError(f"cannot read {folder / 'meta.csv'}: {error}. Delete {folder} to render it anew") from error
 
 
 def load_truth(ds: ReIDDataset, table: pd.DataFrame) -> Truth:
@@ -111,8 +109,13 @@ def load_truth(ds: ReIDDataset, table: pd.DataFrame) -> Truth:
     rows = meta.loc[paths]
     codes = _load_codes(Path(ds.root), paths, meta)
     return Truth(
-        codes=codes, parts=part_map(codes), parsing=parsing_map(codes), segmentation=segmentation_map(codes),
-        top=rows["top"].to_numpy(), bottom=rows["bottom"].to_numpy(), visibility=rows[list(VISIBLE)].to_numpy(),
+        codes=codes,
+        parts=part_map(codes),
+        parsing=parsing_map(codes),
+        segmentation=segmentation_map(codes),
+        top=rows["top"].to_numpy(),
+        bottom=rows["bottom"].to_numpy(),
+        visibility=rows[list(VISIBLE)].to_numpy(),
     )
 
 

@@ -187,19 +187,25 @@ def _facts(shot: Shot, picture, faults: list[str]) -> dict[str, object]:
     """One row of meta.csv."""
     person = shot.person
     return {
-        "path": shot.path, "pid": shot.pid, "camid": shot.camid, "folder": shot.folder,
+        "path": shot.path,
+        "pid": shot.pid,
+        "camid": shot.camid,
+        "folder": shot.folder,
         "group": -1 if person is None or shot.pid <= 0 else person.group,
         "differs": "-" if person is None or shot.pid <= 0 else person.differs,
-        "detector": picture.detector, "occluder": picture.occluder, "yaw": round(picture.yaw, 4),
-        "shift": shot.shift, "top": round(picture.top, 5), "bottom": round(picture.bottom, 5),
-        "quality": round(picture.quality, 2), "tool_faults": "+".join(faults) or "-",
+        "detector": picture.detector,
+        "occluder": picture.occluder,
+        "yaw": round(picture.yaw, 4),
+        "shift": shot.shift,
+        "top": round(picture.top, 5),
+        "bottom": round(picture.bottom, 5),
+        "quality": round(picture.quality, 2),
+        "tool_faults": "+".join(faults) or "-",
         "visibility": [round(float(v), 4) for v in picture.visibility],
     }
 
 
-def _render_chunks(
-    folder, settings, todo: list[int], workers: int | None, progress: bool, scratch: Path
-) -> None:
+def _render_chunks(folder, settings, todo: list[int], workers: int | None, progress: bool, scratch: Path) -> None:
     chunks = plan(settings)
     total = sum(len(chunks[i]) for i in todo)
     if workers is None:

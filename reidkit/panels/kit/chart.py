@@ -22,8 +22,17 @@ class Line:
     points: Mapping[int, Sequence[float]]
 
 
-def draw_chart(picture: Image.Image, box: Sequence[float], lines: Sequence[Line], *, x_label: str, y_label: str,
-               xs: Sequence[int], marks: Mapping[int, str], hidden: str | None = None) -> None:
+def draw_chart(
+    picture: Image.Image,
+    box: Sequence[float],
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    xs: Sequence[int],
+    marks: Mapping[int, str],
+    hidden: str | None = None,
+) -> None:
     """Axes inside `box` (x0, y0, x1, y1), labels outside. marks: {x: words}, vertical lines. hidden: words instead
     of the values. The y axis spans the values, and does not start at zero (its labels say where)."""
     x0, y0, x1, y1 = box

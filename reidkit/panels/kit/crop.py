@@ -37,7 +37,7 @@ class Crop:
         out = _lines(_lines(image.astype(np.float32), rows, 0), columns, 1)
         out = np.clip(np.rint(out), 0, 255).astype(np.uint8)
         first, last = round(self.cover_top * h), round((self.cover_top + self.cover) * h)
-        out[first:max(first, min(last, h))] = COVER
+        out[first : max(first, min(last, h))] = COVER
         return out
 
 
@@ -59,7 +59,8 @@ def read_upload(name: str, content: bytes, largest: int = 1024) -> np.ndarray:
     try:
         image = decode_bytes(bytes(content))
     except Unreadable as error:
-        raise ReIDKitError(f"{name!r} is not an image that can be read ({error}): "
-                           "upload a JPEG or PNG crop of one person") from error
+        raise ReIDKitError(
+            f"{name!r} is not an image that can be read ({error}): upload a JPEG or PNG crop of one person"
+        ) from error
     image.thumbnail((largest, largest))
     return np.asarray(image)

@@ -14,9 +14,32 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reidkit.reporting.plots import COLOURS, IGNORED, RIGHT, WRONG
 
-__all__ = ["BLUE", "COLOURS", "GREEN", "GREY", "IGNORED", "INK", "LINE", "MUTED", "ORANGE", "RIGHT", "WRONG", "bar",
-           "canvas", "cells", "colour_map", "fit_text", "font", "frame", "heat_overlay", "heat_picture", "paste",
-           "text", "text_width", "thumbnail"]
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "GREY",
+    "IGNORED",
+    "INK",
+    "LINE",
+    "MUTED",
+    "ORANGE",
+    "RIGHT",
+    "WRONG",
+    "bar",
+    "canvas",
+    "cells",
+    "colour_map",
+    "fit_text",
+    "font",
+    "frame",
+    "heat_overlay",
+    "heat_picture",
+    "paste",
+    "text",
+    "text_width",
+    "thumbnail",
+]
 
 BLUE, ORANGE, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[6]
 INK, MUTED, LINE = "#1A1A1A", "#555555", "#C8C8C8"  # text, secondary text, thin lines
@@ -36,8 +59,15 @@ def canvas(size: tuple[int, int]) -> Image.Image:
     return Image.new("RGB", size, "white")
 
 
-def text(picture: Image.Image, xy: tuple[float, float], words: str, size: int = 13, fill: str = INK,
-         anchor: str = "la", bold: bool = False) -> None:
+def text(
+    picture: Image.Image,
+    xy: tuple[float, float],
+    words: str,
+    size: int = 13,
+    fill: str = INK,
+    anchor: str = "la",
+    bold: bool = False,
+) -> None:
     """Write a line, or lines separated by newlines. anchor: PIL's, "la" = xy is left and top, "mm" = the middle."""
     ImageDraw.Draw(picture).text(xy, words, font=font(size, bold), fill=fill, anchor=anchor, spacing=3)
 
@@ -73,8 +103,9 @@ def colour_map(name: str = "viridis") -> np.ndarray:
     return (matplotlib.colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
-def heat_picture(values: np.ndarray | torch.Tensor, size: tuple[int, int], name: str = "viridis",
-                 smooth: bool = False) -> Image.Image:
+def heat_picture(
+    values: np.ndarray | torch.Tensor, size: tuple[int, int], name: str = "viridis", smooth: bool = False
+) -> Image.Image:
     """A map [h, w] of values in [0, 1] as colours, at (width, height) pixels; smooth=False keeps square cells."""
     values = np.clip(np.nan_to_num(np.asarray(values, dtype=np.float32)), 0, 1)
     how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
@@ -82,8 +113,13 @@ def heat_picture(values: np.ndarray | torch.Tensor, size: tuple[int, int], name:
     return Image.fromarray(colour_map(name)[(grown * 255).round().astype(np.uint8)])
 
 
-def heat_overlay(image: Image.Image | np.ndarray | torch.Tensor, values: np.ndarray | torch.Tensor,
-                 size: tuple[int, int], name: str = "viridis", strength: float = 0.85) -> Image.Image:
+def heat_overlay(
+    image: Image.Image | np.ndarray | torch.Tensor,
+    values: np.ndarray | torch.Tensor,
+    size: tuple[int, int],
+    name: str = "viridis",
+    strength: float = 0.85,
+) -> Image.Image:
     """A map [h, w] in [0, 1] over a greyed image: no response leaves the image, a full one hides it by `strength`."""
     values = np.clip(np.nan_to_num(np.asarray(values, dtype=np.float32)), 0, 1)
     grown = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
@@ -104,8 +140,14 @@ def cells(values: np.ndarray, size: tuple[int, int], name: str = "gray", lines: 
     return picture
 
 
-def paste(picture: Image.Image, part: Image.Image, xy: tuple[float, float], title: str = "", border: str = LINE,
-          size: int = 12) -> None:
+def paste(
+    picture: Image.Image,
+    part: Image.Image,
+    xy: tuple[float, float],
+    title: str = "",
+    border: str = LINE,
+    size: int = 12,
+) -> None:
     """Put a picture at xy with a thin border and, above it, a title."""
     x, y = round(xy[0]), round(xy[1])
     picture.paste(part, (x, y))
@@ -124,8 +166,16 @@ def frame(picture: Image.Image, box: Sequence[float], mark: tuple[str, str], wid
     text(picture, (x0 + 8, y0 + 7), {"+": "+", "x": "×", "o": "o"}.get(sign, sign), 14, "white", "mm", bold=True)
 
 
-def bar(picture: Image.Image, box: Sequence[float], value: float, label: str = "", fill: str = BLUE,
-        low: float = 0.0, high: float = 1.0, size: int = 12) -> None:
+def bar(
+    picture: Image.Image,
+    box: Sequence[float],
+    value: float,
+    label: str = "",
+    fill: str = BLUE,
+    low: float = 0.0,
+    high: float = 1.0,
+    size: int = 12,
+) -> None:
     """A horizontal bar for `value` in low .. high, with a label to its right; grows from 0 if 0 lies inside."""
     draw = ImageDraw.Draw(picture)
     x0, y0, x1, y1 = box

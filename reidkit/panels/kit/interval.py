@@ -38,8 +38,7 @@ def run_row(results: pd.DataFrame, run: str) -> pd.Series | None:
     return rows.iloc[0] if len(rows) else None
 
 
-def seed_differences(results: pd.DataFrame, a: pd.Series | None, b: pd.Series | None, metric: str,
-                     level: str) -> Seeds:
+def seed_differences(results: pd.DataFrame, a: pd.Series | None, b: pd.Series | None, metric: str, level: str) -> Seeds:
     """a - b seed by seed (`report.paired_difference`); where that means nothing, the reason."""
     if a is None or b is None:
         return Seeds("not known (a run is not in the results)")

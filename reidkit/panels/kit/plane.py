@@ -25,7 +25,7 @@ def place_of(state, number: int) -> tuple[int, int, int]:
 
 def mined(state) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances [N, N] of the main points, and each anchor's farthest positive and nearest negative, [N] each."""
-    points = torch.tensor(state.points, dtype=torch.float64)[0, :state.ids, :state.images].flatten(0, 1)
+    points = torch.tensor(state.points, dtype=torch.float64)[0, : state.ids, : state.images].flatten(0, 1)
     distance = losses.pairwise_distance(points, state.metric).numpy()
     label = np.repeat(np.arange(state.ids), state.images)
     same = label[:, None] == label[None, :]
@@ -53,9 +53,11 @@ def anchor_story(state) -> str:
     p, n = positive[chosen], negative[chosen]
     far, near = distance[chosen, p], distance[chosen, n]
     value = max(far - near + state.margin, 0)
-    return (f"{name_of(chosen, state.images)}: farthest of its own is {name_of(p, state.images)}, {far:.2f}\n"
-            f"nearest other is {name_of(n, state.images)}, {near:.2f}\n"
-            f"[{far:.2f} − {near:.2f} + {state.margin:.2f}]₊ = {value:.2f}")
+    return (
+        f"{name_of(chosen, state.images)}: farthest of its own is {name_of(p, state.images)}, {far:.2f}\n"
+        f"nearest other is {name_of(n, state.images)}, {near:.2f}\n"
+        f"[{far:.2f} − {near:.2f} + {state.margin:.2f}]₊ = {value:.2f}"
+    )
 
 
 def pixel(xy) -> np.ndarray:
@@ -70,7 +72,7 @@ def draw_plane(state, gradient: np.ndarray) -> Image.Image:
     draw, middle, end = ImageDraw.Draw(plane), PLANE * SCALE // 2, PLANE * SCALE
     draw.line([0, middle, end, middle], fill=LINE, width=2)
     draw.line([middle, 0, middle, end], fill=LINE, width=2)
-    points = np.array(state.points)[:, :state.ids, :state.images]                      # [2, P, K, 2]
+    points = np.array(state.points)[:, : state.ids, : state.images]  # [2, P, K, 2]
     shown = 2 if state.alignment else 1
     draw_relations(draw, state, points)
     for task in range(shown):
@@ -88,7 +90,7 @@ def draw_plane(state, gradient: np.ndarray) -> Image.Image:
 
 def draw_relations(draw: ImageDraw.ImageDraw, state, points: np.ndarray) -> None:
     """The hardest pair of the chosen anchor, and what the alignment ties together."""
-    flat = pixel(points[0].reshape(-1, 2))                                             # [P*K, 2]
+    flat = pixel(points[0].reshape(-1, 2))  # [P*K, 2]
     if state.point <= len(flat):
         chosen = state.point - 1
         _, positive, negative = mined(state)

@@ -1,8 +1,8 @@
 """Trained networks as panels use them: opened once, feature maps of recent images kept, heads computed anew.
 
-    runs = open_runs(["runs/mpn-s0", "runs/baseline-s0"], dataset)
-    runs["mpn s0"].maps(path)              # feature maps of one image, from memory when it was asked for before
-    runs["mpn s0"].features(ds.gallery)    # [N, K, d], one row a part, extracted once
+runs = open_runs(["runs/mpn-s0", "runs/baseline-s0"], dataset)
+runs["mpn s0"].maps(path)              # feature maps of one image, from memory when it was asked for before
+runs["mpn s0"].features(ds.gallery)    # [N, K, d], one row a part, extracted once
 """
 
 from __future__ import annotations
@@ -53,11 +53,20 @@ class PanelRun:
     images (`model.needs_prior_at_test`) and by no other. weights: the file of the weights, if they come from one.
     """
 
-    def __init__(self, name: str, model: ReIDModel, recipe: Recipe, dataset: ReIDDataset,
-                 priors: PriorTable | None = None, weights: Path | None = None):
+    def __init__(
+        self,
+        name: str,
+        model: ReIDModel,
+        recipe: Recipe,
+        dataset: ReIDDataset,
+        priors: PriorTable | None = None,
+        weights: Path | None = None,
+    ):
         if model.needs_prior_at_test and priors is None:
-            raise PriorError(f"{name} rectifies its test images: build the priors of all splits "
-                             "(`reidkit priors build`) and pass them on as priors=")
+            raise PriorError(
+                f"{name} rectifies its test images: build the priors of all splits "
+                "(`reidkit priors build`) and pass them on as priors="
+            )
         self.name, self.model, self.recipe, self.dataset, self.priors = name, model.eval(), recipe, dataset, priors
         self.size, self.weights = tuple(recipe.size), weights
         self._recent, self._features = Recent(), {}
@@ -114,16 +123,18 @@ class PanelRun:
             file = self.dataset.derived("cache") / "features" / name
             if file.is_file():
                 return load_file(file)["features"]
-        flat = extract_features(self.model, table, size=self.size, flip=flip, priors=self.priors,
-                                root=self.dataset.root, progress=progress)
+        flat = extract_features(
+            self.model, table, size=self.size, flip=flip, priors=self.priors, root=self.dataset.root, progress=progress
+        )
         if file is not None:
             with replacing(file) as temporary:
                 save_file({"features": flat}, temporary)
         return flat
 
 
-def open_runs(runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: ReIDDataset,
-              priors: PriorTable | None = None) -> dict[str, PanelRun]:
+def open_runs(
+    runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: ReIDDataset, priors: PriorTable | None = None
+) -> dict[str, PanelRun]:
     """Open finished run folders. runs: paths, or {name to show: path}; ready `PanelRun`s pass through.
 
     Names default to "variant s<seed>", or to the folder's name where two runs would share that.
@@ -134,9 +145,12 @@ def open_runs(runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: Re
     if not runs:
         raise ReIDKitError("a panel needs at least one run folder: train one with `reidkit train`")
     pairs = list(runs.items()) if isinstance(runs, Mapping) else list(zip(_names(runs), runs))
-    return {name: run if isinstance(run, PanelRun) else
-            PanelRun(name, load_run(run), (folder := RunFolder(Path(run))).recipe(), dataset, priors, folder.weights)
-            for name, run in pairs}
+    return {
+        name: run
+        if isinstance(run, PanelRun)
+        else PanelRun(name, load_run(run), (folder := RunFolder(Path(run))).recipe(), dataset, priors, folder.weights)
+        for name, run in pairs
+    }
 
 
 def _names(runs: Sequence[str | Path | PanelRun]) -> list[str]:

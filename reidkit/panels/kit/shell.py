@@ -41,10 +41,14 @@ class Shell:
         named = {"prompt": head, "picture": self.picture, "status": self.status, "error": self.error}
         for name, widget in named.items():
             widget.add_class(f"reidkit-{name}")
-        rows = w.Box([*self.controls.values(), *self.buttons, *panel.extra_widgets()],
-                     layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"))
-        self.box = w.VBox([head, rows, self.error, self.picture, self.status],
-                          layout=w.Layout(width="100%", max_width=f"{panel.size[0] + 20}px"))
+        rows = w.Box(
+            [*self.controls.values(), *self.buttons, *panel.extra_widgets()],
+            layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"),
+        )
+        self.box = w.VBox(
+            [head, rows, self.error, self.picture, self.status],
+            layout=w.Layout(width="100%", max_width=f"{panel.size[0] + 20}px"),
+        )
         self.box.add_class("reidkit-panel")
         self.box.add_class(type(panel).__name__)
 
