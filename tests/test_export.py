@@ -97,8 +97,9 @@ def test_older_onnx_exporter(name, tmp_path):
     net, x, file = small_net(name), torch.randn(3, 3, *SIZE), tmp_path / "net.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(Embed(net).eval(), (x[:2],), file, dynamo=False, input_names=["x"],
-                          dynamic_axes={"x": {0: "batch"}})
+        torch.onnx.export(
+            Embed(net).eval(), (x[:2],), file, dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "batch"}}
+        )
     found = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(found), net.embed(x), rtol=1e-4, atol=1e-5)
 
