@@ -1,8 +1,8 @@
 """Move unusable files out of a data set, so that it loads (`reidkit data check --quarantine`), and move them back
 (`reidkit data restore`).
 
-    <quarantine>/quarantine.csv              original, moved_to, problem: written before each move
-    <quarantine>/<path relative to the data set's root>
+<quarantine>/quarantine.csv              original, moved_to, problem: written before each move
+<quarantine>/<path relative to the data set's root>
 """
 
 from __future__ import annotations
