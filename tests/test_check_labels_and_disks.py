@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from market_folder import make_market_folder
 from PIL import Image
-from reidkit.data.copies.contact_sheet import MAX_CAMERAS, contact_sheet
 from typer.testing import CliRunner
 
 from reidkit.cli import app
 from reidkit.data import load_dataset
+from reidkit.data.contact_sheet import MAX_CAMERAS, contact_sheet
 from reidkit.data.copies import check as check_module
 from reidkit.data.copies.check import check_command, check_dataset, find_duplicates
 from reidkit.data.copies.label_check import check_files, check_labels, queries_without_match

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ DEAD = 2**22 + 1  # no Linux has so high a process number
 def python(code: str, *arguments, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -115,8 +115,8 @@ def test_leftovers_of_dead_processes_go(tmp_path):
 def test_what_a_killed_writer_leaves_is_removed_by_the_next(tmp_path):
     (tmp_path / "x").write_text("old")
     code = (
-        "import sys, time; from reidkit.files import replacing\n"
-        "with replacing(sys.argv[1]) as t: t.write_text('half'); print('ready', flush=True); time.sleep(60)"
+        "import sys; from reidkit.files import replacing\n"
+        "with replacing(sys.argv[1]) as t: t.write_text('half'); print('ready', flush=True); sys.stdin.read()"
     )
     child = python(code, tmp_path / "x")
     assert child.stdout.readline() == "ready\n"
@@ -230,16 +230,16 @@ def test_read_json_says_what_is_wrong(tmp_path):
 def test_a_lock_is_waited_for_and_freed_by_death(tmp_path):
     lock = tmp_path / ".x.lock"
     code = (
-        "import sys, time; from reidkit.files import locked\n"
+        "import sys; from reidkit.files import locked\n"
         "with locked(sys.argv[1], 'somebody else is at it'):\n"
-        "    print('in', flush=True); time.sleep(float(sys.argv[2]))"
+        "    print('in', flush=True); sys.argv[2] == 'stay' and sys.stdin.read()"
     )
-    first = python(code, lock, 60)
+    first = python(code, lock, "stay")
     assert first.stdout.readline() == "in\n"
-    second = python(code, lock, 0)
+    second = python(code, lock, "go")
     assert second.stderr.readline() == "somebody else is at it\n" and second.poll() is None
     first.send_signal(signal.SIGKILL)
-    assert second.communicate(timeout=60)[0] == "in\n" and second.returncode == 0
+    assert second.communicate(timeout=600)[0] == "in\n" and second.returncode == 0
     first.communicate()
     assert os.listdir(tmp_path) == []
 
@@ -252,12 +252,12 @@ def test_one_at_a_time(tmp_path):
         with locked(tmp_path / "lock", "waiting"):
             inside.append(1)
             most.append(len(inside))
-            time.sleep(0.005)
+            os.sched_yield()  # the others get their chance to break in
             inside.pop()
 
     threads = [threading.Thread(target=work) for _ in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(600)
     assert most == [1] * 10 and os.listdir(tmp_path) == []

@@ -19,6 +19,8 @@ import layouts
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import need
+from paths import REPO
 
 from reidkit.data.copies import archives
 from reidkit.data.copies.archives import Limits, safe_name, unpack
@@ -45,7 +47,7 @@ def pack_tar(path: Path, files: dict[str, bytes], mode: str = "w:gz") -> Path:
 
 
 def pack_7z(path: Path, files: dict[str, bytes]) -> Path:
-    py7zr = pytest.importorskip("py7zr")
+    py7zr = need("py7zr")
     with py7zr.SevenZipFile(path, "w") as file:
         for name, data in files.items():
             file.writestr(data, name)
@@ -99,7 +101,7 @@ def test_paths_that_escape(tmp_path, pack, evil):
 
 
 def test_7z_path_that_escapes(tmp_path):
-    py7zr = pytest.importorskip("py7zr")
+    py7zr = need("py7zr")
     archive = pack_7z(tmp_path / "a.7z", {"good.jpg": b"x", "xx_evil.jpg": b"x"})
     with py7zr.SevenZipFile(archive, "w") as file:
         file.writestr(b"x", "xx/evil.jpg")
@@ -132,7 +134,7 @@ def test_zip_symlink_and_encryption(tmp_path):
 
 
 def test_7z_symlink(tmp_path):
-    py7zr = pytest.importorskip("py7zr")
+    py7zr = need("py7zr")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to("/tmp")
     with py7zr.SevenZipFile(tmp_path / "a.7z", "w") as file:
@@ -410,7 +412,7 @@ def test_safe_names_stay_inside(key):
 
 def run(script: str, *arguments: str) -> int:
     """The exit code of a data script."""
-    path = Path(__file__).resolve().parents[1] / "data_scripts" / script
+    path = REPO / "data_scripts" / script
     old, sys.argv = sys.argv, [script, *map(str, arguments)]
     try:
         with pytest.raises(SystemExit) as end:

@@ -15,9 +15,9 @@ from PIL import Image, ImageFile
 need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidkit.data.copies.contact_sheet import contact_sheet
 
 from reidkit.data import images, load_dataset
+from reidkit.data.contact_sheet import contact_sheet
 from reidkit.data.copies import check as check_module
 from reidkit.data.copies import imagefile
 from reidkit.data.copies.check import check_command, check_dataset, check_labels

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from reidkit.data.copies.contact_sheet import contact_sheet
+from reidkit.data.contact_sheet import contact_sheet
 from reidkit.data.copies.imagefile import ImageFacts, inspect_image
 from reidkit.data.copies.jpeg_damage import hears_complaints
 from reidkit.data.copies.label_check import SPLITS, check_files, check_labels
