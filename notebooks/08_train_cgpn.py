@@ -143,7 +143,8 @@ from reidkit.training.ide import copy_backbone, ide_path
 
 torch.manual_seed(SEED)
 start = create_model("cgpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model)
-ide = [f for p in (place, SHIPPED) if RunFolder(f := ide_path(ds, recipe, p, seed=SEED, preset=PRESET)).finished]
+places = [ide_path("cgpn", ds, recipe, p, seed=SEED, preset=PRESET) for p in (place, SHIPPED)]
+ide = [folder for folder in places if RunFolder(folder).finished]
 if ide:
     copy_backbone(load_run(ide[0]), start)
 print("start:", ide[0].name if ide else "random weights (no finished IDE run here)")

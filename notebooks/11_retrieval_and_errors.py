@@ -329,7 +329,7 @@ if len(confused):
     order = sorted(names, key=lambda kind: -shares.share[kind].mean())
     title = "the sibling who differs in ... comes first"
     groups = {title: {k: names[k] for k in order}}
-    display(figures.shares(groups, "queries (%); in brackets: how many", wilson, blind))
+    display(figures.shares(groups, runs, "queries (%); in brackets: how many", wilson, blind))
     worse = [k for k in order if all(wilson(*found)[1] >= blind[k] for found in names[k].values())]
     print("no better than blind, within the interval, for both networks:", ", ".join(worse) or "none")
 
@@ -388,7 +388,7 @@ def by(column):
 
 columns = {"box": "detector", "occluder": "occluder", "camera of the query": "camid"}
 groups = {title: by(queries[c]) for title, c in columns.items() if c in queries}
-figures.shares(groups, "first image wrong (%)", wilson)
+figures.shares(groups, runs, "first image wrong (%)", wilson)
 
 # %%
 if "detector" in queries:

@@ -101,16 +101,19 @@ def by_count(ax: Axes, groups: Mapping[int, Sequence[str]], values: pd.Series, s
         ax.set_yticks([])
 
 
-def shares(groups: Mapping[str, Mapping], xlabel: str, interval: Callable, chance: Mapping | None = None) -> Figure:
-    """Shares with intervals (11). groups: {title: {name: {network: (hits, n)}}}, one picture a title.
+def shares(groups: Mapping[str, Mapping], networks: Sequence[str], xlabel: str, interval: Callable,
+           chance: Mapping | None = None) -> Figure:
+    """Shares of two networks with intervals (11). groups: {title: {name: {network: (hits, n)}}}, one picture a title.
 
-    interval: (hits, n) -> (low, high); chance: {name: share}, the dashed lines.
+    networks: which is the first, so that it has the same colour everywhere. interval: (hits, n) -> (low, high).
+    chance: {name: share}, the dashed lines.
     """
     tallest = max(map(len, groups.values()))
     figure, axes = axes_of(1, len(groups), max(5.5, 3.1 * len(groups)), 0.42 * tallest + 1.3)
     for ax, (title, names) in zip(axes[0], groups.items()):
-        for y, (name, networks) in enumerate(names.items()):
-            for d, ((label, (hits, n)), colour, marker) in enumerate(zip(networks.items(), plots.COLOURS, "os")):
+        for y, (name, found) in enumerate(names.items()):
+            for d, (label, colour, marker) in enumerate(zip(networks, plots.COLOURS, "os")):
+                hits, n = found[label]
                 at, ends = y + 0.3 * (d - 0.5), 100 * np.array(interval(hits, n))
                 ax.plot(ends, [at, at], color=colour, lw=1.5)
                 ax.plot(100 * hits / n, at, marker, color=colour, ms=5, label=label if y == 0 else None)
