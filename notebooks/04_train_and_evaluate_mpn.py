@@ -666,10 +666,11 @@ print({k: round(scored[k], 3) for k in ("rank1", "mAP", "queries")}, "after 6 sm
 #
 # ```text
 # reidkit data check market1501 --root data
-# reidkit priors build market1501 --root data --tool torchvision+segformer --grid 24x8
-# reidkit train mpn --dataset market1501 --root data --preset paper --prior-tool torchvision+segformer --workers 8
-# reidkit evaluate runs/mpn-market1501-paper-s0 --flip --ap trapezoid    # as the released code tests
-# reidkit ablate mpn-table1 --dataset market1501 --preset paper --seeds 3
+# reidkit priors build market1501 --root data --grid 24x8 --splits all \
+#     --parsing maps/parsing --segmentation maps/segmentation
+# reidkit train mpn --dataset market1501 --root data --preset paper --workers 8
+# reidkit evaluate runs/mpn-market1501-paper-s0 --flip --ap trapezoid
+# reidkit ablate mpn-table1 --dataset market1501 --root data --preset paper --seeds 3
 # ```
 #
 # Several GPUs: `accelerate launch -m reidkit.cli train ...`. To run *this notebook* on it, change `DATASET` and

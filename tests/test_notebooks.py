@@ -17,6 +17,13 @@ NOTEBOOKS = REPO / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
 SOLUTIONS = sorted(NOTEBOOKS.glob("solutions/[0-9][0-9]_*.py"))
 SIZE_BUDGET = 1_500_000  # bytes
+FORBIDDEN = {
+    r"\.cuda\(\)": "choose the device once and use .to(device)",
+    r"^\s*[!%]\s*(pip|conda)\b": "the environment is set up outside",
+    r"import \*": "name what you import",
+    r"[\"'](/(?!/)[A-Za-z]|[A-Za-z]:\\\\)[^\"']*[\"']": "no absolute path",
+    r"<img[^>]+src=[\"']?https?:|!\[[^\]]*\]\(https?:": "no picture from the network",
+}
 CELL_LINES = 25
 SETTINGS = """
 DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
@@ -29,13 +36,6 @@ RETRAIN = False  # True: train here and now, whatever runs exist
 RESULTS = Path("../results/sidewalk/runs.csv")  # measured results of many seeds
 SEEDS = 3  # seeds a row should have
 """.strip().splitlines()  # the words of every settings cell, in this order
-FORBIDDEN = {
-    r"\.cuda\(\)": "choose the device once and use .to(device)",
-    r"^\s*[!%]\s*(pip|conda)\b": "the environment is set up outside",
-    r"import \*": "name what you import",
-    r"[\"'](/(?!/)[A-Za-z]|[A-Za-z]:\\\\)[^\"']*[\"']": "no absolute path",
-    r"<img[^>]+src=[\"']?https?:|!\[[^\]]*\]\(https?:": "no picture from the network",
-}
 
 
 def load(name, path):
