@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,8 @@ def told(call: Callable[[], Any], **folders: str | Path) -> None:
             text = f"{type(error).__name__}: {error}"
     text = "\n".join([*(f"warning: {w.message}" for w in caught if w.category is UserWarning), text])
     for name, folder in folders.items():
-        text = text.replace(str(Path(folder).resolve()), name)
+        for long in (os.path.abspath(folder), os.path.realpath(folder)):  # they differ where the folder is a link
+            text = text.replace(long, name)
     print(text)
 
 

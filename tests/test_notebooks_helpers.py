@@ -47,6 +47,10 @@ def test_told_prints_errors_and_warnings_with_short_names(capsys, tmp_path):
 
     lesson.told(complain, WORK=tmp_path)
     assert capsys.readouterr().out == "warning: half of WORK/maps is missing\nReIDKitError: no file in WORK/maps\n"
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "maps")
+    lesson.told(lambda: f"{link} leads to {tmp_path / 'maps'}", HERE=link)
+    assert capsys.readouterr().out == "HERE leads to HERE\n"
     lesson.told(lambda: {"found": 3})
     assert capsys.readouterr().out == "{'found': 3}\n"
     with pytest.raises(ZeroDivisionError):  # an error that is not the kit's is a fault of the notebook
