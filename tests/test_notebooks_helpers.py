@@ -3,20 +3,21 @@
 import importlib
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from needs import need
+from paths import REPO
 
 from reidkit import claims, plots, report
 from reidkit.errors import ReIDKitError
 from reidkit.models.stripes import BRANCH_1, BRANCH_2
 
-pytest.importorskip("matplotlib")
-pytest.importorskip("IPython")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "notebooks"))
+need("matplotlib")
+need("IPython")
+sys.path.insert(0, str(REPO / "notebooks"))
 figures, lesson = (importlib.import_module(name) for name in ("figures", "lesson"))
 sys.path.pop(0)
 
