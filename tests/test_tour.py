@@ -85,6 +85,7 @@ def test_only_old_notebooks_are_executed(tmp_path, monkeypatch):
         tour.execute_notebooks(out, notebooks)
         assert calls.pop() == ["00_a", "01_b"]
         (notebooks / helper).unlink()
+    os.utime(notebooks / "01_b.py", (newer, newer))
     Done.returncode = 1
     with pytest.raises(ReIDKitError, match="a notebook failed"):
         tour.execute_notebooks(out, notebooks)
