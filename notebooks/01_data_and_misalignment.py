@@ -5,19 +5,23 @@
 # protocol), what the rendered *Sidewalk* set holds, why colour alone does not solve it, what happens to fixed stripes
 # when a detector's box is off, what a batch and an epoch are, and how to switch to a set of photographs.
 #
-# **Prerequisites.** [00 Start here](00_start_here.ipynb): Rank-1 and mAP.
+# **Prerequisites.** [00 Start here](00_start_here.ipynb) (Rank-1 and mAP).
 #
-# **Paper.** MPN Sec. 1 and Fig. 1 (misalignment), Sec. 5.1 (data sets, batches, augmentation); CGPN Sec. 4.2 (batches).
+# **Paper.** MPN, Sec. 1 and Fig. 1 (misalignment), Sec. 5.1 (data sets, batches, augmentation); CGPN, Sec. 4.2
+# (batches).
 #
 # **Minutes.** 1 on a 2-core CPU (2 more if Sidewalk must be rendered first), 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS = Path("../data"), Path("../runs")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
 
 # %% [markdown]
 # ## A data set is three tables
@@ -37,7 +41,7 @@ from reidkit import plots
 from reidkit.data import load_dataset
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # a tenth of the bytes of PNG for pictures
-ds = load_dataset(**DATASET, root=DATA)  # Sidewalk is rendered on first use
+ds = load_dataset(**DATASET, root=ROOT)  # Sidewalk is rendered on first use
 ds.summary()
 
 # %% [markdown]
@@ -45,7 +49,9 @@ ds.summary()
 # use Sidewalk, whatever `DATASET` says.
 
 # %%
-sidewalk = ds if DATASET["name"] == "sidewalk" else load_dataset("sidewalk", root=DATA, size="small")
+sidewalk = ds
+if DATASET["name"] != "sidewalk":
+    sidewalk = load_dataset("sidewalk", root=ROOT, size="small")
 
 
 def named(table):
@@ -235,18 +241,19 @@ def histograms(images, K=1, top=0.0, bottom=1.0, weight=1.0):
     return np.sqrt(share).reshape(B, -1).astype(np.float32)
 
 
+# %%
 half_red = np.zeros((1, 3, 4, 4), np.uint8)
 half_red[:, 0, :, :2] = 255
 print("half red, half black:", np.unique(histograms(half_red) ** 2))  # two boxes hold a half each
 
 # %%
-def describe(table, K=1):
+def all_histograms(table, K=1):
     """Histograms of all images of a table, a batch at a time. [N, K*64]"""
     batches = test_batches(table, size=(144, 48), batch_size=256)
     return np.concatenate([histograms(batch.images.numpy(), K) for batch in batches])
 
 
-def score(qf, gf, q, g, **options):
+def rank1_and_map(qf, gf, q, g, **options):
     """Rank-1 and mAP in percent."""
     r = evaluate_ranking(qf, gf, q.pid, g.pid, q.camid, g.camid, **options)
     return {"Rank-1": round(100 * r.rank(1), 1), "mAP": round(100 * r.mAP, 1)}
@@ -254,10 +261,11 @@ def score(qf, gf, q, g, **options):
 
 rng = np.random.default_rng(SEED)
 noise = [rng.normal(size=(len(t), 64)) for t in (ds.query, ds.gallery)]
-features, rows = {}, {"random numbers": score(*noise, ds.query, ds.gallery)}
+features, rows = {}, {"random numbers": rank1_and_map(*noise, ds.query, ds.gallery)}
 for K in (1, 6):
-    features[K] = describe(ds.query, K), describe(ds.gallery, K)
-    rows[f"colours of {K} stripe{'s' * (K > 1)}"] = score(*features[K], ds.query, ds.gallery)
+    features[K] = all_histograms(ds.query, K), all_histograms(ds.gallery, K)
+    name = f"colours of {K} stripe{'s' * (K > 1)}"
+    rows[name] = rank1_and_map(*features[K], ds.query, ds.gallery)
 pd.DataFrame(rows).T
 
 # %% [markdown]
@@ -269,8 +277,8 @@ no_camera = ds.query.assign(camid=0)  # a camera that took no gallery image: not
 rows = {}
 for K, (qf, gf) in features.items():
     name = f"{K} stripe{'s' * (K > 1)}"
-    rows[f"{name}, the protocol"] = score(qf, gf, ds.query, ds.gallery)
-    rows[f"{name}, own camera allowed"] = score(qf, gf, no_camera, ds.gallery)
+    rows[f"{name}, the protocol"] = rank1_and_map(qf, gf, ds.query, ds.gallery)
+    rows[f"{name}, own camera allowed"] = rank1_and_map(qf, gf, no_camera, ds.gallery)
 pd.DataFrame(rows).T
 
 # %% [markdown]
@@ -318,10 +326,13 @@ def oracle_histograms(table):
             "person, 6 stripes of the ROI": histograms(images, 6, top, bottom, person)}  # fmt: skip
 
 
+# %%
 gallery_features = oracle_histograms(sidewalk.gallery)
 query_features = oracle_histograms(sidewalk.query)
-rows = {f"colours of the {name}": score(query_features[name], gallery_features[name], sidewalk.query, sidewalk.gallery)
-        for name in query_features}  # fmt: skip
+rows = {}
+for name, qf in query_features.items():
+    scores = rank1_and_map(qf, gallery_features[name], sidewalk.query, sidewalk.gallery)
+    rows[f"colours of the {name}"] = scores
 pd.DataFrame(rows).T
 
 # %% [markdown]
@@ -412,7 +423,8 @@ curves = {name: [] for name in gallery_features}
 for s in shifts:
     q = shifted[shifted["shift"] == s]
     for name, qf in oracle_histograms(q).items():
-        curves[name].append(score(qf, gallery_features[name], q, sidewalk.gallery)["Rank-1"])
+        found = rank1_and_map(qf, gallery_features[name], q, sidewalk.gallery)
+        curves[name].append(found["Rank-1"])
 
 figure, ax = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
 for i, (name, values) in enumerate(curves.items()):
@@ -603,15 +615,15 @@ person = torch.from_numpy(train_truth.segmentation).float()[:, None]  # [B, 1, H
 true_mask = adaptive_avg_pool2d(person, grid)[:, 0] >= 0.5  # [B, h, w]
 
 
-def overlap(mask, truth):
+def mean_iou(mask, truth):
     """Mean intersection over union of masks [B, h, w], reliable priors only."""
     inside, either = (mask & truth).sum((1, 2)), (mask | truth).sum((1, 2)).clamp(min=1)
     return float((inside / either)[good].mean())
 
 
-print(f"not flipped                       {overlap(batch.prior['mask'], true_mask):.3f}")
-print(f"image flipped, mask flipped too   {overlap(flipped_prior['mask'], true_mask.flip(-1)):.3f}")
-print(f"image flipped, mask forgotten     {overlap(batch.prior['mask'], true_mask.flip(-1)):.3f}")
+print(f"not flipped                       {mean_iou(batch.prior['mask'], true_mask):.3f}")
+print(f"image flipped, mask flipped too   {mean_iou(flipped_prior['mask'], true_mask.flip(-1)):.3f}")
+print(f"image flipped, mask forgotten     {mean_iou(batch.prior['mask'], true_mask.flip(-1)):.3f}")
 
 # %% [markdown]
 # A forgotten mask does not crash anything: training just gets worse. Tests guard such things better than eyes.
@@ -640,21 +652,9 @@ pd.DataFrame(rows).T
 import shutil
 import tempfile
 
-from reidkit.errors import ReIDKitError
+from lesson import told
 
-
-def told(call, **folders):
-    """Print what a call returns, or the error that it raises."""
-    try:
-        text = str(call())
-    except ReIDKitError as error:
-        text = f"{type(error).__name__}: {error}"
-    for name, folder in folders.items():
-        text = text.replace(str(Path(folder).resolve()), name)
-    print(text)
-
-
-told(lambda: load_dataset("market1501", root=DATA).summary(), data=DATA)
+told(lambda: load_dataset("market1501", root=ROOT).summary(), data=ROOT)
 
 # %% [markdown]
 # If you count with a paper beside you, some of its numbers will not come out; they are slips of the papers. For
@@ -723,14 +723,15 @@ temporary.cleanup()
 from reidkit.panels.misalignment import MisalignmentSandbox
 from reidkit.training import obtain_run
 
-SHIPPED = Path("../results/sidewalk/checkpoints")
-pair = {name: obtain_run(name, sidewalk, runs=RUNS, shipped=SHIPPED) for name in ("baseline", "mpn-no-ca")}
+places = {"runs": RUNS, "shipped": SHIPPED, "preset": PRESET, "seed": SEED}
+pair = {name: obtain_run(name, sidewalk, **places) for name in ("baseline", "mpn-no-ca")}
 MisalignmentSandbox(pair, sidewalk)
 
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/01_solutions](solutions/01_solutions.ipynb).
 #
 # 1. With K = 8 stripes and a box that is 5 % too high, which share of the person's pixels changes its stripe?
 # 2. Market-1501 is enlarged five times by translation; batches are 6 x 8. How many batches has an `independent` epoch?
@@ -738,25 +739,15 @@ MisalignmentSandbox(pair, sidewalk)
 #    the protocol removes from this query's list (an array of bool).
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 answer_1 = None
 answer_2 = None
-answer_3 = None
+answer_3 = None  # a function
 
-
-def protocol_agrees(function):
-    """Whether a function ignores what the kit's protocol ignores, for 50 queries."""
-    p, c = ds.gallery.pid.to_numpy(), ds.gallery.camid.to_numpy()
-    truth = GroundTruth(ds.query.pid, p, ds.query.camid, c)
-    first = ds.query.head(50)
-    return all(np.array_equal(np.flatnonzero(function(p, c, row.pid, row.camid)), np.sort(truth.of(i)[1]))
-               for i, row in enumerate(first.itertuples()))  # fmt: skip
-
-
-print("1:", check(answer_1, 0.05 * 8, hint="a stripe is 1/8 high"))
-print("2:", check(answer_2, market.images * 5 // 48, hint="whole batches only"))
-print("3:", check(answer_3, protocol_agrees, hint="junk (-1) for every query; the same pid under the same camid"))
+print("1:", check_exercise("01.1", answer_1))
+print("2:", check_exercise("01.2", answer_2))
+print("3:", check_exercise("01.3", answer_3))
 
 # %% [markdown]
 # ## Questionnaire

@@ -8,20 +8,22 @@
 #
 # **Prerequisites.** [01 Data and the misalignment problem](01_data_and_misalignment.ipynb).
 #
-# **Paper.** MPN Sec. 3.2, Fig. 4 (what the tools do), Fig. 5 (the pipeline), Table 2 (the variants of the input).
+# **Paper.** MPN, Sec. 3.2, Fig. 4 (what the tools do), Fig. 5 (the pipeline), Table 2 (the variants of the input).
 #
 # **Minutes.** 1 on a 2-core CPU, 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS = Path("../data"), Path("../runs")
-DATASET = {"name": "sidewalk", "size": "small"}  # the set and size that this notebook is made for
-PRESET = "quick"  # nothing is trained here; the paper's grid and K are used under both presets
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
 
 # %% [markdown]
-# This notebook measures against exact truth, so it needs Sidewalk. For a set of photographs, the same pipeline runs on
+# This notebook measures against exact truth, so it needs Sidewalk, and trains nothing: the paper's grid and K are used
+# under every preset. For a set of photographs, the same pipeline runs on
 # the maps that real tools make: [06 Priors from real tools](06_priors_from_real_tools.ipynb).
 
 # %%
@@ -39,7 +41,7 @@ set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})  # a tenth of the byt
 if DATASET["name"] != "sidewalk":
     print(f"{DATASET['name']} has no ground truth: going on with Sidewalk small")
     DATASET = {"name": "sidewalk", "size": "small"}
-ds = load_dataset(**DATASET, root=DATA)
+ds = load_dataset(**DATASET, root=ROOT)
 GRID, K = (24, 8), 6  # the paper's feature map and number of parts
 ds.summary()
 
@@ -127,7 +129,7 @@ print(f"a cell is {rows} x {columns} pixels; max difference to the kit: {np.abs(
 from reidkit.priors.coarse import area_weights
 
 
-def overlap(size, cells):
+def area_in_cells(size, cells):
     """[cells, size] how much of each pixel lies in each cell, in pixels."""
     edges = np.arange(cells + 1) * size / cells
     pixel = np.arange(size)
@@ -135,8 +137,9 @@ def overlap(size, cells):
     return np.maximum(high - low, 0)
 
 
-print(overlap(3, 2))  # the middle pixel belongs to both cells, half and half
-print("max difference to the kit, 128 pixels in 24 cells:", np.abs(overlap(128, 24) - area_weights(128, 24) / 24).max())
+print(area_in_cells(3, 2))  # the middle pixel belongs to both cells, half and half
+difference = np.abs(area_in_cells(128, 24) - area_weights(128, 24) / 24).max()
+print("max difference to the kit, 128 pixels in 24 cells:", difference)
 
 # %% [markdown]
 # Why not simply take every sixth pixel? Because one wrong pixel would be a wrong cell. Nine random pixels in a hundred
@@ -193,7 +196,7 @@ def our_prior(parsing, segmentation, grid=GRID):
     head = np.isin(parsing, HEAD_LABELS).mean() > MIN_HEAD
     legs = np.isin(parsing, LEG_LABELS).mean() > MIN_LEG
     union = np.maximum(parsing > 0, segmentation)
-    share = overlap(H, h) @ union @ overlap(W, w).T / (H * W / (h * w))
+    share = area_in_cells(H, h) @ union @ area_in_cells(W, w).T / (H * W / (h * w))
     body = share >= 0.5 - 1e-9  # sums of fractions are not exact; the kit counts in whole numbers
     body[:, 1:] |= body[:, :-1].copy()
     rows = np.flatnonzero(body.any(axis=1))
@@ -245,6 +248,15 @@ def has(table, *faults):
     return table.tool_faults.str.contains("|".join(faults))
 
 
+def case_pictures(row):
+    """Image, parser, segmenter, prior of one training image, and what the pipeline said."""
+    photo, (parsing, segmentation) = plt.imread(t.path[row]), tools.maps([train_paths[row]])[0]
+    steps = prior_steps(parsing, segmentation, GRID)
+    result = prior_overlay(photo, steps.mask, steps.top, steps.bottom, K)
+    return [photo, plots.LIP_COLOURS[parsing], segmentation, result], steps.reason
+
+
+# %%
 PARSER, SEGMENTER = ("no-head", "no-legs", "merged"), ("empty", "band", "bleed")
 t = ds.train
 plain = (t.detector == "ok") & (t.occluder == "none")
@@ -260,15 +272,6 @@ cases = {
     "(e) both failed": has(t, "no-head", "no-legs") & has(t, "band", "empty"),
     "(f) bad box": (t.detector == "legs") & (t.bottom > 1.35) & good,
 }
-
-
-def case_pictures(row):
-    """Image, parser, segmenter, prior of one training image, and what the pipeline said."""
-    photo, (parsing, segmentation) = plt.imread(t.path[row]), tools.maps([train_paths[row]])[0]
-    steps = prior_steps(parsing, segmentation, GRID)
-    result = prior_overlay(photo, steps.mask, steps.top, steps.bottom, K)
-    return [photo, plots.LIP_COLOURS[parsing], segmentation, result], steps.reason
-
 
 # %%
 pictures, titles = [], []
@@ -553,26 +556,25 @@ PriorStepper.from_dataset(ds)
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/02_solutions](solutions/02_solutions.ipynb).
 #
 # 1. `share` below is a resized union on a 4 x 3 grid. Which mask M (bool, 4 x 3) comes out of steps 4 and 5?
 # 2. What are the boundaries `(top, bottom)` of that mask?
 # 3. For the example image (`parsing`, `segmentation`): how many rows of the 24 does the ROI have with `threshold=0.9`?
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 share = np.array([[0.0, 0.1, 0.0], [0.4, 0.6, 0.1], [0.2, 0.5, 0.9], [0.1, 0.3, 0.2]])
 answer_1 = None
 answer_2 = None
 answer_3 = None
 
-body = share >= 0.5
-mask = body | np.pad(body, ((0, 0), (1, 0)))[:, :-1]
-print("1:", check(answer_1, mask, hint="at least 0.5; then each set cell sets its right neighbour too"))
-print("2:", check(answer_2, (1 / 4, 3 / 4), hint="first occupied row / 4, (last + 1) / 4"))
-tight = prior_steps(parsing, segmentation, GRID, threshold=0.9)
-print("3:", check(answer_3, round((tight.bottom - tight.top) * 24), hint="prior_steps(..., threshold=0.9).rows"))
+print("1:", check_exercise("02.1", answer_1, share=share))
+print("2:", check_exercise("02.2", answer_2, share=share))
+example = {"parsing": parsing, "segmentation": segmentation, "grid": GRID}
+print("3:", check_exercise("02.3", answer_3, **example))
 
 # %% [markdown]
 # ## Questionnaire

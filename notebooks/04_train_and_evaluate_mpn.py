@@ -5,21 +5,25 @@
 # scored (CMC, AP in its two forms, mINP); and whether MPNo, which is MPN without channel attention, beats a stripe
 # baseline where boxes are wrong, over several seeds. And every choice that no paper prints, with a reason.
 #
-# **Prerequisites.** Notebooks 00 and 03.
+# **Prerequisites.** [00 Start here](00_start_here.ipynb), [03 MPN step by step](03_mpn_step_by_step.ipynb).
 #
 # **Paper.** MPN, Sec. 4, Sec. 5.1 and 5.2.1, Table 1; AP after Zheng et al. 2015 (Market-1501), mINP after Ye et al.
 # 2021, re-ranking after Zhong et al. 2017.
 #
-# **Minutes.** 1 on a 2-core CPU with finished runs at hand, 5 more to train the two networks; 1 on a GPU.
+# **Minutes.** 1 on a 2-core CPU (5 more to train the two networks, where no finished run is at hand), 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
-RETRAIN = False  # True: train both networks here and now, whatever runs exist
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
+RETRAIN = False  # True: train here and now, whatever runs exist
+RESULTS = Path("../results/sidewalk/runs.csv")  # measured results of many seeds
 
 # %% [markdown]
 # ## The question
@@ -39,7 +43,7 @@ from PIL import Image
 from reidkit import plots, report
 from reidkit.data import load_dataset
 
-ds = load_dataset(root=DATA, **DATASET)
+ds = load_dataset(root=ROOT, **DATASET)
 levels = [ds.level, *(level for level in ds.levels if level != ds.level)]
 tables = {level: ds.at_level(level) for level in levels}
 pd.DataFrame({v: {"queries": len(t.query), "gallery": len(t.gallery)} for v, t in tables.items()})
@@ -239,6 +243,8 @@ heads = [p for name, p in model.named_parameters() if not name.startswith("backb
 optimizer = torch.optim.SGD(
     [{"params": list(model.backbone.parameters()), "factor": 1.0}, {"params": heads, "factor": recipe.head_lr_factor}],
     lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)  # fmt: skip
+
+# %%
 model.to(memory_format=torch.channels_last).train()
 loader.sampler.set_epoch(0)
 generator = torch.Generator().manual_seed(SEED * 1_000_003 + 1)  # of epoch 0, see `seed_epoch`
@@ -311,6 +317,7 @@ mini = replace(ds, train=few(ds.train, people), query=few(ds.query, tested), gal
 short = recipe_for("mt-only", "smoke", {"epochs": 4, "ide_init": False})  # 4 epochs of 3 small batches
 
 
+# %%
 class PowerCut(Exception):
     pass
 
@@ -351,22 +358,23 @@ networks["untrained"] = create_model("mpn-no-ca", ds.num_train_ids, backbone=rec
 test_levels = [level for level in levels if level != "shift"]
 
 
-def features(network, table):
+def test_features(network, table):
     """[N, D] of a test table; images are read from the cache on disk."""
     cache = ImageCache.for_table(table, ds.root, recipe.size, progress=False)
     return extract_features(network, table, size=recipe.size, flip=recipe.test_flip, cache=cache, root=ds.root,
                             amp=recipe.precision, progress=False)  # fmt: skip
 
 
-def rank(network, level, **options):
+def rank_level(network, level, **options):
     """Scores, and the features they came from."""
     t = tables[level]
-    qf, gf = features(network, t.query), features(network, t.gallery)
+    qf, gf = test_features(network, t.query), test_features(network, t.gallery)
     ids = (t.query.pid, t.gallery.pid, t.query.camid, t.gallery.camid)
     return evaluate_ranking(qf, gf, *ids, junk_pids=ds.junk_pids, **options), qf, gf
 
-
-ranked = {(n, v): rank(net, v) for n, net in tqdm(networks.items(), desc="features") for v in test_levels}
+# %%
+ranked = {(n, v): rank_level(net, v)
+          for n, net in tqdm(networks.items(), desc="features") for v in test_levels}  # fmt: skip
 scores = pd.DataFrame({k: r.summary() for k, (r, _, _) in ranked.items()}).T
 (100 * scores).round(1).rename_axis(["ours, one seed", "level"])
 
@@ -528,14 +536,13 @@ if has_shift:
 # spread less than the numbers: compare seed by seed.
 
 # %%
-STORED = Path("../results/sidewalk/runs.csv")
 label = own.dataset.iloc[0]
 stored, source = own, "the runs of this notebook alone"
-if STORED.is_file():
-    table = report.collect_results(STORED)
+if RESULTS.is_file():
+    table = report.collect_results(RESULTS)
     table = table[(table.dataset == label) & (table.preset == PRESET)]
     if set(NAMES.values()) <= set(table.system):
-        stored, source = table, STORED.as_posix()
+        stored, source = table, RESULTS.as_posix()
 seeds = sorted(stored.seed[stored.system.isin(NAMES.values())].unique().tolist())
 print(f"from {source}: {label}, {PRESET}, seeds {seeds}")
 if len(seeds) < 3:
@@ -608,7 +615,7 @@ for claim, holds in claims.items():
 # A "NO" is a result. On Market-1501 the paper has MPNo above the baseline; where that does not appear here, ask what
 # differs: boxes that are nearly right, a network of half a million parameters, a few hundred batches for main tasks
 # that must *find* their part while a stripe is handed its own. Each of these can be tested: `--preset long`, another
-# backbone, a larger set. Notebook 05 looks at every row of the table.
+# backbone, a larger set. Notebook 05 looks at every row of the table, notebook 13 at other scales.
 #
 # ## Re-ranking: an option, always labelled
 #
@@ -671,26 +678,23 @@ print({k: round(scored[k], 3) for k in ("rank1", "mAP", "queries")}, "after 6 sm
 #
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/04_solutions](solutions/04_solutions.ipynb).
 #
 # 1. Right images at ranks 2 and 3. The trapezoid AP?
 # 2. Write `rank_k(first_hits, k)`: Rank-k from the ranks of the first right image of each query.
 # 3. With the paper's schedule, how many of the 70 epochs run at a learning rate below 0.0005?
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 trapezoid_ap = None
 rank_k = None  # a function
 epochs_below = None
 
-hint = "((0/1 + 1/2)/2 + (1/2 + 2/3)/2) / 2"
-print("1:", check(trapezoid_ap, average_precision(np.array([2, 3]), "trapezoid"), tolerance=1e-3, hint=hint))
-found = ranked["MPNo", ds.level][0]
-expected = lambda f: abs(f(found.per_query["first_hit_rank"], 5) - found.rank(5)) < 1e-9
-print("2:", check(rank_k, expected, hint="a mean of True and False"))
-low = sum(paper.lr * paper.lr_factor(e, 1) < 5e-4 for e in range(paper.epochs))
-print("3:", check(epochs_below, low, hint="0.01, 0.001, 0.0001, ...: which epochs have which?"))
+print("1:", check_exercise("04.1", trapezoid_ap))
+print("2:", check_exercise("04.2", rank_k))
+print("3:", check_exercise("04.3", epochs_below))
 
 # %% [markdown]
 # ## Questionnaire
@@ -723,4 +727,5 @@ print("3:", check(epochs_below, low, hint="0.01, 0.001, 0.0001, ...: which epoch
 #
 # A run is a recipe, a seed and a folder; it can be killed and resumed to the same weights. A ranking is scored by its
 # first right image (CMC), by all (AP, in two forms) and by the last (mINP). Whether MPNo beats the stripes was asked
-# where it matters, under misalignment, with one thing varied, and over seeds. Next: 05 MPN ablations.
+# where it matters, under misalignment, with one thing varied, and over seeds. Next:
+# [05 MPN's ablations](05_mpn_ablations.ipynb).

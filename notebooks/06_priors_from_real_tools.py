@@ -7,22 +7,24 @@
 #
 # **Prerequisites.** [02 Coarse priors](02_coarse_priors.ipynb). The last part needs the package `transformers`.
 #
-# **Paper.** MPN Sec. 3.2 and Fig. 4: the tools are a human parser trained on LIP ([44]) and a person segmenter ([45]).
+# **Paper.** MPN, Sec. 3.2 and Fig. 4: the tools are a human parser trained on LIP ([44]) and a person segmenter ([45]).
 #
-# **Minutes.** 1 on a 2-core CPU, 1 on a GPU (with tiny networks; with real ones, see the end).
+# **Minutes.** 1 on a 2-core CPU, 1 on a GPU. With real networks instead of tiny ones: see the end.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS = Path("../data"), Path("../runs")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"}: the networks then see its photographs
-PRESET = "quick"  # nothing is trained here
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
-WEIGHTS = None  # None: tiny networks with random weights. Real ones, downloaded by the two libraries on first use:
+WEIGHTS = None  # None: tiny networks with random weights. Real ones, downloaded on first use:
 # WEIGHTS = {"segmentation_weights": "DEFAULT", "parsing_model": "mattmdjaga/segformer_b2_clothes"}
 
 # %% [markdown]
-# The maps of the first part are Sidewalk's, so that the answer is known. 400 training images are enough.
+# The maps of the first part are Sidewalk's, so that the answer is known. 400 training images are enough. Set `DATASET`
+# to photographs and the networks of the last part see those; nothing is trained, whatever `PRESET` says.
 
 # %%
 from dataclasses import replace
@@ -38,8 +40,10 @@ from reidkit.data import load_dataset
 from reidkit.priors import build_priors, contact_sheet, open_source, relative_paths
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})  # a tenth of the bytes of PNG for pictures
-ds = load_dataset(**DATASET, root=DATA)
-sidewalk = ds if DATASET["name"] == "sidewalk" else load_dataset("sidewalk", root=DATA, size="small")
+ds = load_dataset(**DATASET, root=ROOT)
+sidewalk = ds
+if DATASET["name"] != "sidewalk":
+    sidewalk = load_dataset("sidewalk", root=ROOT, size="small")
 few = replace(sidewalk, train=sidewalk.train.head(400))
 GRID = (24, 8)
 paths = relative_paths(few, "train")
@@ -127,7 +131,7 @@ def priors_from(folder, label_set, **options):
                         label_set=label_set, progress=False, **options)  # fmt: skip
 
 
-def compare(tables, reference):
+def changed_priors(tables, reference):
     """How many of the images get another prior than in the reference."""
     rows = {name: {"reliable": t.reliable.sum(), "other verdict": (t.reliable != reference.reliable).sum(),
                    "other mask": (t.masks != reference.masks).any((1, 2)).sum(),
@@ -136,7 +140,7 @@ def compare(tables, reference):
 
 
 tables = {name: priors_from(name, name) for name in LABEL_SETS}
-compare(tables, tables["lip"])
+changed_priors(tables, tables["lip"])
 
 # %% [markdown]
 # The union asks only "is it body?", so masks differ only where the verdict does. ATR keeps all that step 1 counts.
@@ -241,26 +245,16 @@ t.groupby("quarter", observed=True)[columns].mean().round(2)
 # ## What is cached, and when it is built anew
 #
 # Priors are computed once and kept in one small file with a **manifest**: how they were made, and from what. The file
-# stays valid while settings and map files are the same. (`told` prints results and errors, with long folder names
-# shortened.)
+# stays valid while settings and map files are the same. (`told` prints results, warnings and errors, with long folder
+# names shortened.)
 
 # %%
 import time
-import warnings
+from functools import partial
 
-from reidkit.errors import ReIDKitError
+import lesson
 
-
-def told(call):
-    """Print what a call returns, its warnings, and the error that it raises."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            text = str(call())
-        except ReIDKitError as error:
-            text = f"{type(error).__name__}: {error}"
-    text = "\n".join([*(f"warning: {w.message}" for w in caught if w.category is UserWarning), text])
-    print(text.replace(str(sidewalk.root.resolve()), "SIDEWALK").replace(str(work.resolve()), "WORK"))
+told = partial(lesson.told, SIDEWALK=sidewalk.root, WORK=work)
 
 
 def listed(manifest):
@@ -452,7 +446,8 @@ temporary.cleanup()
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/06_solutions](solutions/06_solutions.ipynb).
 #
 # 1. Which LIP label number does ATR's label 16 become, and why is that right for a *union*?
 # 2. Which Pascal label numbers count as legs? A list, ascending.
@@ -460,23 +455,15 @@ temporary.cleanup()
 #    LIP label numbers they should become.
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 answer_1 = None
 answer_2 = None
 answer_3 = None
 
-
-def usable(table):
-    """Whether a translation of (background, head, upper body, lower body, shoes) serves steps 1 and 2."""
-    background, head, upper, lower, shoes = table
-    plain = set(range(1, 20)) - set(HEAD_LABELS) - set(LEG_LABELS)
-    return background == 0 and head in HEAD_LABELS and upper in plain and {lower, shoes} <= set(LEG_LABELS)
-
-
-print("1:", check(answer_1, int(label_table("atr")[16]), hint="it is the bag"))
-print("2:", check(answer_2, [i for i, l in enumerate(label_table("pascal")) if l in LEG_LABELS], hint="count from 0"))
-print("3:", check(answer_3, usable, hint="head counts as head; lower body and shoes as legs; upper body as neither"))
+print("1:", check_exercise("06.1", answer_1))
+print("2:", check_exercise("06.2", answer_2))
+print("3:", check_exercise("06.3", answer_3))
 
 # %% [markdown]
 # ## Questionnaire

@@ -152,12 +152,13 @@ def train_variants(dataset, runs: Path, variants: Sequence[str] = VARIANTS, pres
 
 
 def execute_notebooks(out: Path, notebooks: Path = REPO / "notebooks") -> list[Page]:
-    """Step 3: run the notebooks whose page is missing or older than their source or the kit; returns all pages.
+    """Step 3: run the notebooks whose page is missing or older than source, helpers or kit; returns all pages.
 
     Raises ReIDKitError with the runner's report where one fails.
     """
     sources = sorted(notebooks.glob("[0-9][0-9]_*.py"))
-    kit = max(f.stat().st_mtime for f in (REPO / "reidkit").rglob("*.py") if f != Path(__file__).resolve())
+    shared = [*(REPO / "reidkit").rglob("*.py"), *notebooks.glob("[a-z]*.py"), *notebooks.glob("figures/*.py")]
+    kit = max(f.stat().st_mtime for f in shared if f != Path(__file__).resolve())
     record = out / "notebooks.json"
     known = json.loads(record.read_text()) if record.is_file() else {}
     old = [s.stem for s in sources if s.stem not in known or not _newer(out / f"{s.stem}.html", s, kit)]

@@ -80,6 +80,16 @@ def test_only_old_notebooks_are_executed(tmp_path, monkeypatch):
     os.utime(notebooks / "01_b.py", (now + 60, now + 60))
     tour.execute_notebooks(out, notebooks)
     assert calls[1:] == [["01_b"]]
+    os.utime(notebooks / "01_b.py", (1, 1))
+    newer = time.time() + 60
+    (notebooks / "figures").mkdir()
+    for helper in ("lesson.py", "figures/results.py"):  # what notebooks share is newer than all pages
+        (notebooks / helper).write_text("")
+        os.utime(notebooks / helper, (newer, newer))
+        tour.execute_notebooks(out, notebooks)
+        assert calls.pop() == ["00_a", "01_b"]
+        (notebooks / helper).unlink()
+    os.utime(notebooks / "01_b.py", (newer, newer))
     Done.returncode = 1
     with pytest.raises(ReIDKitError, match="a notebook failed"):
         tour.execute_notebooks(out, notebooks)
