@@ -136,14 +136,14 @@ print(f"by hand {by_hand:.6f}   kit {by_kit:.6f}   difference {abs(by_hand - by_
 # Below: mAP as MPN's Table 1 prints it. These are the **paper's** numbers on Market-1501, not ours.
 
 # %%
-from reidkit import report
+from reidkit.reporting import report
 
 claims = report.paper_table("mpn-table1")
 claims = claims[(claims.dataset == "market1501") & (claims.metric == "mAP")].set_index("row")["value"]
 claims.rename("paper: mAP on Market-1501").to_frame()
 
 # %%
-from reidkit import plots
+from reidkit.reporting import plots
 
 plots.bars(claims, unit="paper: mAP on Market-1501 (%)", title="MPN Table 1 (paper)")
 
@@ -163,7 +163,7 @@ plots.bars(claims, unit="paper: mAP on Market-1501 (%)", title="MPN Table 1 (pap
 # | `reidkit/evaluation` | features, ranking, re-ranking |
 # | `reidkit/training` | recipes, the loop, the papers' tables as suites |
 # | `reidkit/attention.py` | what each part classifier looks at |
-# | `reidkit/report.py`, `plots.py` | our numbers beside the papers', figures |
+# | `reidkit/reporting/report.py`, `plots.py` | our numbers beside the papers', figures |
 # | `reidkit/panels` | interactive panels |
 #
 # A file is a lesson: open `reidkit/models/mpn.py` with the paper beside it.

@@ -37,8 +37,8 @@ import pandas as pd
 import torch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from reidkit import plots
 from reidkit.data import load_dataset
+from reidkit.reporting import plots
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # a tenth of the bytes of PNG for pictures
 ds = load_dataset(**DATASET, root=ROOT)  # Sidewalk is rendered on first use
@@ -64,12 +64,12 @@ named(ds.train).iloc[::700, :8]
 # %% [markdown]
 # The name of a file carries its labels. Market-1501 began it and most sets follow: `0002_c1s1_000451_03.jpg` is
 # identity 2, camera 1, sequence 1, frame 451, third box of that frame. A few lines read it; the kit's own reader
-# (`reidkit.data.market.parse_name`) also handles the odd names of real archives.
+# (`reidkit.data.sets.market.parse_name`) also handles the odd names of real archives.
 
 # %%
 import re
 
-from reidkit.data.market import parse_name
+from reidkit.data.sets.market import parse_name
 
 
 def read_name(name):
@@ -531,7 +531,7 @@ epochs.round(2)
 # MPN enlarges the training set by a factor of five with translated copies, and its epoch grows with it.
 
 # %%
-from reidkit.data.published import PUBLISHED
+from reidkit.data.sets.published import PUBLISHED
 
 market = PUBLISHED["market1501"]["train"]
 rows = []
@@ -635,7 +635,7 @@ print(f"image flipped, mask forgotten     {mean_iou(batch.prior['mask'], true_ma
 # photographs. These sets have a parser; the counts are the published ones.
 
 # %%
-from reidkit.data.published import OFFICIAL_PAGES
+from reidkit.data.sets.published import OFFICIAL_PAGES
 
 rows = {
     name: {f"{split} {what}": getattr(c, what) for split, c in splits.items() for what in ("ids", "images")}
@@ -685,7 +685,7 @@ told(lambda: load_dataset("market-layout", root=mine).summary())
 # gallery under another name.
 
 # %%
-from reidkit.data.check import check_dataset
+from reidkit.data.copies.check import check_dataset
 
 files = sorted((mine / "bounding_box_train").glob("*.jpg"))
 files[0].write_bytes(files[0].read_bytes()[:300])

@@ -35,12 +35,13 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from reidkit import losses, plots
+from reidkit import losses
 from reidkit.data import load_dataset
 from reidkit.data.loaders import train_loader
 from reidkit.data.transforms import normalize
 from reidkit.models import create_backbone, create_model
 from reidkit.priors import PriorBatch, build_priors, part_features
+from reidkit.reporting import plots
 from reidkit.training import RunFolder, load_run, recipe_for, run_name
 
 # %%
@@ -382,7 +383,7 @@ with torch.device("meta"):  # shapes only: nothing is allocated
 compare("parameters of MPNo", trunk + K_paper * (conv1 + conv2), models["mpn-no-ca"].count_parameters())
 
 # %%
-from reidkit import report
+from reidkit.reporting import report
 
 paper = report.paper_table("mpn-table9").set_index(["variant", "metric"])["value"]
 

@@ -40,8 +40,8 @@ import torch
 from IPython.display import display
 from PIL import Image
 
-from reidkit import plots, report
 from reidkit.data import load_dataset
+from reidkit.reporting import plots, report
 
 ds = load_dataset(root=ROOT, **DATASET)
 levels = [ds.level, *(level for level in ds.levels if level != ds.level)]

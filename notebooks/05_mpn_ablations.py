@@ -42,8 +42,8 @@ import torch
 from IPython.display import Markdown
 from lesson import all_results, label_of, missing_runs
 
-from reidkit import claims, plots, report
 from reidkit.models.zoo import VARIANTS
+from reidkit.reporting import claims, plots, report
 from reidkit.training.suites import SUITES
 
 everything, source = all_results((RESULTS, RUNS))
@@ -179,7 +179,7 @@ print(f"not paired: {d.mean():+.2f} [{d.mean() - unpaired:+.2f}, {d.mean() + unp
 #
 # ## The claims of the paper's text
 #
-# Sec. 5.2 and 5.3 say which row is better than which. `reidkit/claims.py` lists each of these sentences as a pair,
+# Sec. 5.2 and 5.3 say which row is better than which. `reidkit/reporting/claims.py` lists each of these sentences as a pair,
 # and a test holds the list to the paper's own tables. A claim *appears* here if the whole interval lies above zero,
 # it is *reversed* if it lies below, and else it is *undecided*. Undecided is not "no": it says that our spread is
 # larger than the difference.

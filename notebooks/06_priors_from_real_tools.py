@@ -35,9 +35,9 @@ import pandas as pd
 from IPython.display import display
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from reidkit import plots
 from reidkit.data import load_dataset
 from reidkit.priors import build_priors, contact_sheet, open_source, relative_paths
+from reidkit.reporting import plots
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})  # a tenth of the bytes of PNG for pictures
 ds = load_dataset(**DATASET, root=ROOT)

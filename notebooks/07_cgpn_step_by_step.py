@@ -41,11 +41,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reidkit import losses, plots
+from reidkit import losses
 from reidkit.data import load_dataset
 from reidkit.data.loaders import train_loader
 from reidkit.data.transforms import normalize
 from reidkit.models import create_model
+from reidkit.reporting import plots
 from reidkit.training import recipe_for
 
 ds = load_dataset(root=ROOT, **DATASET)
@@ -588,7 +589,7 @@ compare("parameters of CGPN", trunk + 3 * tail + global_convs + reductions, pape
 # %%
 from torch.utils.flop_counter import FlopCounterMode
 
-from reidkit import report
+from reidkit.reporting import report
 
 
 def cost_by_stage(name):

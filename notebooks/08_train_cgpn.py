@@ -39,8 +39,9 @@ import torch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch.nn import functional as F
 
-from reidkit import losses, plots, report
+from reidkit import losses
 from reidkit.data import load_dataset
+from reidkit.reporting import plots, report
 from reidkit.training import RunFolder, load_run, obtain_run, recipe_for
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})  # a tenth of the bytes of PNG for pictures

@@ -43,8 +43,8 @@ import pandas as pd
 from IPython.display import Markdown
 from lesson import all_results, label_of, missing_runs
 
-from reidkit import claims, report
 from reidkit.models.zoo import VARIANTS
+from reidkit.reporting import claims, report
 from reidkit.training.suites import SUITES
 
 everything, source = all_results((RESULTS, RUNS), "cgpn")

@@ -42,8 +42,8 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from reidkit import plots
 from reidkit.data import load_dataset
+from reidkit.reporting import plots
 from reidkit.training import RunFolder, load_run, obtain_run
 from reidkit.training.device import choose_device
 
@@ -136,7 +136,7 @@ by_hand = unit(by_hand).cpu()  # [6, H, W] in [0, 1]
 print("F", tuple(feature_maps["MPNo"].shape), "  M", tuple(M.shape), "  map", tuple(by_hand.shape))
 
 # %%
-from reidkit.panels.drawing import heat_overlay
+from reidkit.panels.kit.drawing import heat_overlay
 
 shown = 0
 photo = pictures[shown].permute(1, 2, 0).numpy()
@@ -238,7 +238,7 @@ sheet({label: overlays(pictures[1], maps[label][1]) for label in models}, PARTS)
 # right answer? The maps should move down with the person.
 
 # %%
-from reidkit.attention_checks import CHANGES, change_images, consistency
+from reidkit.attention.checks import CHANGES, change_images, consistency
 
 AMOUNT = CHANGES["shift"][0]
 moved_picture = change_images(pictures[:1].float(), "shift", AMOUNT).round().to(torch.uint8)[0]
@@ -354,7 +354,7 @@ sheet(rows, ["same person", *(f"part {k + 1}: {float(s):.2f}" for k, s in enumer
 
 # %%
 from reidkit.attention import predicted_classes
-from reidkit.attention_checks import randomised, sanity_check
+from reidkit.attention.checks import randomised, sanity_check
 
 classes = predicted_classes(model, images)  # [6, K]
 rows = {"trained": overlays(pictures[0], maps["MPNo"][0])}
@@ -397,7 +397,7 @@ if not len(failed):
 # a flat map scores that.
 
 # %%
-from reidkit.attention_scores import area, part_energy, score_model, stripe_regions
+from reidkit.attention.scores import area, part_energy, score_model, stripe_regions
 from reidkit.data.sidewalk import load_truth
 from reidkit.errors import DatasetError
 
@@ -464,7 +464,7 @@ if truth is not None:
 #
 # ## Over variants and seeds
 #
-# One seed is an anecdote. `reidkit.attention_scores.score_runs` scores finished runs, the same images for each, and
+# One seed is an anecdote. `reidkit.attention.scores.score_runs` scores finished runs, the same images for each, and
 # the kit ships its table. Where that file is missing, the numbers above stand in, and say so.
 
 # %%
@@ -499,7 +499,7 @@ for method in dict.fromkeys(scores.method) if len(scores) else ():
 # place of MPN, paired by seed, with a 95 % interval. The verdicts below are made from the numbers when the cell runs.
 
 # %%
-from reidkit.report import t_quantile
+from reidkit.reporting.report import t_quantile
 
 
 def compare_rows(method, measure, row, other, sign):

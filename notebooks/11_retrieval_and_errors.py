@@ -36,9 +36,9 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from reidkit import plots
 from reidkit.data import load_dataset
-from reidkit.panels.runs import open_runs
+from reidkit.panels.kit.runs import open_runs
+from reidkit.reporting import plots
 from reidkit.training import obtain_run
 from reidkit.training.device import choose_device
 

@@ -41,8 +41,8 @@ import pandas as pd
 from IPython.display import display
 
 from reidkit.data import load_dataset
-from reidkit.panels.runs import open_runs
-from reidkit.panels.subset import subset
+from reidkit.panels.kit.runs import open_runs
+from reidkit.panels.kit.subset import subset
 from reidkit.training import obtain_run
 
 ds = load_dataset(root=ROOT, **DATASET)

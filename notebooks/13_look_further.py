@@ -36,8 +36,8 @@ import pandas as pd
 import torch
 from lesson import all_results, label_of
 
-from reidkit import claims, plots, report
 from reidkit.models.zoo import VARIANTS
+from reidkit.reporting import claims, plots, report
 
 everything, source = all_results((RESULTS, RUNS))
 WHERE = label_of(DATASET)
@@ -58,7 +58,7 @@ print(f"{WHERE}, preset {PRESET}: {ours.run.nunique()} runs of {everything.run.n
 
 # %%
 from reidkit.data import load_dataset
-from reidkit.data.published import PUBLISHED
+from reidkit.data.sets.published import PUBLISHED
 from reidkit.models import create_backbone
 from reidkit.training import recipe_for
 

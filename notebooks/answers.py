@@ -72,7 +72,7 @@ def _():
 
 @_expects("01.2", "whole batches only")
 def _():
-    from reidkit.data.published import PUBLISHED
+    from reidkit.data.sets.published import PUBLISHED
 
     return PUBLISHED["market1501"]["train"].images * 5 // (6 * 8)
 
@@ -272,7 +272,7 @@ def _():
 
 @_expects("09.2", "83.6 minus ...", tolerance=0.01)
 def _():
-    from reidkit import report
+    from reidkit.reporting import report
 
     table = report.paper_table("cgpn-table3").query("metric == 'mAP' and dataset == 'cuhk03-labeled'")
     value = table.set_index("variant")["value"]
@@ -281,7 +281,7 @@ def _():
 
 @_expects("09.3", "see the anatomy table, or results/paper/cgpn-table4.csv")
 def _():
-    from reidkit import report
+    from reidkit.reporting import report
 
     return report.paper_table("cgpn-table4").query("variant == 'cgpn-b13'").row.iloc[0]
 
@@ -357,7 +357,7 @@ def _():
 
 @_expects("13.2", "results/paper/mpn-table9.csv, testing parameters", tolerance=0.01)
 def _():
-    from reidkit import report
+    from reidkit.reporting import report
 
     value = report.paper_table("mpn-table9").set_index(["variant", "metric"])["value"]
     return value["mgn", "testing parameters (M)"] / value["pcb", "testing parameters (M)"]

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from reidkit import claims, plots, report
 from reidkit.errors import ReIDKitError
+from reidkit.reporting import claims, plots, report
 from reidkit.training.suites import SUITES
 
 AGREED: list[bool] = []  # one entry a comparison of this notebook

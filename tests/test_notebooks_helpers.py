@@ -11,9 +11,9 @@ import torch
 from needs import need
 from paths import REPO
 
-from reidkit import claims, plots, report
 from reidkit.errors import ReIDKitError
 from reidkit.models.stripes import BRANCH_1, BRANCH_2
+from reidkit.reporting import claims, plots, report
 
 need("matplotlib")
 need("IPython")

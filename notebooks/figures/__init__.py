@@ -1,7 +1,7 @@
 """Figures of the notebooks that are not the lesson themselves: a cell computes, a function here draws.
 
 Each returns a matplotlib Figure and shows nothing by itself, or a JPEG where it holds photographs (a tenth of the
-bytes of PNG). Figures of general use stand in `reidkit.plots`.
+bytes of PNG). Figures of general use stand in `reidkit.reporting.plots`.
 """
 
 from .base import as_jpeg

@@ -11,7 +11,7 @@ from IPython.display import Image as Jpeg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reidkit import plots
+from reidkit.reporting import plots
 
 from .base import as_jpeg, axes_of, frame
 

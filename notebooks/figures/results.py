@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reidkit import plots
+from reidkit.reporting import plots
 
 from .base import GREY, axes_of, legend_right, open_axes
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reidkit import plots
+from reidkit.reporting import plots
 
 from .base import GREY, axes_of, legend_right, open_axes
 

@@ -23,7 +23,7 @@ print("1:", check_exercise("09.1", answer_1))
 # **2.** By how many points of mAP does CGPN lead CGPN-1 on CUHK03, in the paper's Table 3?
 
 # %%
-from reidkit import report
+from reidkit.reporting import report
 
 table = report.paper_table("cgpn-table3").query("metric == 'mAP' and dataset == 'cuhk03-labeled'")
 value = table.set_index("variant")["value"]

@@ -43,7 +43,7 @@ print("2:", check_exercise("11.2", ignored))
 # %%
 from reidkit.data import load_dataset
 from reidkit.evaluation import evaluate_ranking
-from reidkit.panels.runs import open_runs
+from reidkit.panels.kit.runs import open_runs
 from reidkit.training import obtain_run
 
 test = load_dataset(root=ROOT, **DATASET).at_level("strong")

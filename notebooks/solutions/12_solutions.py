@@ -27,8 +27,8 @@ from exercises import check_exercise
 from reidkit.data import load_dataset
 from reidkit.panels.cgpn_explorer import CGPNExplorer
 from reidkit.panels.comparator import VariantComparator
-from reidkit.panels.runs import open_runs
-from reidkit.panels.subset import subset
+from reidkit.panels.kit.runs import open_runs
+from reidkit.panels.kit.subset import subset
 from reidkit.training import obtain_run
 
 PAIR = ("mpn-no-ca", "baseline")

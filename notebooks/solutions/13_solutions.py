@@ -22,7 +22,7 @@ print("1:", answer_1, check_exercise("13.1", answer_1))
 # **2.** MGN's parameters at test time over PCB's, from the paper's Table 9.
 
 # %%
-from reidkit import report
+from reidkit.reporting import report
 
 table = report.paper_table("mpn-table9").query("metric == 'testing parameters (M)'").set_index("variant")["value"]
 answer_2 = table["mgn"] / table["pcb"]
