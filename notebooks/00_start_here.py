@@ -59,6 +59,7 @@ def version(name):
     except metadata.PackageNotFoundError:
         return "missing"
 
+
 # %%
 rows = [("Python", ".".join(map(str, sys.version_info[:3])), "3.11 or newer")]
 rows += [(name, version(name), what) for name, what in NEEDED.items()]

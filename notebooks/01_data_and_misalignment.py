@@ -92,8 +92,9 @@ print(f"our three lines and the kit agree on {same} of {len(files)} names")
 # under the same camera* are removed too.
 
 # %%
-kinds = np.select([ds.gallery.pid.isin(ds.junk_pids), ds.gallery.pid == 0], ["junk (-1)", "distractor (0)"],
-                  "a test person")  # fmt: skip
+kinds = np.select(
+    [ds.gallery.pid.isin(ds.junk_pids), ds.gallery.pid == 0], ["junk (-1)", "distractor (0)"], "a test person"
+)
 counts = pd.crosstab(kinds, ds.gallery.camid, margins=True, margins_name="all")
 counts.rename_axis(index="gallery image", columns="camera")
 
@@ -178,8 +179,16 @@ rows = {
 
 # %%
 strong = sidewalk.levels["strong"][0]
-cases = [("ok", "none"), ("head", "none"), ("legs", "none"), ("loose", "none"), ("ok", "car"), ("ok", "person"),
-         ("legs", "crate"), ("head", "bush")]  # fmt: skip
+cases = [
+    ("ok", "none"),
+    ("head", "none"),
+    ("legs", "none"),
+    ("loose", "none"),
+    ("ok", "car"),
+    ("ok", "person"),
+    ("legs", "crate"),
+    ("head", "bush"),
+]
 examples = [strong[(strong.detector == d) & (strong.occluder == o)].iloc[:1] for d, o in cases]
 examples = pd.concat(examples)
 titles = [f"box {r.detector}" + (f", {r.occluder}" if r.occluder != "none" else "") for r in examples.itertuples()]
@@ -246,6 +255,7 @@ half_red = np.zeros((1, 3, 4, 4), np.uint8)
 half_red[:, 0, :, :2] = 255
 print("half red, half black:", np.unique(histograms(half_red) ** 2))  # two boxes hold a half each
 
+
 # %%
 def all_histograms(table, K=1):
     """Histograms of all images of a table, a batch at a time. [N, K*64]"""
@@ -294,8 +304,13 @@ qf, gf = features[6]
 best = top_k(qf[row], gf, 9, q_pid=q.pid, q_camid=q.camid, g_pids=ds.gallery.pid, g_camids=ds.gallery.camid)
 found = ds.gallery.iloc[best.gallery_index]
 captions = [f"camera {c}" for c in found.camid]
-plots.ranked_list(plt.imread(q.path), [plt.imread(p) for p in found.path], list(best.correct), captions,
-                  f"colours of 6 stripes; the query is from camera {q.camid}")  # fmt: skip
+plots.ranked_list(
+    plt.imread(q.path),
+    [plt.imread(p) for p in found.path],
+    list(best.correct),
+    captions,
+    f"colours of 6 stripes; the query is from camera {q.camid}",
+)
 
 # %% [markdown]
 # Now let an oracle help: on Sidewalk we know which pixels are the person. How much of the failure is the background,
@@ -322,8 +337,11 @@ def oracle_histograms(table):
     truth, images = load_truth(sidewalk, table), pixels(table)
     person = at_size(truth.segmentation)
     top, bottom = np.nan_to_num(truth.top, nan=0.0), np.nan_to_num(truth.bottom, nan=1.0)  # NaN: an empty street
-    return {"person": histograms(images, 1, weight=person), "person, 6 stripes": histograms(images, 6, weight=person),
-            "person, 6 stripes of the ROI": histograms(images, 6, top, bottom, person)}  # fmt: skip
+    return {
+        "person": histograms(images, 1, weight=person),
+        "person, 6 stripes": histograms(images, 6, weight=person),
+        "person, 6 stripes of the ROI": histograms(images, 6, top, bottom, person),
+    }
 
 
 # %%
@@ -363,6 +381,7 @@ plots.image_grid(cut, [f"shift {s:.2f}" for s in one["shift"]] + ["exact parts"]
 # Over all queries: what does each stripe really hold? A row below is a stripe (1 is the top one), a number the
 # percentage of that stripe's pixels that are street (or something in front of the person), head, torso, ...
 
+
 # %%
 def contents(table):
     """What each of K stripes holds, from the exact part maps. [N, K, 7] pixels: not the person, head, torso, ..."""
@@ -389,6 +408,7 @@ plt.show()
 # does it go wrong? In a picture of height 1 a stripe is 1/K high, so a shift by $s$ moves a share $sK$ of each
 # stripe's pixels into the next one, until at $s = 1/K$ all have left theirs. Measured, pixel by pixel:
 
+
 # %%
 def moved_share(parts, s):
     """Share of the person's pixels [N, H, W] that are in another stripe (or outside) after a shift down by s."""
@@ -402,12 +422,15 @@ parts = load_truth(sidewalk, shifted[shifted["shift"] == 0]).parts
 likeness = lambda a, b: np.minimum(a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)).sum(-1)
 with np.errstate(invalid="ignore"):
     alike = {s: likeness(held[0.0][..., 1:], held[s][..., 1:]) for s in shifts}  # [N, K], NaN: nobody in the stripe
-table = pd.DataFrame({
-    "expected: left their stripe": [min(1, s * K) for s in shifts],
-    "measured: left their stripe": [moved_share(parts, s) for s in shifts],
-    "stripe still holds the same parts": [np.nanmean(alike[s]) for s in shifts],
-    "spread over queries (sd)": [np.nanstd(np.nanmean(alike[s], axis=1)) for s in shifts],
-}, index=pd.Index(shifts, name="shift"))  # fmt: skip
+table = pd.DataFrame(
+    {
+        "expected: left their stripe": [min(1, s * K) for s in shifts],
+        "measured: left their stripe": [moved_share(parts, s) for s in shifts],
+        "stripe still holds the same parts": [np.nanmean(alike[s]) for s in shifts],
+        "spread over queries (sd)": [np.nanstd(np.nanmean(alike[s], axis=1)) for s in shifts],
+    },
+    index=pd.Index(shifts, name="shift"),
+)
 (100 * table).round(1).add_suffix(" %")
 
 # %% [markdown]
@@ -436,7 +459,8 @@ plt.show()
 
 # %%
 pd.DataFrame(curves, index=pd.Index(shifts, name="shift")).assign(
-    lost_by_uniform_stripes=lambda t: t["person, 6 stripes"].iloc[0] - t["person, 6 stripes"])  # fmt: skip
+    lost_by_uniform_stripes=lambda t: t["person, 6 stripes"].iloc[0] - t["person, 6 stripes"]
+)
 
 # %% [markdown]
 # Uniform stripes are better than no stripes while the box is right, and worse than none when it is off by 20 %.
@@ -450,6 +474,7 @@ pd.DataFrame(curves, index=pd.Index(shifts, name="shift")).assign(
 # Settings are chosen on *training* identities that are held out. Siblings stay on one side: otherwise the model would
 # have trained on the held-out person but for the shoes. Derived for any table, then compared with
 # `validation_split`.
+
 
 # %%
 def hold_out(train, fraction=0.2, seed=0):
@@ -521,8 +546,9 @@ rows = []
 for mode in ("cover", "independent"):
     s = PKSampler(labels, P, A, seed=SEED, mode=mode)
     used = np.unique(s.epoch_batches(0))
-    rows.append((ds.name, mode, f"{P} x {A}", len(s), len(np.unique(labels[used])) / ds.num_train_ids,
-                 len(used) / len(labels)))  # fmt: skip
+    rows.append(
+        (ds.name, mode, f"{P} x {A}", len(s), len(np.unique(labels[used])) / ds.num_train_ids, len(used) / len(labels))
+    )
 epochs = pd.DataFrame(rows, columns=["data set", "epoch", "P x K", "batches", "people seen", "images seen"])
 epochs.round(2)
 
@@ -535,8 +561,11 @@ from reidkit.data.sets.published import PUBLISHED
 
 market = PUBLISHED["market1501"]["train"]
 rows = []
-recipes = (("MPN", 6, 8, "independent", 1, 70), ("MPN, enlarged x5", 6, 8, "independent", 5, 70),
-           ("CGPN", 8, 8, "cover", 1, 240))  # fmt: skip
+recipes = (
+    ("MPN", 6, 8, "independent", 1, 70),
+    ("MPN, enlarged x5", 6, 8, "independent", 5, 70),
+    ("CGPN", 8, 8, "cover", 1, 240),
+)
 for name, p, a, mode, copies, n in recipes:
     length = len(PKSampler(np.arange(market.images * copies) % market.ids, p, a, mode=mode))
     rows.append((name, mode, f"{p} x {a}", length, n, n * length))
@@ -571,8 +600,12 @@ from reidkit.data.transforms import flip_images, flip_prior, translate_images, t
 B, dy = len(batch), 0.1
 yes, move, still = torch.ones(B, dtype=torch.bool), torch.full((B,), dy), torch.zeros(B)
 flipped, flipped_prior = flip_images(batch.images, yes), flip_prior(batch.prior, yes)
-print("flip, image:", torch.equal(flipped, batch.images.flip(-1)),
-      " mask:", torch.equal(flipped_prior["mask"], batch.prior["mask"].flip(-1)))  # fmt: skip
+print(
+    "flip, image:",
+    torch.equal(flipped, batch.images.flip(-1)),
+    " mask:",
+    torch.equal(flipped_prior["mask"], batch.prior["mask"].flip(-1)),
+)
 
 lower, lower_prior = translate_images(batch.images, still, move), translate_prior(batch.prior, still, move)
 H = batch.images.shape[2]
@@ -594,8 +627,12 @@ augmented = TrainAugment(config)(batch, torch.Generator().manual_seed(SEED))
 mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean, config.std))
 visible = ((augmented.images * std + mean).clamp(0, 1) * 255).byte()  # undo the normalisation, to look at it
 i = int(torch.nonzero(good & (batch.prior["bottom"] < 0.95))[0])
-stages = {"loaded": (batch.images, batch.prior), "flipped": (flipped, flipped_prior),
-          "translated 10 %": (lower, lower_prior), "augmented": (visible, augmented.prior)}  # fmt: skip
+stages = {
+    "loaded": (batch.images, batch.prior),
+    "flipped": (flipped, flipped_prior),
+    "translated 10 %": (lower, lower_prior),
+    "augmented": (visible, augmented.prior),
+}
 pictures = []
 for images, prior in stages.values():
     mask, top, bottom = (prior[k][i].numpy() for k in ("mask", "top", "bottom"))
@@ -669,9 +706,11 @@ told(lambda: load_dataset("market1501", root=ROOT).summary(), data=ROOT)
 temporary = tempfile.TemporaryDirectory()
 mine = Path(temporary.name) / "my-set"
 test_people = sidewalk.query.pid.unique()[:4]
-parts_of = {"bounding_box_train": sidewalk.train[sidewalk.train.pid.isin(people.pid[:6])],
-            "query": sidewalk.query[sidewalk.query.pid.isin(test_people)],
-            "bounding_box_test": sidewalk.gallery[sidewalk.gallery.pid.isin([*test_people, 0, -1])]}  # fmt: skip
+parts_of = {
+    "bounding_box_train": sidewalk.train[sidewalk.train.pid.isin(people.pid[:6])],
+    "query": sidewalk.query[sidewalk.query.pid.isin(test_people)],
+    "bounding_box_test": sidewalk.gallery[sidewalk.gallery.pid.isin([*test_people, 0, -1])],
+}
 for folder, table in parts_of.items():
     (mine / folder).mkdir(parents=True)
     for path in table.path:

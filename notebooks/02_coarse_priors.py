@@ -152,8 +152,9 @@ by_pixel = noisy[rows // 2 :: rows, columns // 2 :: columns]
 clean = resized >= 0.5
 wrong = {"by area": (by_area != clean).sum(), "every sixth pixel": (by_pixel != clean).sum()}
 print("wrong cells of", clean.size, ":", {name: int(n) for name, n in wrong.items()})
-plots.image_grid([noisy, by_area, by_pixel, clean], ["noisy union", "by area", "by pixel", "no noise"], columns=4,
-                 height=1.8)  # fmt: skip
+plots.image_grid(
+    [noisy, by_area, by_pixel, clean], ["noisy union", "by area", "by pixel", "no noise"], columns=4, height=1.8
+)
 
 # %% [markdown]
 # ## Steps 4 and 5: binarise, dilate with a 1 x 2 kernel
@@ -176,8 +177,10 @@ print("binarised equal:", np.array_equal(binarised, steps.binarised), " M equal:
 # %%
 occupied = np.flatnonzero(dilated.any(axis=1))
 top, bottom = occupied[0] / GRID[0], (occupied[-1] + 1) / GRID[0]
-print(f"ROI from {top:.3f} to {bottom:.3f} (kit {steps.top:.3f}, {steps.bottom:.3f}); "
-      f"the body is from {exact.top[0]:.3f} to {exact.bottom[0]:.3f}")  # fmt: skip
+print(
+    f"ROI from {top:.3f} to {bottom:.3f} (kit {steps.top:.3f}, {steps.bottom:.3f}); "
+    f"the body is from {exact.top[0]:.3f} to {exact.bottom[0]:.3f}"
+)
 stripes = top + (bottom - top) * np.arange(K + 1) / K
 print("stripes:", np.round(stripes, 3), " max difference:", np.abs(stripes - steps.stripes).max())
 plots.prior_steps(photo, parsing, segmentation, steps.prior, K)
@@ -222,8 +225,10 @@ stacks = [np.stack(column) for column in zip(*maps)]
 start = time.process_time()
 many = coarse_priors(*stacks, GRID)
 seconds = time.process_time() - start
-equal = [np.array_equal(m, k.mask) and (t, b) == (np.float32(k.top), np.float32(k.bottom))
-         for m, t, b, k in zip(many.mask.numpy(), many.top.numpy(), many.bottom.numpy(), kits)]  # fmt: skip
+equal = [
+    np.array_equal(m, k.mask) and (t, b) == (np.float32(k.top), np.float32(k.bottom))
+    for m, t, b, k in zip(many.mask.numpy(), many.top.numpy(), many.bottom.numpy(), kits)
+]
 print(f"all at once: equal for {sum(equal)} of {len(kits)} images; {len(kits) / seconds:,.0f} images a CPU second")
 
 # %%
@@ -308,8 +313,12 @@ truths = load_truth(ds, first).segmentation
 parsings, segmentations = stacks
 found = {"parser": parsings > 0, "segmenter": segmentations >= 0.5}
 found["union"] = found["parser"] | found["segmenter"]
-groups = {"all": np.ones(len(first), bool), "no failure": ~(has(first, *PARSER) | has(first, *SEGMENTER)),
-          "parser failed": has(first, *PARSER), "segmenter failed": has(first, *SEGMENTER)}  # fmt: skip
+groups = {
+    "all": np.ones(len(first), bool),
+    "no failure": ~(has(first, *PARSER) | has(first, *SEGMENTER)),
+    "parser failed": has(first, *PARSER),
+    "segmenter failed": has(first, *SEGMENTER),
+}
 table = {}
 for name, f in found.items():
     right = (f & truths).sum((1, 2))
@@ -328,6 +337,7 @@ for name, f in found.items():
 #
 # **Predict:** a box with the head cut off. Is the prior always "not reliable"?
 
+
 # %%
 def lookup(table):
     """The priors of a table's images, as columns beside it."""
@@ -340,8 +350,11 @@ known = {name: lookup(table[table.pid > 0]) for name, table in levels.items()}
 rows = {}
 for name, table in known.items():
     by = table.groupby("detector").reliable.mean()
-    rows[name] = {"all": table.reliable.mean(), **{f"box {d}": by[d] for d in ("ok", "loose", "head", "legs")},
-                  "occluded": table[table.occluder != "none"].reliable.mean()}  # fmt: skip
+    rows[name] = {
+        "all": table.reliable.mean(),
+        **{f"box {d}": by[d] for d in ("ok", "loose", "head", "legs")},
+        "occluded": table[table.occluder != "none"].reliable.mean(),
+    }
 (100 * pd.DataFrame(rows).T).round(1).add_suffix(" %")
 
 # %% [markdown]
@@ -366,14 +379,17 @@ for name, table in known.items():
 #
 # **Predict:** what is the smallest mean error that a grid of 24 rows can have, if the body ends anywhere in a row?
 
+
 # %%
 def errors(table):
     """Mean absolute errors of upper and lower boundary, in % of the height: the prior's and uniform division's."""
     top, bottom = table.top.clip(0, 1), table.bottom.clip(0, 1)
     return {
-        "upper, prior": 100 * (table.p_top - top).abs().mean(), "upper, uniform": 100 * top.abs().mean(),
-        "lower, prior": 100 * (table.p_bottom - bottom).abs().mean(), "lower, uniform": 100 * (1 - bottom).mean(),
-    }  # fmt: skip
+        "upper, prior": 100 * (table.p_top - top).abs().mean(),
+        "upper, uniform": 100 * top.abs().mean(),
+        "lower, prior": 100 * (table.p_bottom - bottom).abs().mean(),
+        "lower, uniform": 100 * (1 - bottom).mean(),
+    }
 
 
 rows = {}
@@ -426,6 +442,7 @@ by_shift.round(2)
 # end, the ROI stops at the picture's edge and its stripes are squeezed onto the rest of the body. That is a limit of
 # *any* equal division between first and last visible row.
 
+
 # %%
 def held(table, top, bottom):
     """Pixels of each body part in each of K stripes between top and bottom [N]. [N, K, 6]"""
@@ -433,8 +450,9 @@ def held(table, top, bottom):
     y = (np.arange(parts.shape[1]) + 0.5) / parts.shape[1]
     top, bottom = (np.asarray(v)[:, None] for v in (top, bottom))
     stripe = np.floor((y - top) / (bottom - top) * K)  # [N, H]; outside the ROI: below 0 or from K on
-    return np.stack([[((parts == i + 1) & (stripe == k)[:, :, None]).sum((1, 2)) for i in range(6)]
-                     for k in range(K)]).transpose(2, 0, 1)  # fmt: skip
+    return np.stack(
+        [[((parts == i + 1) & (stripe == k)[:, :, None]).sum((1, 2)) for i in range(6)] for k in range(K)]
+    ).transpose(2, 0, 1)
 
 
 def alike(a, b):
@@ -443,6 +461,7 @@ def alike(a, b):
         return np.minimum(a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)).sum(-1)
 
 
+# %%
 groups = dict(list(shifted.groupby("shift")))
 uniform = {s: held(g, np.zeros(len(g)), np.ones(len(g))) for s, g in groups.items()}
 roi = {s: held(g, g.p_top, g.p_bottom) for s, g in groups.items()}
@@ -461,15 +480,25 @@ for s in groups:
 
 # %%
 base = {"min_head": MIN_HEAD, "min_leg": MIN_LEG, "threshold": 0.5}
-trials = [base, base | {"min_head": MIN_HEAD / 4}, base | {"min_head": MIN_HEAD * 4}, base | {"min_leg": MIN_LEG / 4},
-          base | {"min_leg": MIN_LEG * 4}, base | {"threshold": 0.2}, base | {"threshold": 0.8}]  # fmt: skip
+trials = [
+    base,
+    base | {"min_head": MIN_HEAD / 4},
+    base | {"min_head": MIN_HEAD * 4},
+    base | {"min_leg": MIN_LEG / 4},
+    base | {"min_leg": MIN_LEG * 4},
+    base | {"threshold": 0.2},
+    base | {"threshold": 0.8},
+]
 rows = []
 for settings in trials:
     batch = coarse_priors(*stacks, GRID, **settings)
     table = first.assign(p_top=batch.top.numpy(), p_bottom=batch.bottom.numpy(), reliable=batch.reliable.numpy())
     off = errors(table[table.reliable & (table.occluder == "none")])
-    rows.append(settings | {"reliable %": 100 * table.reliable.mean()}
-                | {side: off[f"{side}, prior"] for side in ("upper", "lower")})  # fmt: skip
+    rows.append(
+        settings
+        | {"reliable %": 100 * table.reliable.mean()}
+        | {side: off[f"{side}, prior"] for side in ("upper", "lower")}
+    )
 pd.DataFrame(rows).rename(columns={"upper": "upper error %", "lower": "lower error %"}).round(3)
 
 # %% [markdown]
@@ -517,9 +546,15 @@ for mode in ("uniform", "roi", "roi-mask"):
 from reidkit.priors.coarse import PriorBatch
 
 sound = lookup(t[(t.occluder == "none") & good]).query("reliable")
-chosen = [sound[(sound.detector == d) & condition(sound)].index[1] for d, condition in (
-    ("loose", lambda x: x.top > 0.15), ("loose", lambda x: x.bottom < 0.8), ("ok", lambda x: x.top > 0.12),
-    ("legs", lambda x: x.bottom > 1.3))]  # fmt: skip
+chosen = [
+    sound[(sound.detector == d) & condition(sound)].index[1]
+    for d, condition in (
+        ("loose", lambda x: x.top > 0.15),
+        ("loose", lambda x: x.bottom < 0.8),
+        ("ok", lambda x: x.top > 0.12),
+        ("legs", lambda x: x.bottom > 1.3),
+    )
+]
 photos = np.stack([plt.imread(t.path[i]) for i in chosen])
 F = torch.from_numpy(photos).permute(0, 3, 1, 2) / 255  # [4, 3, H, W]
 small = priors.lookup([train_paths[i] for i in chosen])
@@ -527,6 +562,7 @@ mask = small.mask.repeat_interleave(H // GRID[0], 1).repeat_interleave(W // GRID
 batch = PriorBatch(mask, small.top, small.bottom, small.reliable)
 
 
+# %%
 def stacked(parts, gap=4):
     """[K, 3, h, W] -> one picture with white gaps between the parts."""
     padded = torch.nn.functional.pad(parts, (0, 0, 0, gap), value=1.0)  # [K, 3, h + gap, W]

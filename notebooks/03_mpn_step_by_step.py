@@ -187,8 +187,9 @@ import figures
 
 names = [f"part {k + 1}\nchannel {c}\n{best[k, c]:.0%} there" for k, c in enumerate(channels)]
 which = "trained network" if trained else "RANDOM WEIGHTS"
-figures.local_channels(pixels[chosen], maps[chosen][:, channels], names,
-                       f"Most local channels, {which} (bright: strong)")  # fmt: skip
+figures.local_channels(
+    pixels[chosen], maps[chosen][:, channels], names, f"Most local channels, {which} (bright: strong)"
+)
 
 # %%
 for name, value in tells.items():
@@ -262,11 +263,14 @@ height, stripe = y.shape[2], slice(k * y.shape[2] // K, (k + 1) * y.shape[2] // 
 change = []
 for rows in range(0, height // 3 + 1):
     other = moved(y, rows)
-    whole, cut = (F.cosine_similarity(a, b).mean().item() for a, b in (
-        (pooled, other.amax((2, 3))), (y[:, :, stripe].amax((2, 3)), other[:, :, stripe].amax((2, 3)))))  # fmt: skip
+    whole, cut = (
+        F.cosine_similarity(a, b).mean().item()
+        for a, b in ((pooled, other.amax((2, 3))), (y[:, :, stripe].amax((2, 3)), other[:, :, stripe].amax((2, 3))))
+    )
     change.append((rows, whole, cut))
 pd.DataFrame(change, columns=["rows moved", "GMP of the whole map", "GMP of a fixed stripe"]).round(3).set_index(
-    "rows moved").T.rename_axis("similarity to the unmoved vector")  # fmt: skip
+    "rows moved"
+).T.rename_axis("similarity to the unmoved vector")
 
 # %% [markdown]
 # The fixed stripe of the baseline sees another part of the body after the move; the main task sees the same one as
@@ -681,8 +685,7 @@ def sampled_map(model, level, people=50):
 if trained:
     levels = dict.fromkeys([ds.level, *(v for v in ds.levels if v == "strong")])
     networks = {"mixed, as in the paper": trained, "main tasks alone": reestimate(trained)}
-    rows = {name: {f"mAP, {v}": sampled_map(net, v) for v in levels}
-            for name, net in networks.items()}  # fmt: skip
+    rows = {name: {f"mAP, {v}": sampled_map(net, v) for v in levels} for name, net in networks.items()}
     statistics = pd.DataFrame(rows).T.round(1)
     change = statistics.diff().iloc[-1]
     print("main tasks alone minus mixed:", ", ".join(f"{n} {v:+.1f}" for n, v in change.items()))
@@ -720,8 +723,12 @@ def broken(prior, share):
     bad = torch.randperm(n, generator=generator) < round(share * n)
     size = 0.3 + 0.3 * torch.rand(n, generator=generator)
     top = (1 - size) * torch.rand(n, generator=generator)
-    return PriorBatch(prior.mask | bad[:, None, None], torch.where(bad, top, prior.top),
-                      torch.where(bad, top + size, prior.bottom), prior.reliable)  # fmt: skip
+    return PriorBatch(
+        prior.mask | bad[:, None, None],
+        torch.where(bad, top, prior.top),
+        torch.where(bad, top + size, prior.bottom),
+        prior.reliable,
+    )
 
 
 # %%
@@ -753,8 +760,10 @@ figures.against_broken_priors(robust)
 # %%
 half = robust[robust["broken priors"] == 0.5].groupby("loss").mean()
 for kind, row in half.iterrows():
-    print(f"half of the priors broken, {kind}: the teacher moved by {row.iloc[1]:.3f}, "
-          f"the gradient agrees to {row.iloc[2]:.2f}")  # fmt: skip
+    print(
+        f"half of the priors broken, {kind}: the teacher moved by {row.iloc[1]:.3f}, "
+        f"the gradient agrees to {row.iloc[2]:.2f}"
+    )
 difference = half.loc["class-wise"] - half.loc["sample-wise"]
 print("class-wise has the steadier teacher: ", bool(difference.iloc[1] < 0))
 print("class-wise has the steadier gradient:", bool(difference.iloc[2] > 0))
@@ -779,6 +788,7 @@ compare("Eq. 11 = 1 - Eq. 4", rho, 1 - losses.cosine_distance(h_test[0], h_test[
 # %% [markdown]
 # Did conv1 learn where its part is? Of the maxima that GMP picks for part $k$, which share lies on stripe $k$ of the
 # person? Chance is 1/K. Notebook 10 looks at this in depth, with attention maps.
+
 
 # %%
 @torch.no_grad()

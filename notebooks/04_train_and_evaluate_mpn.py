@@ -75,8 +75,23 @@ from dataclasses import asdict
 from reidkit.training import recipe_for
 
 recipe = recipe_for("mpn-no-ca", PRESET)
-show = ["backbone", "size", "num_ids", "num_instances", "sampling", "translation_copies", "epochs", "batches_per_epoch",
-        "lr", "schedule", "milestones", "weight_decay", "warmup_batches", "ide_init", "precision"]  # fmt: skip
+show = [
+    "backbone",
+    "size",
+    "num_ids",
+    "num_instances",
+    "sampling",
+    "translation_copies",
+    "epochs",
+    "batches_per_epoch",
+    "lr",
+    "schedule",
+    "milestones",
+    "weight_decay",
+    "warmup_batches",
+    "ide_init",
+    "precision",
+]
 pd.DataFrame({p: {k: str(asdict(recipe_for("mpn-no-ca", p))[k]) for k in show} for p in ("paper", "quick")})
 
 # %% [markdown]
@@ -95,8 +110,10 @@ from reidkit.training.choices import choices_table
 
 choices = choices_table("MPN", "Baseline (UB)", "IDE")
 silent = choices["the paper prints"].str.contains("not said|no number|none named")
-print(f"{silent.sum()} of {len(choices)} rows are not printed, or not in full; in "
-      f"{(silent & choices.why.str.contains('as released')).sum()} of them the released code decides")  # fmt: skip
+print(
+    f"{silent.sum()} of {len(choices)} rows are not printed, or not in full; in "
+    f"{(silent & choices.why.str.contains('as released')).sum()} of them the released code decides"
+)
 Markdown(report.markdown(choices))
 
 # %% [markdown]
@@ -118,16 +135,25 @@ from reidkit.data import PKSampler
 paper = recipe_for("mpn-no-ca", "paper")
 images = 12936 * paper.translation_copies
 per_epoch = images // paper.batch_size
-print(f"paper: {images:,} images / {paper.batch_size} = {per_epoch} batches an epoch, "
-      f"{per_epoch * paper.epochs:,} in all")  # fmt: skip
+print(
+    f"paper: {images:,} images / {paper.batch_size} = {per_epoch} batches an epoch, {per_epoch * paper.epochs:,} in all"
+)
 
-sampler = PKSampler(ds.train.pid, recipe.num_ids, recipe.num_instances, seed=SEED, mode=recipe.sampling,
-                    batches_per_epoch=recipe.batches_per_epoch)  # fmt: skip
+sampler = PKSampler(
+    ds.train.pid,
+    recipe.num_ids,
+    recipe.num_instances,
+    seed=SEED,
+    mode=recipe.sampling,
+    batches_per_epoch=recipe.batches_per_epoch,
+)
 rows = sampler.epoch_batches(0)  # [batches, S * A] rows of the training table
 seen = ds.train.pid.to_numpy()[rows]
 print(f"{PRESET} here: {len(rows)} batches an epoch, {len(rows) * recipe.epochs:,} in all")
-print(f"one epoch shows {len(np.unique(seen))} of {ds.num_train_ids} identities and "
-      f"{len(np.unique(rows))} of {len(ds.train)} images")  # fmt: skip
+print(
+    f"one epoch shows {len(np.unique(seen))} of {ds.num_train_ids} identities and "
+    f"{len(np.unique(rows))} of {len(ds.train)} images"
+)
 print("identities of the first batch:", seen[0].reshape(recipe.num_ids, -1)[:, 0].tolist())
 
 # %% [markdown]
@@ -192,8 +218,10 @@ plots.training_curves(curves, columns=(title,))
 K = load_run(runs["MPNo"].path).num_parts
 guess = K * np.log(ds.num_train_ids)
 first, last = log.iloc[0], log.iloc[-1]
-print(f"guessing would cost K log(identities) = {guess:.1f}; the first epoch averages {first['identity']:.1f}, "
-      f"the last {last['identity']:.1f}")  # fmt: skip
+print(
+    f"guessing would cost K log(identities) = {guess:.1f}; the first epoch averages {first['identity']:.1f}, "
+    f"the last {last['identity']:.1f}"
+)
 if "identity_aux" in log:
     slower = "auxiliary" if last["identity_aux"] > last["identity"] else "main"
     print(f"the {slower} tasks end higher: {last['identity_aux']:.1f} (ATs) against {last['identity']:.1f} (MTs)")
@@ -227,13 +255,20 @@ if ide and RunFolder(ide[0]).finished:
     model.load_backbone(load_run(ide[0]).backbone.state_dict())  # Sec. 5.1
 print("starts from", f"the IDE {ide[0].name}" if ide else "random weights: no IDE run here, so the loss will differ")
 
+# %%
 grid = tuple(side // model.stride for side in recipe.size)
 loader = train_loader(
-    ds, size=recipe.size, num_ids=recipe.num_ids, num_instances=recipe.num_instances, seed=SEED, mode=recipe.sampling,
-    batches_per_epoch=recipe.batches_per_epoch, translation_copies=recipe.translation_copies,
+    ds,
+    size=recipe.size,
+    num_ids=recipe.num_ids,
+    num_instances=recipe.num_instances,
+    seed=SEED,
+    mode=recipe.sampling,
+    batches_per_epoch=recipe.batches_per_epoch,
+    translation_copies=recipe.translation_copies,
     priors=build_priors(ds, settings["prior_tool"], grid=grid, progress=False),
     cache=ImageCache.for_table(ds.train, ds.root, recipe.size, progress=False),
-)  # fmt: skip
+)
 
 # %%
 from tqdm.auto import tqdm
@@ -242,7 +277,11 @@ augment = TrainAugment(AugmentConfig(recipe.size, recipe.flip, recipe.erasing, r
 heads = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
 optimizer = torch.optim.SGD(
     [{"params": list(model.backbone.parameters()), "factor": 1.0}, {"params": heads, "factor": recipe.head_lr_factor}],
-    lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)  # fmt: skip
+    lr=recipe.lr,
+    momentum=recipe.momentum,
+    weight_decay=recipe.weight_decay,
+    nesterov=recipe.nesterov,
+)
 
 # %%
 model.to(memory_format=torch.channels_last).train()
@@ -263,8 +302,10 @@ for step, batch in enumerate(tqdm(loader, desc="one epoch by hand")):
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     optimizer.step()
     history.append(loss.item())
-print(f"mean loss by hand {np.mean(history):.4f}   first row of metrics.csv {log['loss'].iloc[0]:.4f}   "
-      f"difference {abs(np.mean(history) - log['loss'].iloc[0]):.1e}")  # fmt: skip
+print(
+    f"mean loss by hand {np.mean(history):.4f}   first row of metrics.csv {log['loss'].iloc[0]:.4f}   "
+    f"difference {abs(np.mean(history) - log['loss'].iloc[0]):.1e}"
+)
 
 # %% [markdown]
 # The mean hides how an epoch goes. **Predict.** Will the loss of the first batches fall steadily? Think of the sampler:
@@ -361,10 +402,19 @@ test_levels = [level for level in levels if level != "shift"]
 def test_features(network, table):
     """[N, D] of a test table; images are read from the cache on disk."""
     cache = ImageCache.for_table(table, ds.root, recipe.size, progress=False)
-    return extract_features(network, table, size=recipe.size, flip=recipe.test_flip, cache=cache, root=ds.root,
-                            amp=recipe.precision, progress=False)  # fmt: skip
+    return extract_features(
+        network,
+        table,
+        size=recipe.size,
+        flip=recipe.test_flip,
+        cache=cache,
+        root=ds.root,
+        amp=recipe.precision,
+        progress=False,
+    )
 
 
+# %%
 def rank_level(network, level, **options):
     """Scores, and the features they came from."""
     t = tables[level]
@@ -372,9 +422,9 @@ def rank_level(network, level, **options):
     ids = (t.query.pid, t.gallery.pid, t.query.camid, t.gallery.camid)
     return evaluate_ranking(qf, gf, *ids, junk_pids=ds.junk_pids, **options), qf, gf
 
+
 # %%
-ranked = {(n, v): rank_level(net, v)
-          for n, net in tqdm(networks.items(), desc="features") for v in test_levels}  # fmt: skip
+ranked = {(n, v): rank_level(net, v) for n, net in tqdm(networks.items(), desc="features") for v in test_levels}
 scores = pd.DataFrame({k: r.summary() for k, (r, _, _) in ranked.items()}).T
 (100 * scores).round(1).rename_axis(["ours, one seed", "level"])
 
@@ -440,8 +490,9 @@ figure
 forms = {}
 for (name, level), (r, qf, gf) in ranked.items():
     t = tables[level]
-    other = evaluate_ranking(qf, gf, t.query.pid, t.gallery.pid, t.query.camid, t.gallery.camid, ap="trapezoid",
-                             junk_pids=ds.junk_pids)  # fmt: skip
+    other = evaluate_ranking(
+        qf, gf, t.query.pid, t.gallery.pid, t.query.camid, t.gallery.camid, ap="trapezoid", junk_pids=ds.junk_pids
+    )
     forms[name, level] = {"step": 100 * r.mAP, "trapezoid": 100 * other.mAP}
 forms = pd.DataFrame(forms).T
 forms.assign(difference=forms["trapezoid"] - forms["step"]).round(2)
@@ -477,16 +528,26 @@ from reidkit.evaluation import top_k
 
 hardest = test_levels[-1]
 gain = ranked["MPNo", hardest][0].per_query["ap"] - ranked["baseline", hardest][0].per_query["ap"]
-print(f"{hardest}: MPNo has the higher AP in {(gain > 0).mean():.0%} of the queries, the lower in "
-      f"{(gain < 0).mean():.0%}")  # fmt: skip
+print(
+    f"{hardest}: MPNo has the higher AP in {(gain > 0).mean():.0%} of the queries, the lower in {(gain < 0).mean():.0%}"
+)
 
 
+# %%
 def list_of(label, query, k=7):
     """The first k matches of one query as a figure."""
     t, (r, qf, gf) = tables[hardest], ranked[label, hardest]
     q = t.query.iloc[query]
-    best = top_k(qf[query], gf, k, q_pid=q.pid, q_camid=q.camid, g_pids=t.gallery.pid, g_camids=t.gallery.camid,
-                 junk_pids=ds.junk_pids)  # fmt: skip
+    best = top_k(
+        qf[query],
+        gf,
+        k,
+        q_pid=q.pid,
+        q_camid=q.camid,
+        g_pids=t.gallery.pid,
+        g_camids=t.gallery.camid,
+        junk_pids=ds.junk_pids,
+    )
     pictures = [Image.open(t.gallery.path.iloc[i]) for i in best.gallery_index]
     title = f"{label}: AP {100 * r.per_query['ap'].iloc[query]:.0f}"
     figure = plots.ranked_list(Image.open(q.path), pictures, best.correct.tolist(), title=title)
@@ -524,8 +585,10 @@ if has_shift:
     line = own[own["shift"].notna() & (own.metric == "rank1")].pivot(index="shift", columns="system", values="value")
     kept = line.iloc[-1] / line.iloc[0]
     for system, share in kept.items():
-        print(f"{system}: Rank-1 {line[system].iloc[0]:.1%} unshifted, {line[system].iloc[-1]:.1%} "
-              f"at {line.index[-1]:.2f}; {share:.0%} of it survives")  # fmt: skip
+        print(
+            f"{system}: Rank-1 {line[system].iloc[0]:.1%} unshifted, {line[system].iloc[-1]:.1%} "
+            f"at {line.index[-1]:.2f}; {share:.0%} of it survives"
+        )
     print("MPNo keeps more:", bool(kept["mpn-no-ca"] > kept["baseline"]))
 
 # %% [markdown]
@@ -580,8 +643,10 @@ def verdict(d):
 
 
 for (level, metric), d in paired.iterrows():
-    print(f"{level:7s} {metric:6s} {d.difference:+5.1f} points, higher in {d.wins:.0f} of {d.seeds:.0f} seeds; "
-          f"95 % interval: {verdict(d)}")  # fmt: skip
+    print(
+        f"{level:7s} {metric:6s} {d.difference:+5.1f} points, higher in {d.wins:.0f} of {d.seeds:.0f} seeds; "
+        f"95 % interval: {verdict(d)}"
+    )
 paired.round(1).astype({"wins": int, "seeds": int}).rename_axis(["MPNo - baseline", "metric"])
 
 # %%
@@ -597,8 +662,11 @@ curves
 # with the paper is its *sign*.
 
 # %%
-claims = {"MPNo above the untrained network everywhere": all(
-    ranked["MPNo", v][0].mAP > ranked["untrained", v][0].mAP for v in test_levels)}  # fmt: skip
+claims = {
+    "MPNo above the untrained network everywhere": all(
+        ranked["MPNo", v][0].mAP > ranked["untrained", v][0].mAP for v in test_levels
+    )
+}
 for level in test_levels:
     d = paired.loc[level, "mAP"]
     seeds_ahead = f"{d.wins:.0f} of {d.seeds:.0f}"
@@ -630,8 +698,14 @@ from reidkit.evaluation.ranking import evaluate_distance
 rows = {}
 for label in ("MPNo", "baseline"):
     t, (r, qf, gf) = tables[hardest], ranked[label, hardest]
-    again = evaluate_distance(rerank(qf, gf, k1=20, k2=6, lambda_value=0.3), t.query.pid, t.gallery.pid,
-                              t.query.camid, t.gallery.camid, junk_pids=ds.junk_pids)  # fmt: skip
+    again = evaluate_distance(
+        rerank(qf, gf, k1=20, k2=6, lambda_value=0.3),
+        t.query.pid,
+        t.gallery.pid,
+        t.query.camid,
+        t.gallery.camid,
+        junk_pids=ds.junk_pids,
+    )
     rows |= {f"{label}": r.summary(), f"{label} + RE-RANKING": again.summary()}
 (100 * pd.DataFrame(rows).T).round(1).rename_axis(f"ours, {hardest}, one seed")
 
@@ -646,8 +720,11 @@ for label in ("MPNo", "baseline"):
 import shutil
 
 with tempfile.TemporaryDirectory() as folder:
-    for split, table, pids in (("bounding_box_train", ds.train, people), ("query", ds.query, tested),
-                               ("bounding_box_test", ds.gallery, tested)):  # fmt: skip
+    for split, table, pids in (
+        ("bounding_box_train", ds.train, people),
+        ("query", ds.query, tested),
+        ("bounding_box_test", ds.gallery, tested),
+    ):
         target = Path(folder, "my-set", split)
         target.mkdir(parents=True)
         for path in few(table, pids).path:

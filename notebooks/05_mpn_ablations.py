@@ -58,8 +58,10 @@ LEVELS = list(dict.fromkeys(ours.level)) or ["mild", "strong"]
 HARD = LEVELS[-1]  # the level with the most misalignment
 
 # %%
-print(f"{WHERE}, preset {PRESET}, from {source}: {chosen.run.nunique()} runs of "
-      f"{chosen.system.nunique()} of MPN's systems")  # fmt: skip
+print(
+    f"{WHERE}, preset {PRESET}, from {source}: {chosen.run.nunique()} runs of "
+    f"{chosen.system.nunique()} of MPN's systems"
+)
 devices = ", ".join(sorted(set(chosen.device))) or "no device"
 print(f"{devices}; commits {', '.join(sorted(set(chosen.commit))) or 'none'}")
 missing = missing_runs(everything, MPN_SUITES, SEEDS, dataset=WHERE, preset=PRESET)
@@ -163,14 +165,20 @@ t_2 = np.quantile(np.abs(draws.mean(1) / (draws.std(1, ddof=1) / np.sqrt(3))), 0
 half = t_2 * d.std(ddof=1) / np.sqrt(3)
 
 # %%
-example = pd.DataFrame([["", s, s, "made-up", "", i, "test", "ours", "step AP", np.nan, "mAP", x / 100,
-                         "", "", ""]
-                        for s, v in (("first", first), ("second", second)) for i, x in enumerate(v)],
-                       columns=report.COLUMNS)  # fmt: skip
+example = pd.DataFrame(
+    [
+        ["", s, s, "made-up", "", i, "test", "ours", "step AP", np.nan, "mAP", x / 100, "", "", ""]
+        for s, v in (("first", first), ("second", second))
+        for i, x in enumerate(v)
+    ],
+    columns=report.COLUMNS,
+)
 kit = report.paired_difference(example, "second", "first", "mAP")
 print(f"by hand {d.mean():+.2f} [{d.mean() - half:+.2f}, {d.mean() + half:+.2f}]  (t_2 simulated: {t_2:.2f})")
-print(f"kit     {100 * kit.mean:+.2f} [{100 * kit.low:+.2f}, {100 * kit.high:+.2f}]  "
-      f"(t_2: {report.t_quantile(0.95, 2):.2f})")  # fmt: skip
+print(
+    f"kit     {100 * kit.mean:+.2f} [{100 * kit.low:+.2f}, {100 * kit.high:+.2f}]  "
+    f"(t_2: {report.t_quantile(0.95, 2):.2f})"
+)
 unpaired = report.t_quantile(0.95, 4) * np.sqrt(first.var(ddof=1) / 3 + second.var(ddof=1) / 3)
 print(f"not paired: {d.mean():+.2f} [{d.mean() - unpaired:+.2f}, {d.mean() + unpaired:+.2f}]")
 
@@ -179,16 +187,19 @@ print(f"not paired: {d.mean():+.2f} [{d.mean() - unpaired:+.2f}, {d.mean() + unp
 #
 # ## The claims of the paper's text
 #
-# Sec. 5.2 and 5.3 say which row is better than which. `reidkit/reporting/claims.py` lists each of these sentences as a pair,
-# and a test holds the list to the paper's own tables. A claim *appears* here if the whole interval lies above zero,
-# it is *reversed* if it lies below, and else it is *undecided*. Undecided is not "no": it says that our spread is
-# larger than the difference.
+# Sec. 5.2 and 5.3 say which row is better than which. `reidkit/reporting/claims.py` lists each of these sentences as
+# a pair, and a test holds the list to the paper's own tables. A claim *appears* here if the whole interval lies above
+# zero, it is *reversed* if it lies below, and else it is *undecided*. Undecided is not "no": it says that our spread
+# is larger than the difference.
 
 # %%
 from lesson import claims_overview, draw_claims
 
-checked = {(level, metric): claims.check_claims(ours, metric=metric, level=level, dataset=WHERE, preset=PRESET)
-           for level in LEVELS for metric in ("mAP", "rank1")}  # fmt: skip
+checked = {
+    (level, metric): claims.check_claims(ours, metric=metric, level=level, dataset=WHERE, preset=PRESET)
+    for level in LEVELS
+    for metric in ("mAP", "rank1")
+}
 strong = checked[HARD, "mAP"]
 claims_overview(checked, (HARD, "mAP"))
 
@@ -276,9 +287,13 @@ if measured and curve.shape[1] > 1:
     by_shift = curve.sub(curve[0.0], axis=0).drop(columns=0.0)
     by_shift.columns = [f"change at {s:.2f}" for s in by_shift]
     table = pd.concat([curve[0.0].rename("Rank-1"), by_shift], axis=1).groupby("system", sort=False).mean().round(1)
-    as_results = pd.DataFrame([[f"{s}-{seed}", s, s, WHERE, PRESET, seed, "lost", "ours", "step AP", np.nan, "rank1",
-                                -v / 100, "", "", ""]
-                               for (s, seed), v in lost.items()], columns=report.COLUMNS)  # fmt: skip
+    as_results = pd.DataFrame(
+        [
+            [f"{s}-{seed}", s, s, WHERE, PRESET, seed, "lost", "ours", "step AP", np.nan, "rank1", -v / 100, "", "", ""]
+            for (s, seed), v in lost.items()
+        ],
+        columns=report.COLUMNS,
+    )
     gain = report.ordering(as_results, [(s, "baseline") for s in measured if s != "baseline"], "rank1")
     between = [f" [{r.low:+.1f}, {r.high:+.1f}]" if r.seeds > 1 else "" for r in gain.itertuples()]
     keeps = {r[1]: f"{r.difference:+.1f}{b} {r.verdict}" for r, b in zip(gain.itertuples(), between)}
@@ -370,11 +385,15 @@ for ax, k in zip(axes, (6, 4, 8)):
     by_kit = part_features(torch.eye(h)[None, :, :, None], num_parts=k, mode="uniform").mean((3, 4))[0]  # [k, h]
     ax.imshow(share.T, cmap="cividis", aspect="auto", vmin=0, extent=(0.5, k + 0.5, h + 0.5, 0.5))
     difference = (share - by_kit).abs().max()
-    ax.set(title=f"K = {k}: {n} rows a part\nmax difference to the kit {difference:.0e}", xlabel="part",
-           xticks=range(1, k + 1))  # fmt: skip
+    ax.set(
+        title=f"K = {k}: {n} rows a part\nmax difference to the kit {difference:.0e}",
+        xlabel="part",
+        xticks=range(1, k + 1),
+    )
     ax.title.set_fontsize(9)
 axes[0].set_ylabel("row of the map")
 figure
+
 
 # %%
 def swept(k):
@@ -387,6 +406,7 @@ def curve_of(systems, metric, level):
     """Mean, standard deviation and seeds of each system [x], in percent; NaN where there is no run."""
     spread = report.mean_spread(ours[(ours.metric == metric) & (ours.level == level)]).set_index("system")
     return 100 * spread.reindex(systems)["mean"], 100 * spread.reindex(systems)["sd"], spread.reindex(systems)["n"]
+
 
 # %%
 KS = [e.settings["model.num_parts"] for e in SUITES["mpn-fig7"]]
@@ -446,8 +466,9 @@ steps.round(3)
 
 # %%
 SHARED = {c: ["naive-mtl", *(f"soft-{c}-{w}" for w in WEIGHTS), f"psa-{c}"] for c in ("c1", "c2")}
-figure, axes = plt.subplots(len(LEVELS), 2, figsize=(8, 2.4 * len(LEVELS)), layout="constrained", sharex=True,
-                            sharey="row", squeeze=False)  # fmt: skip
+figure, axes = plt.subplots(
+    len(LEVELS), 2, figsize=(8, 2.4 * len(LEVELS)), layout="constrained", sharex=True, sharey="row", squeeze=False
+)
 plt.close(figure)
 for level, line in zip(LEVELS, axes):
     for i, (ax, conv) in enumerate(zip(line, SHARED)):
@@ -476,8 +497,10 @@ Markdown(f"**{WHERE}, {HARD}.** " + claims.explain(fig10))
 
 # %%
 printed = report.paper_table("mpn-fig10").set_index(["dataset", "metric"])["value"]
-rows = {f"paper: {d}, conv 1": {m: printed[d, f"{m} difference"] for m in ("rank1", "mAP")}
-        for d in printed.index.unique("dataset")}  # fmt: skip
+rows = {
+    f"paper: {d}, conv 1": {m: printed[d, f"{m} difference"] for m in ("rank1", "mAP")}
+    for d in printed.index.unique("dataset")
+}
 for conv, level in [(c, level) for c in SHARED for level in LEVELS]:
     values = {m: curve_of(SHARED[conv], m, level)[0] for m in ("rank1", "mAP")}
     rows[f"ours: {level}, conv {conv[1]}"] = {m: v.iloc[-1] - v.iloc[1:-1].max() for m, v in values.items()}

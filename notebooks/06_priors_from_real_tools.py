@@ -77,8 +77,10 @@ pd.DataFrame(table).rename_axis("label")
 rows = {}
 for name, labels in LABEL_SETS.items():
     in_lip = label_table(name)
-    rows[name] = {"head": ", ".join(l for l, i in zip(labels, in_lip) if i in HEAD_LABELS),
-                  "legs": ", ".join(l for l, i in zip(labels, in_lip) if i in LEG_LABELS)}  # fmt: skip
+    rows[name] = {
+        "head": ", ".join(l for l, i in zip(labels, in_lip) if i in HEAD_LABELS),
+        "legs": ", ".join(l for l, i in zip(labels, in_lip) if i in LEG_LABELS),
+    }
 with pd.option_context("display.max_colwidth", None):
     display(pd.DataFrame(rows).T)
 
@@ -100,11 +102,13 @@ from PIL import Image
 temporary = tempfile.TemporaryDirectory()
 work = Path(temporary.name)
 TO_ATR = {"glove": "left-arm", "coat": "upper-clothes", "socks": "left-leg", "jumpsuits": "dress"}
-TO_PASCAL = {**dict.fromkeys(["hat", "hair", "sunglasses", "face"], "head"),
-             **dict.fromkeys(["upper-clothes", "dress", "coat", "jumpsuits", "scarf"], "torso"),
-             **dict.fromkeys(["glove", "left-arm", "right-arm"], "lower-arms"),
-             **dict.fromkeys(["pants", "skirt", "left-leg", "right-leg"], "upper-legs"),
-             **dict.fromkeys(["socks", "left-shoe", "right-shoe"], "lower-legs")}  # fmt: skip
+TO_PASCAL = {
+    **dict.fromkeys(["hat", "hair", "sunglasses", "face"], "head"),
+    **dict.fromkeys(["upper-clothes", "dress", "coat", "jumpsuits", "scarf"], "torso"),
+    **dict.fromkeys(["glove", "left-arm", "right-arm"], "lower-arms"),
+    **dict.fromkeys(["pants", "skirt", "left-leg", "right-leg"], "upper-legs"),
+    **dict.fromkeys(["socks", "left-shoe", "right-shoe"], "lower-legs"),
+}
 maps = open_source(sidewalk, "sidewalk").maps(paths)
 palette = plots.LIP_COLOURS.ravel().tolist()
 for name, names in {"lip": {}, "atr": TO_ATR, "pascal": TO_PASCAL}.items():
@@ -127,16 +131,31 @@ segmentations = sidewalk.root / "segmentation"
 def priors_from(folder, label_set, **options):
     """The priors of the 400 images from maps in a folder; cached in the same folder."""
     options = {"out": work / f"{folder}-{label_set}.npz"} | options
-    return build_priors(few, "files", grid=GRID, parsing_dir=work / folder, segmentation_dir=segmentations,
-                        label_set=label_set, progress=False, **options)  # fmt: skip
+    return build_priors(
+        few,
+        "files",
+        grid=GRID,
+        parsing_dir=work / folder,
+        segmentation_dir=segmentations,
+        label_set=label_set,
+        progress=False,
+        **options,
+    )
 
 
+# %%
 def changed_priors(tables, reference):
     """How many of the images get another prior than in the reference."""
-    rows = {name: {"reliable": t.reliable.sum(), "other verdict": (t.reliable != reference.reliable).sum(),
-                   "other mask": (t.masks != reference.masks).any((1, 2)).sum(),
-                   "largest change of a boundary": np.abs(t.top - reference.top).max()} for name, t in tables.items()}
-    return pd.DataFrame(rows).T.astype({"reliable": int, "other verdict": int, "other mask": int})  # fmt: skip
+    rows = {
+        name: {
+            "reliable": t.reliable.sum(),
+            "other verdict": (t.reliable != reference.reliable).sum(),
+            "other mask": (t.masks != reference.masks).any((1, 2)).sum(),
+            "largest change of a boundary": np.abs(t.top - reference.top).max(),
+        }
+        for name, t in tables.items()
+    }
+    return pd.DataFrame(rows).T.astype({"reliable": int, "other verdict": int, "other mask": int})
 
 
 tables = {name: priors_from(name, name) for name in LABEL_SETS}
@@ -183,13 +202,16 @@ census = LabelCensus()
 for labels in atr_maps:
     census.add(labels)
 used = np.flatnonzero(census.pixels[1:]) + 1
-pd.DataFrame({
-    "in ATR": [atr[i] for i in used],
-    "in LIP": [LIP_LABELS[i] for i in used],
-    "height in the body %": 100 * census.heights[used] / census.pixels[used],
-    "share of the body %": 100 * census.pixels[used] / census.pixels[1:].sum(),
-    "at most %, if LIP": [100 * PLACES[LIP_LABELS[i]].most for i in used],
-}, index=used).round(1)  # fmt: skip
+pd.DataFrame(
+    {
+        "in ATR": [atr[i] for i in used],
+        "in LIP": [LIP_LABELS[i] for i in used],
+        "height in the body %": 100 * census.heights[used] / census.pixels[used],
+        "share of the body %": 100 * census.pixels[used] / census.pixels[1:].sum(),
+        "at most %, if LIP": [100 * PLACES[LIP_LABELS[i]].most for i in used],
+    },
+    index=used,
+).round(1)
 
 # %% [markdown]
 # Sunglasses that cover half of the body, a face at its feet. `build_priors` keeps these counts while it reads, and
@@ -264,6 +286,7 @@ def listed(manifest):
 
 told(lambda: listed(tables["lip"].manifest))
 print("file:", (work / "lip-lip.npz").stat().st_size, "bytes for", len(tables["lip"]), "images")
+
 
 # %%
 def seconds(call):
@@ -343,11 +366,8 @@ told(lambda: priors_from("lip", "lip", out=out, batch_size=50).summary())
 # weights, saved to disk and loaded by the very code that loads real ones. **So the maps below are noise.** What you see
 # is that the path works, not how well the tools do.
 
+
 # %%
-import torch
-from torchvision import models
-
-
 def save_random_networks(folder):
     """Two checkpoints as real ones are stored; returns the options that point to them."""
     import transformers
@@ -356,13 +376,26 @@ def save_random_networks(folder):
     network = models.get_model("lraspp_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=21)
     torch.save(network.state_dict(), folder / "lraspp.pth")
     config = transformers.SegformerConfig(
-        num_labels=18, id2label=dict(enumerate(LABEL_SETS["atr"])), depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 8, 8],
-        num_attention_heads=[1, 1, 1, 1], decoder_hidden_size=8, mlp_ratios=[1, 1, 1, 1])  # fmt: skip
+        num_labels=18,
+        id2label=dict(enumerate(LABEL_SETS["atr"])),
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 8, 8, 8],
+        num_attention_heads=[1, 1, 1, 1],
+        decoder_hidden_size=8,
+        mlp_ratios=[1, 1, 1, 1],
+    )
     transformers.SegformerForSemanticSegmentation(config).save_pretrained(folder / "segformer")
     transformers.SegformerImageProcessor().save_pretrained(folder / "segformer")
-    return {"segmentation_model": "lraspp_mobilenet_v3_large", "segmentation_weights": folder / "lraspp.pth",
-            "parsing_model": folder / "segformer"}  # fmt: skip
+    return {
+        "segmentation_model": "lraspp_mobilenet_v3_large",
+        "segmentation_weights": folder / "lraspp.pth",
+        "parsing_model": folder / "segformer",
+    }
 
+
+# %%
+import torch
+from torchvision import models
 
 networks = WEIGHTS or save_random_networks(work)
 networks["device"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -434,8 +467,16 @@ from reidkit.priors.labels import to_lip_table
 
 told(lambda: to_lip_table(["background", "wall", "sky", "person"], "the parsing model ade20k"))
 print()
-told(lambda: build_priors(photos, "torchvision+segformer", grid=GRID, out=work / "x.npz", progress=False,
-                          **networks | {"segmentation_weights": work / "gone.pth"}))  # fmt: skip
+told(
+    lambda: build_priors(
+        photos,
+        "torchvision+segformer",
+        grid=GRID,
+        out=work / "x.npz",
+        progress=False,
+        **networks | {"segmentation_weights": work / "gone.pth"},
+    )
+)
 temporary.cleanup()
 
 # %% [markdown]

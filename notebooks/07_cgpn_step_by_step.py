@@ -216,8 +216,10 @@ claims = {
     "adjacent groups of 4 stripes": adjacent,
 }
 heights = [Fraction(1, 2), Fraction(2, 3), Fraction(3, 4)]
-table = pd.DataFrame({name: [count.get(h, 0) for h in heights] for name, count in claims.items()},
-                     index=[f"covers {h} of the map" for h in heights]).T  # fmt: skip
+table = pd.DataFrame(
+    {name: [count.get(h, 0) for h in heights] for name, count in claims.items()},
+    index=[f"covers {h} of the map" for h in heights],
+).T
 for name, count in claims.items():
     table.loc[name, "possible with adjacent stripes"] = "yes" if dict(count) == dict(adjacent) else "no"
 table.astype(str)
@@ -251,8 +253,10 @@ kit_rows = {h: [group.rows(h) for _, group in groups] for h in HEIGHTS}
 agree = all(rows_by_hand(g, h) == g.rows(h) for _, g in groups for h in HEIGHTS)
 AGREED.append(agree)
 print("by hand as in the kit:", agree)
-table = pd.DataFrame({f"h = {h}": [f"{a}-{b} ({(b - a) / h:.0%})" for a, b in rows] for h, rows in kit_rows.items()},
-                     index=[f"{name} {group.name}" for name, group in groups])  # fmt: skip
+table = pd.DataFrame(
+    {f"h = {h}": [f"{a}-{b} ({(b - a) / h:.0%})" for a, b in rows] for h, rows in kit_rows.items()},
+    index=[f"{name} {group.name}" for name, group in groups],
+)
 table.rename_axis("rows (share of the map)")
 
 # %% [markdown]
@@ -384,15 +388,19 @@ compare("the embedding, side by side", by_hand.flatten(1), out.embedding)
 order = pd.DataFrame(
     {
         "branch": [branches[b].name for b, _ in paper_model.places],
-        "sees": ["whole map" if g is None else f"rows {g.rows(24)[0]} to {g.rows(24)[1]} of 24"
-                 for _, g in paper_model.places],
+        "sees": [
+            "whole map" if g is None else f"rows {g.rows(24)[0]} to {g.rows(24)[1]} of 24"
+            for _, g in paper_model.places
+        ],
         "from": [2 * c if g is None else c for _, g in paper_model.places],
         "to": paper_model.config.reduced_dim,
     },
     index=paper_model.part_names,
-)  # fmt: skip
-print(f"{len(order)} x {order['to'].iloc[0]} = {order['to'].sum()} numbers; this preset: "
-      f"{model.num_parts} x {out.part_features.shape[2]} = {out.embedding.shape[1]}")  # fmt: skip
+)
+print(
+    f"{len(order)} x {order['to'].iloc[0]} = {order['to'].sum()} numbers; this preset: "
+    f"{model.num_parts} x {out.part_features.shape[2]} = {out.embedding.shape[1]}"
+)
 AGREED.append(order["to"].sum() == 3072)
 order.rename_axis("feature, in order")
 
@@ -547,6 +555,7 @@ def follow_supervision(detach, steps=25):
         optimizer.step()
     return np.array(track)
 
+
 # %%
 tracks = {"both ends move": follow_supervision(False), "teacher detached": follow_supervision(True)}
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
@@ -582,8 +591,10 @@ d = 256
 trunk, tail = count(paper_model.shared), count(paper_model.tails[0])
 global_convs = 6 * (c * c + c)  # 3 branches x 2 convs, with bias
 reductions = 3 * (2 * c) * d + 9 * c * d + 12 * 2 * d  # matrices, and two numbers a channel for batch norm
-print(f"trunk {trunk / 1e6:.2f} + 3 x {tail / 1e6:.2f} (tails) + {global_convs / 1e6:.2f} (1x1 convs) "
-      f"+ {reductions / 1e6:.2f} (reductions) million")  # fmt: skip
+print(
+    f"trunk {trunk / 1e6:.2f} + 3 x {tail / 1e6:.2f} (tails) + {global_convs / 1e6:.2f} (1x1 convs) "
+    f"+ {reductions / 1e6:.2f} (reductions) million"
+)
 compare("parameters of CGPN", trunk + 3 * tail + global_convs + reductions, paper_model.count_parameters())
 
 # %%
@@ -597,17 +608,19 @@ def cost_by_stage(name):
     with torch.device("meta"), torch.no_grad():
         network = create_model(name, 751).eval()
         x, flops = torch.empty(1, 3, 384, 128), {}
-        stages = {"trunk": network.shared, "tails": lambda x: tuple(tail(x) for tail in network.tails),
-                  "heads": network.heads}  # fmt: skip
-        for stage, run in stages.items():
+        tails = lambda x: tuple(tail(x) for tail in network.tails)
+        for stage, run in (("trunk", network.shared), ("tails", tails), ("heads", network.heads)):
             with FlopCounterMode(display=False) as counter:
                 x = run(x)
             flops[stage] = counter.get_total_flops() / 1e9
-    total, trunk, tails = network.count_parameters(), count(network.shared), count(network.tails)
-    millions = {"trunk": trunk, "tails": tails, "heads": total - trunk - tails, "total": total}
+    total, trunk, branches = network.count_parameters(), count(network.shared), count(network.tails)
+    millions = {"trunk": trunk, "tails": branches, "heads": total - trunk - branches, "total": total}
     flops["total"] = sum(flops.values())
-    return {**{("M parameters", k): v / 1e6 for k, v in millions.items()},
-            **{("GFLOPs", k): v for k, v in flops.items()}}  # fmt: skip
+    return {
+        **{("M parameters", k): v / 1e6 for k, v in millions.items()},
+        **{("GFLOPs", k): v for k, v in flops.items()},
+    }
+
 
 # %%
 costs = pd.DataFrame({name: cost_by_stage(name) for name in ("cgpn", "cgpn-1", "cgpn-3", "mgn")}).T
@@ -622,8 +635,10 @@ costs.map(lambda v: "-" if np.isnan(v) else f"{v:.1f}")
 
 # %%
 a, b = costs.loc["cgpn"], costs.loc["mgn"]
-print(f"CGPN has {a['M parameters', 'total'] / b['M parameters', 'total']:.2f} times MGN's parameters and "
-      f"{a['GFLOPs', 'total'] / b['GFLOPs', 'total']:.2f} times its FLOPs")  # fmt: skip
+print(
+    f"CGPN has {a['M parameters', 'total'] / b['M parameters', 'total']:.2f} times MGN's parameters and "
+    f"{a['GFLOPs', 'total'] / b['GFLOPs', 'total']:.2f} times its FLOPs"
+)
 for stage in ("trunk", "tails", "heads"):
     share, more = a["GFLOPs", stage] / a["GFLOPs", "total"], a["GFLOPs", stage] - b["GFLOPs", stage]
     print(f"  {stage}: {share:.0%} of CGPN's FLOPs, {more:+.1f} GFLOPs beside MGN")

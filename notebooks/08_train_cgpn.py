@@ -121,8 +121,10 @@ figures.with_levels(figure, marks, dashed="CGPN-4")
 # %%
 last = {NAMES[n]: t.iloc[-1] for n, t in curves.items()}
 for name, row in last.items():
-    print(f"{name:7s} at the end: cross entropy {row['cross entropy']:.2f} (guessing "
-          f"{np.log(ds.num_train_ids):.2f}), triplet {row['triplet']:.2f} (margin 1.2)")  # fmt: skip
+    print(
+        f"{name:7s} at the end: cross entropy {row['cross entropy']:.2f} (guessing "
+        f"{np.log(ds.num_train_ids):.2f}), triplet {row['triplet']:.2f} (margin 1.2)"
+    )
 
 # %% [markdown]
 # ## Why the quick recipe weighs the losses
@@ -150,8 +152,15 @@ if ide:
     copy_backbone(load_run(ide[0]), start)
 print("start:", ide[0].name if ide else "random weights (no finished IDE run here)")
 
-loader = train_loader(ds, size=recipe.size, num_ids=recipe.num_ids, num_instances=recipe.num_instances, seed=SEED,
-                      batches_per_epoch=4, mode=recipe.sampling)  # fmt: skip
+loader = train_loader(
+    ds,
+    size=recipe.size,
+    num_ids=recipe.num_ids,
+    num_instances=recipe.num_instances,
+    seed=SEED,
+    batches_per_epoch=4,
+    mode=recipe.sampling,
+)
 augment = TrainAugment(AugmentConfig(size=recipe.size, erasing=recipe.erasing, erasing_area=recipe.erasing_area))
 generator = torch.Generator().manual_seed(SEED)
 batches = [augment(batch, generator) for batch in loader]
@@ -164,9 +173,11 @@ QUICK_LOSS = replace(PAPER_LOSS, **recipe.loss)
 
 def loss_terms(out, labels):
     """The three terms of Eq. 4, unweighted; identity and triplet are sums over the twelve features."""
-    return {"softmax, Eq. 1": losses.part_cross_entropy(out.logits, labels),
-            "triplet, Eq. 2": losses.triplet_term(out, labels, PAPER_LOSS),
-            "MSE, Eq. 3": losses.supervision_mse(out.supervision)}  # fmt: skip
+    return {
+        "softmax, Eq. 1": losses.part_cross_entropy(out.logits, labels),
+        "triplet, Eq. 2": losses.triplet_term(out, labels, PAPER_LOSS),
+        "MSE, Eq. 3": losses.supervision_mse(out.supervision),
+    }
 
 
 def weights_of(loss, parts=12):
@@ -217,8 +228,10 @@ if recipe.clip_norm:
         for name, w in weights.items():
             length = (norms[state] * w).pow(2).sum() ** 0.5  # as if the terms' gradients stood at right angles
             kept = min(1.0, recipe.clip_norm / length)
-            print(f"{state:8s} {name:18s} length about {length:5.1f}, clipped to {recipe.clip_norm:g}: the softmax "
-                  f"gradient keeps {kept:.0%} of its length")  # fmt: skip
+            print(
+                f"{state:8s} {name:18s} length about {length:5.1f}, clipped to {recipe.clip_norm:g}: the softmax "
+                f"gradient keeps {kept:.0%} of its length"
+            )
 else:
     print("this recipe does not clip")
 
@@ -240,8 +253,12 @@ else:
 
 # %%
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
-ours = {NAMES[n]: {(level, title): 100 * m[metric] for level, m in r["metrics"].items()
-                   for metric, title in METRICS.items()} for n, r in results.items()}  # fmt: skip
+ours = {
+    NAMES[n]: {
+        (level, title): 100 * m[metric] for level, m in r["metrics"].items() for metric, title in METRICS.items()
+    }
+    for n, r in results.items()
+}
 table = pd.DataFrame(ours).T.rename_axis(f"ours: {ds.name}, {PRESET}, seed {SEED} (%)")
 table.round(1)
 
@@ -318,8 +335,11 @@ def rank_pair(level, pair):
 rows = {}
 for level in LEVELS:
     found = {flip: rank_pair(level, features_of("cgpn", level, flip)) for flip in ("none", "mean")}
-    rows[level] = {"image alone": found["none"].mAP, "image and mirror image": found["mean"].mAP,
-                   "in the run's result": results["cgpn"]["metrics"][level]["mAP"]}  # fmt: skip
+    rows[level] = {
+        "image alone": found["none"].mAP,
+        "image and mirror image": found["mean"].mAP,
+        "in the run's result": results["cgpn"]["metrics"][level]["mAP"],
+    }
 print(f"the run's result was computed in precision {results['cgpn']['provenance']['precision']!r}, here in float32")
 (100 * pd.DataFrame(rows).T).round(2).rename_axis("CGPN, mAP (%)")
 
@@ -339,8 +359,12 @@ ap["CGPN - MGN"] = ap.CGPN - ap.MGN
 if "occluder" in hardest.query:
     hidden = np.where(hardest.query.occluder == "none", "nothing in front", "something in front")
     kinds = {"all": np.full(len(ap), "all queries"), "occlusion": hidden, "box": hardest.query.detector.to_numpy()}
-    groups = pd.concat({k: ap.groupby(v).mean().assign(queries=ap.groupby(v).size(),
-                        error=ap.groupby(v)["CGPN - MGN"].sem()) for k, v in kinds.items()})  # fmt: skip
+    groups = pd.concat(
+        {
+            k: ap.groupby(v).mean().assign(queries=ap.groupby(v).size(), error=ap.groupby(v)["CGPN - MGN"].sem())
+            for k, v in kinds.items()
+        }
+    )
     summary = groups.rename(columns={"error": "standard error of the difference"}).round(1)
 else:
     summary = ap.mean().round(1).to_frame("mean AP (%)")
@@ -361,8 +385,10 @@ summary
 def responses(network, images):
     """[B, branches, 2, c, h, w]: the answers of the global parts' convs, before pooling."""
     maps = network.eval().feature_maps(images)
-    answers = [torch.einsum("poc,bchw->bpohw", conv.weight, m) + conv.bias[:, :, None, None]
-               for conv, m in zip(network.global_convs, maps)]  # fmt: skip
+    answers = [
+        torch.einsum("poc,bchw->bpohw", conv.weight, m) + conv.bias[:, :, None, None]
+        for conv, m in zip(network.global_convs, maps)
+    ]
     return torch.stack(answers, dim=1)
 
 
@@ -463,8 +489,10 @@ if "occluder" in sample:
         hit = on_grid.gather(1, cells.flatten(1)).float().mean(1)  # [N]
         for kind, inside in (("whole", sample.occluder == "none"), ("occluded", sample.occluder != "none")):
             inside = torch.tensor(inside.to_numpy())
-            rows[kind, NAMES[name]] = {"on the person": hit[inside].mean().item(),
-                                       "blind": on_grid[inside].float().mean().item()}  # fmt: skip
+            rows[kind, NAMES[name]] = {
+                "on the person": hit[inside].mean().item(),
+                "blind": on_grid[inside].float().mean().item(),
+            }
     found = pd.DataFrame(rows).T
     found["gain over blind"] = found["on the person"] - found["blind"]
     shown_table = found.map("{:.1%}".format).rename_axis(["images", "winning cells"])
@@ -474,8 +502,10 @@ shown_table
 
 # %%
 split = upper["conv 1 - conv 2"]
-print(f"conv 1 wins that much more often in the upper half than conv 2: {split.iloc[1]:+.0%} with supervision, "
-      f"{split.iloc[0]:+.0%} without")  # fmt: skip
+print(
+    f"conv 1 wins that much more often in the upper half than conv 2: {split.iloc[1]:+.0%} with supervision, "
+    f"{split.iloc[0]:+.0%} without"
+)
 if "occluder" in sample:
     for kind in ("whole", "occluded"):
         d = found.loc[(kind, "CGPN"), "on the person"] - found.loc[(kind, "CGPN-4"), "on the person"]
@@ -522,8 +552,10 @@ figures.two_lists(rows, title)
 
 # %%
 better, worse = (gain > 0).mean(), (gain < 0).mean()
-print(f"{LEVELS[-1]}: CGPN's list is better for {better:.0%} of the queries, worse for {worse:.0%}; "
-      f"mean difference {gain.mean():+.1f} points of AP (one seed)")  # fmt: skip
+print(
+    f"{LEVELS[-1]}: CGPN's list is better for {better:.0%} of the queries, worse for {worse:.0%}; "
+    f"mean difference {gain.mean():+.1f} points of AP (one seed)"
+)
 
 # %% [markdown]
 # ## Your turn

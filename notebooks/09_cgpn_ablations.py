@@ -58,8 +58,7 @@ LEVELS = list(dict.fromkeys(ours.level)) or ["mild", "strong"]
 EASY, HARD = LEVELS[0], LEVELS[-1]
 
 # %%
-print(f"{WHERE}, preset {PRESET}: {chosen.run.nunique()} runs of {chosen.system.nunique()} "
-      f"of {len(NAMES)} systems")  # fmt: skip
+print(f"{WHERE}, preset {PRESET}: {chosen.run.nunique()} runs of {chosen.system.nunique()} of {len(NAMES)} systems")
 devices, commits = (", ".join(sorted(set(chosen[c]))) or "none" for c in ("device", "commit"))
 print(f"from {source}; device {devices}; commit {commits}")
 missing = missing_runs(everything, CGPN_SUITES, SEEDS, dataset=WHERE, preset=PRESET)
@@ -145,16 +144,21 @@ pairs_as_predicted(prediction, ours, HARD)
 
 # %%
 mine = {"dataset": WHERE, "preset": PRESET}
-checked = {(level, metric): claims.check_claims(ours, claims.CGPN_CLAIMS, metric, level=level, **mine)
-           for level in LEVELS for metric in ("mAP", "rank1")}  # fmt: skip
+checked = {
+    (level, metric): claims.check_claims(ours, claims.CGPN_CLAIMS, metric, level=level, **mine)
+    for level in LEVELS
+    for metric in ("mAP", "rank1")
+}
 
 # the list against the paper's own tables: does the paper order each pair that way?
 for metric in ("mAP", "rank1"):
     printed = [(c, claims.paper_difference(c, metric)) for c in claims.CGPN_CLAIMS]
     against = [f"{c.better} over {c.worse} ({d:+.1f})" for c, d in printed if d < 0]
     unknown = sum(np.isnan(d) for _, d in printed)
-    print(f"{metric}: {sum(d > 0 for _, d in printed)} claims stand in the paper's tables, {unknown} are not printed, "
-          f"against the text: {', '.join(against) or 'none'}")  # fmt: skip
+    print(
+        f"{metric}: {sum(d > 0 for _, d in printed)} claims stand in the paper's tables, {unknown} are not printed, "
+        f"against the text: {', '.join(against) or 'none'}"
+    )
 
 # %% [markdown]
 # (The paper's text calls two 1x1 convs the best choice; its own Table 4 agrees in mAP and not in Rank-1.)
@@ -242,16 +246,18 @@ paper_3 = pd.concat([report.paper_table("cgpn-table3"), report.paper_table("cgpn
 paper_3 = paper_3[paper_3.metric == "mAP"].pivot(index="variant", columns="dataset", values="value")
 paper_gap = paper_3.loc["cgpn"] - paper_3
 whole_sets, occluded_set = ["market1501", "dukemtmc"], "cuhk03-labeled"
-pd.DataFrame({
-    s: {
-        "paper: whole people (mean of two sets)": f"{paper_gap.loc[s, whole_sets].mean():+.1f}",
-        "paper: CUHK03": f"{paper_gap.loc[s, occluded_set]:+.1f}",
-        f"ours: {EASY}": interval(gap(s, EASY)),
-        f"ours: {HARD}": interval(gap(s, HARD)),
-        f"ours: {HARD} minus {EASY}": interval((gap(s, HARD) - gap(s, EASY)).dropna()),
+pd.DataFrame(
+    {
+        s: {
+            "paper: whole people (mean of two sets)": f"{paper_gap.loc[s, whole_sets].mean():+.1f}",
+            "paper: CUHK03": f"{paper_gap.loc[s, occluded_set]:+.1f}",
+            f"ours: {EASY}": interval(gap(s, EASY)),
+            f"ours: {HARD}": interval(gap(s, HARD)),
+            f"ours: {HARD} minus {EASY}": interval((gap(s, HARD) - gap(s, EASY)).dropna()),
+        }
+        for s in ROWS
     }
-    for s in ROWS
-}).T.rename_axis("CGPN minus ...  (mAP, points)")  # fmt: skip
+).T.rename_axis("CGPN minus ...  (mAP, points)")
 
 # %%
 on_whole, on_occluded = paper_gap[whole_sets].mean(axis=1), paper_gap[occluded_set]
@@ -295,8 +301,13 @@ figures.dots(ours, [e.variant for e in SUITES["cgpn-table4"]], title=title)
 # **Predict.** The paper's mAP rises with the number of branches up to three, then falls. Where is our peak?
 
 # %%
-BRANCHES = {1: ("cgpn-b1", "cgpn-b2", "cgpn-b3"), 2: ("cgpn-b12", "cgpn-b13", "cgpn-b23"), 3: ("cgpn",),
-            4: ("cgpn-b1234",), 5: ("cgpn-b12345",)}  # fmt: skip
+BRANCHES = {
+    1: ("cgpn-b1", "cgpn-b2", "cgpn-b3"),
+    2: ("cgpn-b12", "cgpn-b13", "cgpn-b23"),
+    3: ("cgpn",),
+    4: ("cgpn-b1234",),
+    5: ("cgpn-b12345",),
+}
 CONVS = {n: (f"cgpn-global-{n}",) for n in (2, 3, 4, 8)}
 paper_4 = report.paper_table("cgpn-table4").query("metric == 'mAP'").set_index("variant")["value"]
 ours_hard = ours[(ours.level == HARD) & (ours.metric == "mAP")].groupby("system")["value"]
@@ -314,12 +325,17 @@ figure
 
 # %%
 for groups, what in columns:
-    middle = {n: np.mean([mean[s] for s in systems if s in mean]) for n, systems in groups.items()
-              if any(s in mean for s in systems)}  # fmt: skip
+    middle = {
+        n: np.mean([mean[s] for s in systems if s in mean])
+        for n, systems in groups.items()
+        if any(s in mean for s in systems)
+    }
     paper_middle = {n: paper_4[list(systems)].mean() for n, systems in groups.items()}
     peak = max(middle, key=middle.get) if middle else None
-    print(f"{what}: the paper's best is {max(paper_middle, key=paper_middle.get)}; ours, of {len(middle)} of "
-          f"{len(groups)} that were run: {peak if peak else 'nothing yet'}")  # fmt: skip
+    print(
+        f"{what}: the paper's best is {max(paper_middle, key=paper_middle.get)}; ours, of {len(middle)} of "
+        f"{len(groups)} that were run: {peak if peak else 'nothing yet'}"
+    )
 
 # %% [markdown]
 # ## How much can this notebook decide?

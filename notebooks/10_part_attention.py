@@ -61,8 +61,12 @@ models = {label: load_run(run.path).to(device) for label, run in runs.items()}
 size = tuple(runs["MPNo"].recipe().size)  # height, width
 K = models["MPNo"].num_parts
 facts = {label: run.read_result()["provenance"] for label, run in runs.items()}
-pd.DataFrame({label: {"run": runs[label].path.as_posix(), "commit": p["commit"], "device": p["device"]}
-              for label, p in facts.items()}).T  # fmt: skip
+pd.DataFrame(
+    {
+        label: {"run": runs[label].path.as_posix(), "commit": p["commit"], "device": p["device"]}
+        for label, p in facts.items()
+    }
+).T
 
 # %% [markdown]
 # Fig. 9 shows detector errors (a, b), poses (c, e) and occlusion (d). Sidewalk knows which image has which problem, so
@@ -144,8 +148,10 @@ strongest = alpha[shown].flatten().topk(3).indices.tolist()
 steps = {"image": photo}
 for c in strongest:
     steps[f"channel {c}\nalpha {float(alpha[shown, c]):+.3f}"] = feature_maps["MPNo"][shown, c].cpu().numpy()
-steps |= {f"M, {M.shape[1]} x {M.shape[2]}": M[shown].cpu().numpy(),
-          "resized, over\nthe image": np.asarray(heat_overlay(photo, by_hand[shown], (144, 432)))}  # fmt: skip
+steps |= {
+    f"M, {M.shape[1]} x {M.shape[2]}": M[shown].cpu().numpy(),
+    "resized, over\nthe image": np.asarray(heat_overlay(photo, by_hand[shown], (144, 432))),
+}
 figure, axes = plt.subplots(1, len(steps), figsize=(8, 3.9), layout="constrained")
 for ax, (title, picture) in zip(axes, steps.items()):
     ax.imshow(picture, extent=(0, 1, 3, 0), interpolation="nearest")
@@ -190,16 +196,22 @@ def usual(model, images, k):
 part_attention(models["MPNo"], images[:1])  # the first call also imports things: not timed
 rows = {}
 for label, model in models.items():
-    hand = [unit(nn_f.interpolate(unit(grad_cam(model, feature_maps[label], k)[0])[:, None], size, mode="bilinear"))
-            for k in range(K)]  # fmt: skip
+    hand = [
+        unit(nn_f.interpolate(unit(grad_cam(model, feature_maps[label], k)[0])[:, None], size, mode="bilinear"))
+        for k in range(K)
+    ]
     hand = torch.cat(hand, dim=1).cpu()  # [6, K, H, W]
     clock = [time.process_time()]
     kit = part_attention(model, images)
     clock.append(time.process_time())
     plain = np.stack([usual(model, images, k) for k in range(K)], axis=1)
     clock.append(time.process_time())
-    rows[label] = {"by hand - kit": float((hand - kit).abs().max()), "package - kit": np.abs(plain - kit.numpy()).max(),
-                   "CPU s, kit": clock[1] - clock[0], "CPU s, package": clock[2] - clock[1]}  # fmt: skip
+    rows[label] = {
+        "by hand - kit": float((hand - kit).abs().max()),
+        "package - kit": np.abs(plain - kit.numpy()).max(),
+        "CPU s, kit": clock[1] - clock[0],
+        "CPU s, package": clock[2] - clock[1],
+    }
 differences = pd.DataFrame(rows).T.rename_axis("largest difference of a pixel")
 differences.style.format(lambda v: f"{v:.1e}" if v < 1e-3 else f"{v:.2f}")
 
@@ -339,8 +351,10 @@ xA, xB = images[:1], normalize(B[None]).to(device)
 with torch.no_grad():
     fA, fB = (model(x).part_features[0] for x in (xA, xB))  # [K, d] each
 similarity = nn_f.cosine_similarity(fA, fB)  # [K]
-rows = {f"A, camera {query.camid[a]}": overlays(pictures[0], similarity_attention(model, xA, xB)[0]),
-        f"B, camera {same.camid}": overlays(B, similarity_attention(model, xB, xA)[0])}  # fmt: skip
+rows = {
+    f"A, camera {query.camid[a]}": overlays(pictures[0], similarity_attention(model, xA, xB)[0]),
+    f"B, camera {same.camid}": overlays(B, similarity_attention(model, xB, xA)[0]),
+}
 sheet(rows, ["same person", *(f"part {k + 1}: {float(s):.2f}" for k, s in enumerate(similarity))])
 
 # %% [markdown]
@@ -421,8 +435,12 @@ if truth is not None:
         for k in range(K):
             regional[regions[i, k]] += 0.5 * colours[k % 8]
         rows[kind] = [regional.astype(np.uint8), *overlays(pictures[i], maps["MPNo"][i])[1:]]
-        print(f"{kind}: energy in the own stripe " + "  ".join(f"{e:.0%}" for e in by_kit[i])
-              + "; chance " + "  ".join(f"{c:.0%}" for c in area(regions)[i]))  # fmt: skip
+        print(
+            f"{kind}: energy in the own stripe "
+            + "  ".join(f"{e:.0%}" for e in by_kit[i])
+            + "; chance "
+            + "  ".join(f"{c:.0%}" for c in area(regions)[i])
+        )
     display(sheet(rows, ["the K shares\nof the body", *PARTS[1:]]))
 
 # %% [markdown]
@@ -526,8 +544,11 @@ SENTENCES = [
     ("the trap: the Baseline has more energy in its stripe", "gradcam", "own_energy", "baseline", "mpn-no-ca", 1),
 ]
 verdicts = [compare_rows(*s[1:]) for s in SENTENCES] if len(scores) else []
-verdicts = pd.DataFrame(verdicts, columns=["difference", "low", "high", "seeds", "verdict"],
-                        index=[s[0] for s in SENTENCES][: len(verdicts)])  # fmt: skip
+verdicts = pd.DataFrame(
+    verdicts,
+    columns=["difference", "low", "high", "seeds", "verdict"],
+    index=[s[0] for s in SENTENCES][: len(verdicts)],
+)
 verdicts.style.format("{:+.3f}", subset=["difference", "low", "high"], na_rep="-")
 
 # %%
@@ -536,9 +557,14 @@ if len(verdicts):
         print(f"{verdict}: " + "; ".join(rows.index))
     low = scores[(scores.variant == "mpn-no-ca") & (scores.method == "gradcam")]
     lift = (low.own_argmax / low.own_argmax_chance).mean()
-    print(f"\nMPNo's own stripe wins {low.own_argmax.mean():.1%} of the time, {lift:.1f} x chance: "
-          + ("the maps are strongly part-specific." if lift > 2 else
-             "the maps are only weakly part-specific at this scale, whatever a chosen picture suggests."))  # fmt: skip
+    print(
+        f"\nMPNo's own stripe wins {low.own_argmax.mean():.1%} of the time, {lift:.1f} x chance: "
+        + (
+            "the maps are strongly part-specific."
+            if lift > 2
+            else "the maps are only weakly part-specific at this scale, whatever a chosen picture suggests."
+        )
+    )
 
 # %% [markdown]
 # ## Play with it

@@ -97,10 +97,13 @@ junk = own_camera | g.pid.isin(ds.junk_pids).to_numpy()
 right = same_person & ~junk
 answerable = np.flatnonzero(right.any(1))
 print(f"{len(answerable)} of {len(q)} queries have a right image under another camera, {right.sum(1).mean():.1f} each")
-print(f"ignored for each: {own_camera.sum(1).mean():.1f} of the person under the query's own camera, and "
-      f"{g.pid.isin(ds.junk_pids).sum()} of junk (pid {', '.join(map(str, ds.junk_pids))})")  # fmt: skip
+print(
+    f"ignored for each: {own_camera.sum(1).mean():.1f} of the person under the query's own camera, and "
+    f"{g.pid.isin(ds.junk_pids).sum()} of junk (pid {', '.join(map(str, ds.junk_pids))})"
+)
 
 
+# %%
 def ranking(scores, i, drop_junk=True):
     """Gallery rows of query i, best first."""
     order = np.argsort(-scores[i], kind="stable")
@@ -123,8 +126,10 @@ figures.as_jpeg(plots.ranked_list(Photo.open(q.path[i]), photos, marks, captions
 own_ranks = lambda i: np.flatnonzero(own_camera[i, ranking(S["MPNo"], i, drop_junk=False)]) + 1
 print(f"images of this person under camera {q.camid[i]} stand at ranks {own_ranks(i).tolist()} of {len(g)}")
 best = np.array([own_ranks(j)[0] for j in answerable if own_camera[j].any()])
-print(f"over {len(best)} queries, with nothing removed: {np.mean(best == 1):.0%} of the lists start with such a one, "
-      f"the median rank of the best one is {np.median(best):.0f}")  # fmt: skip
+print(
+    f"over {len(best)} queries, with nothing removed: {np.mean(best == 1):.0%} of the lists start with such a one, "
+    f"the median rank of the best one is {np.median(best):.0f}"
+)
 
 # %% [markdown]
 # ## AP by hand
@@ -142,8 +147,10 @@ by_hand = np.mean(np.arange(1, len(ranks) + 1) / ranks)
 print(f"right images at ranks {ranks.tolist()}\nAP = ({' + '.join(terms)}) / {len(terms)} = {by_hand:.4f}")
 
 ids = (q.pid, g.pid, q.camid, g.camid)
-scored = {label: evaluate_ranking(fq.flatten(1), fg.flatten(1), *ids, junk_pids=ds.junk_pids)
-          for label, (fq, fg) in features.items()}  # fmt: skip
+scored = {
+    label: evaluate_ranking(fq.flatten(1), fg.flatten(1), *ids, junk_pids=ds.junk_pids)
+    for label, (fq, fg) in features.items()
+}
 ap = {label: r.per_query.ap.to_numpy() for label, r in scored.items()}  # [Q]
 all_by_hand = np.full(len(q), np.nan)
 for j in answerable:
@@ -153,8 +160,16 @@ off = np.nanmax(np.abs(all_by_hand - ap["MPNo"]))
 print(f"all {len(answerable)} queries, by hand - kit, largest difference: {off:.1e}")
 
 # %%
-kit = top_k(features["MPNo"][0][i].flatten(), features["MPNo"][1].flatten(1), 10, q_pid=q.pid[i], q_camid=q.camid[i],
-            g_pids=g.pid, g_camids=g.camid, junk_pids=ds.junk_pids)  # fmt: skip
+kit = top_k(
+    features["MPNo"][0][i].flatten(),
+    features["MPNo"][1].flatten(1),
+    10,
+    q_pid=q.pid[i],
+    q_camid=q.camid[i],
+    g_pids=g.pid,
+    g_camids=g.camid,
+    junk_pids=ds.junk_pids,
+)
 print("first ten as in reidkit.evaluation.top_k:", kit.gallery_index.tolist() == kept[:10].tolist())
 
 # %% [markdown]
@@ -172,8 +187,7 @@ def list_row(label, i, order, scores):
 
 by_ap = answerable[np.argsort(ap["MPNo"][answerable], kind="stable")]
 cases = {"worst": by_ap[0], "lower quartile": by_ap[len(by_ap) // 4], "median": by_ap[len(by_ap) // 2]}
-rows = [list_row(f"{m}\nAP {ap[m][i]:.2f}", i, ranking(S[m], i), S[m])
-        for i in cases.values() for m in runs]  # fmt: skip
+rows = [list_row(f"{m}\nAP {ap[m][i]:.2f}", i, ranking(S[m], i), S[m]) for i in cases.values() for m in runs]
 print("top to bottom:", ", ".join(f"{name} (query {i})" for name, i in cases.items()), "of MPNo, with the Baseline's")
 figures.lists(rows)
 
@@ -199,8 +213,7 @@ if found:
         scores = np.full((len(q), len(g)), -np.inf)
         scores[np.ix_(list(cases.values()), part)] = cosine(fq, fg)
         small[name] = scores
-    rows = [list_row(name, i, ranking(s, i), s)
-            for i in cases.values() for name, s in small.items()]  # fmt: skip
+    rows = [list_row(name, i, ranking(s, i), s) for i in cases.values() for name, s in small.items()]
     print(f"{' and '.join(found)}, first 4 of {len(part)} gallery images")
     display(figures.lists(rows, length=4))
 else:
@@ -361,11 +374,15 @@ if "group" in q and K == 6:
     for label, t in heat.items():
         known = [kind for kind in EXPECTED if kind in t.index]
         hits = [kind for kind in known if standout[label].get(kind, -1) + 1 in EXPECTED[kind]]
-        print(f"{label}: for {len(hits)} of {len(known)} kinds one part stands out and it is where the difference is "
-              f"({', '.join(hits) or 'none'})")  # fmt: skip
+        print(
+            f"{label}: for {len(hits)} of {len(known)} kinds one part stands out and it is where the difference is "
+            f"({', '.join(hits) or 'none'})"
+        )
     if len(standout["MPNo"]) < len(standout["Baseline"]):
-        print("MPNo's parts notice a difference all alike, or not at all: here they are less about one body part than "
-              "the Baseline's stripes.")  # fmt: skip
+        print(
+            "MPNo's parts notice a difference all alike, or not at all: here they are less about one body part than "
+            "the Baseline's stripes."
+        )
 
 # %% [markdown]
 # A Baseline part *is* a stripe of the image. A part of MPNo is free to look elsewhere: how much it stays with its body
@@ -382,8 +399,13 @@ queries = q.loc[answerable]
 
 def by(column):
     """{value: {network: (wrong, n)}}, most frequent value first."""
-    return {str(value): {label: (int(w[(column == value).to_numpy()].sum()), int((column == value).sum()))
-                         for label, w in first_wrong.items()} for value in column.value_counts().index}  # fmt: skip
+    return {
+        str(value): {
+            label: (int(w[(column == value).to_numpy()].sum()), int((column == value).sum()))
+            for label, w in first_wrong.items()
+        }
+        for value in column.value_counts().index
+    }
 
 
 columns = {"box": "detector", "occluder": "occluder", "camera of the query": "camid"}
@@ -413,8 +435,14 @@ for label, s in S.items():
     others = ~right[answerable] & ~junk[answerable]
     expected = (same_camera[answerable] & others).sum(1) / others.sum(1)
     low, high = wilson(own.sum(), len(own))
-    rows[label] = {"wrong first images": len(own), "of the query's camera": int(own.sum()), "share": own.mean(),
-                   "low": low, "high": high, "by lot": expected[wrong].mean()}  # fmt: skip
+    rows[label] = {
+        "wrong first images": len(own),
+        "of the query's camera": int(own.sum()),
+        "share": own.mean(),
+        "low": low,
+        "high": high,
+        "by lot": expected[wrong].mean(),
+    }
 cameras = pd.DataFrame(rows).T
 for label, r in cameras.iterrows():
     verdict = "more often than" if r.low > r["by lot"] else "less often than" if r.high < r["by lot"] else "as often as"
@@ -435,8 +463,12 @@ a, b = (~first_wrong[label] for label in ("MPNo", "Baseline"))
 only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
 n = only_a + only_b
 p_value = min(1.0, 2 * sum(comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n)
-print(pd.DataFrame({"Baseline right": [int((a & b).sum()), only_b], "Baseline wrong": [only_a, int((~a & ~b).sum())]},
-                   index=["MPNo right", "MPNo wrong"]))  # fmt: skip
+print(
+    pd.DataFrame(
+        {"Baseline right": [int((a & b).sum()), only_b], "Baseline wrong": [only_a, int((~a & ~b).sum())]},
+        index=["MPNo right", "MPNo wrong"],
+    )
+)
 print(f"only MPNo {only_a}, only Baseline {only_b}: p = {p_value:.1e} (sign test)")
 
 difference = pd.Series(ap["MPNo"] - ap["Baseline"]).loc[answerable].groupby(queries.pid).agg(["sum", "size"])
@@ -444,8 +476,10 @@ draw = np.random.default_rng(SEED).integers(len(difference), size=(2000, len(dif
 sums, sizes = (difference[c].to_numpy()[draw].sum(1) for c in ("sum", "size"))
 interval = 100 * np.quantile(sums / sizes, [0.025, 0.975])
 mean = 100 * difference["sum"].sum() / difference["size"].sum()
-print(f"mAP, MPNo - Baseline: {mean:+.1f} points [{interval[0]:+.1f}, {interval[1]:+.1f}], "
-      f"{len(difference)} people, one seed")  # fmt: skip
+print(
+    f"mAP, MPNo - Baseline: {mean:+.1f} points [{interval[0]:+.1f}, {interval[1]:+.1f}], "
+    f"{len(difference)} people, one seed"
+)
 
 # %% [markdown]
 # This interval says how the result depends on *who was tested*. How it depends on the seed of the training is another
@@ -527,8 +561,11 @@ for label, (fq, fg) in features.items():
     by_hand = nn_f.normalize(both[torch.tensor(mine)], dim=1).mean(0)
     assert torch.allclose(by_hand, pooled[i], atol=1e-5)
     multi = evaluate_ranking(pooled, fg.flatten(1), *ids, junk_pids=ds.junk_pids)
-    rows[label] = {f"{k}, {n}": 100 * r.summary()[k] for k in ("mAP", "rank1")
-                   for n, r in (("single query", scored[label]), ("MULTI-QUERY", multi))}  # fmt: skip
+    rows[label] = {
+        f"{k}, {n}": 100 * r.summary()[k]
+        for k in ("mAP", "rank1")
+        for n, r in (("single query", scored[label]), ("MULTI-QUERY", multi))
+    }
 count = views.value_counts().reindex(pd.MultiIndex.from_frame(q[["pid", "camid"]]))
 print(f"{count.min()} to {count.max()} images a query (mean {count.mean():.1f}); by hand and kit agree for query {i}")
 pd.DataFrame(rows).T.round(1)
@@ -551,8 +588,10 @@ for title, values in groups.items():
     rate = {v: n["MPNo"][0] / n["MPNo"][1] for v, n in values.items() if n["MPNo"][1] >= 20}
     best, worst = min(rate, key=rate.get), max(rate, key=rate.get)
     apart = wilson(*values[best]["MPNo"])[1] < wilson(*values[worst]["MPNo"])[0]
-    print(f"{title}: MPNo errs most with {worst!r} ({rate[worst]:.0%}), least with {best!r} ({rate[best]:.0%}); "
-          f"their intervals {'do not overlap' if apart else 'overlap: no order is shown'}.")  # fmt: skip
+    print(
+        f"{title}: MPNo errs most with {worst!r} ({rate[worst]:.0%}), least with {best!r} ({rate[best]:.0%}); "
+        f"their intervals {'do not overlap' if apart else 'overlap: no order is shown'}."
+    )
 verdict = "is above zero" if interval[0] > 0 else "is below zero" if interval[1] < 0 else "holds zero"
 print(f"MPNo - Baseline in mAP: the interval over people {verdict}.")
 

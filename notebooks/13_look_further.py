@@ -122,8 +122,10 @@ ROWS = ("baseline", "naive-mtl", "psa", "fsa", "mpn-no-ca", "mpn")
 PAIRS = [
     *((row, "baseline") for row in ROWS[1:]),
     *((row, "naive-mtl") for row in ("psa", "fsa", "mpn-no-ca")),
-    ("mpn-no-ca", "psa"), ("mpn-no-ca", "fsa"), ("mpn", "mpn-no-ca"),
-]  # fmt: skip
+    ("mpn-no-ca", "psa"),
+    ("mpn-no-ca", "fsa"),
+    ("mpn", "mpn-no-ca"),
+]
 assert set(PAIRS) <= set(report.paper_orderings("mpn-table1")), "the paper's table orders each of them so"
 scaled = {level: claims.by_scale(everything, PAIRS, level=level) for level in LEVELS}
 
@@ -140,8 +142,13 @@ def describe(runs):
     batches = recipe.epochs * recipe.batches_per_epoch if recipe.batches_per_epoch else np.nan
     score = {f"{s}: {HARD} mAP": 100 * runs.value[runs.variant == s].mean() for s in ("baseline", "naive-mtl")}
     drawn = batches * recipe.batch_size // ids
-    return {"training identities": ids, "batches": batches, "images drawn a person": drawn,
-            "backbone": recipe.backbone, "seeds": runs.seed.nunique()} | score  # fmt: skip
+    return {
+        "training identities": ids,
+        "batches": batches,
+        "images drawn a person": drawn,
+        "backbone": recipe.backbone,
+        "seeds": runs.seed.nunique(),
+    } | score
 
 
 those = everything[(everything.level == HARD) & (everything.metric == "mAP") & everything.variant.isin(ROWS)]
@@ -217,8 +224,9 @@ count_scales(scaled[HARD]) if len(scaled[HARD]) else print("nothing was run")
 from reidkit.priors import build_priors, relative_path
 
 grid = tuple(side // trunk[recipe.backbone].stride for side in recipe.size)  # of the feature map
-priors = build_priors(ds, "sidewalk" if DATASET["name"] == "sidewalk" else "files", grid=grid, splits="all",
-                      progress=False)  # fmt: skip
+priors = build_priors(
+    ds, "sidewalk" if DATASET["name"] == "sidewalk" else "files", grid=grid, splits="all", progress=False
+)
 K = VARIANTS["mpn"].config.num_parts
 centre = (np.arange(K) + 0.5) / K
 
@@ -401,11 +409,12 @@ commands = {
     "more identities": "reidkit ablate mpn-table1 --dataset sidewalk --size many --preset long --seeds 3",
     "siblings only": "reidkit ablate mpn-table1 --dataset sidewalk --size siblings --preset long --seeds 3",
     "more channels": f"reidkit ablate mpn-table1 {here} --preset long --seeds 3 --set backbone=small-256",
-    "the paper's recipe, ResNet-50 at 384 x 128, on a GPU":
-        "reidkit ablate mpn-table1 --dataset sidewalk --size full --preset paper --seeds 3 --device cuda --jobs 1",
+    "the paper's recipe, ResNet-50 at 384 x 128, on a GPU": (
+        "reidkit ablate mpn-table1 --dataset sidewalk --size full --preset paper --seeds 3 --device cuda --jobs 1"
+    ),
     "another K": f"reidkit train mpn {here} --preset {PRESET} --set model.num_parts=5",
     "collect": "reidkit report runs --save results/sidewalk/runs.csv",
-}  # fmt: skip
+}
 print("\n".join(f"# {what}\n{command}" for what, command in commands.items()))
 
 # %% [markdown]

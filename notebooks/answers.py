@@ -85,8 +85,10 @@ def _():
     pids, cams = rng.integers(-1, 6, 300), rng.integers(1, 5, 300)
     q_pids, q_cams = rng.integers(1, 6, 50), rng.integers(1, 5, 50)
     truth = GroundTruth(q_pids, pids, q_cams, cams)
-    return lambda f: all(np.array_equal(np.flatnonzero(f(pids, cams, p, c)), np.sort(truth.of(i)[1]))
-                         for i, (p, c) in enumerate(zip(q_pids, q_cams)))  # fmt: skip
+    return lambda f: all(
+        np.array_equal(np.flatnonzero(f(pids, cams, p, c)), np.sort(truth.of(i)[1]))
+        for i, (p, c) in enumerate(zip(q_pids, q_cams))
+    )
 
 
 # 02 priors

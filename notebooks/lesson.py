@@ -139,13 +139,17 @@ def power(checked: pd.DataFrame) -> None:
     """Print what the intervals of some claims can decide: chance findings, their length, seeds that would be needed."""
     decided = checked[checked.verdict.isin(["appears", "reversed", "undecided"])]
     chance = 0.05 * len(decided)
-    print(f"{len(decided)} intervals at 95 %: even if no system differed from another, about {chance:.0f} of "
-          "them would leave out zero by chance.")  # fmt: skip
+    print(
+        f"{len(decided)} intervals at 95 %: even if no system differed from another, about {chance:.0f} of "
+        "them would leave out zero by chance."
+    )
     if len(decided):
         half = (decided.high - decided.low) / 2
         small, printed = int((decided.paper.abs() < half).sum()), int(decided.paper.notna().sum())
         print(f"Median half length of an interval: {half.median():.1f} points; a smaller difference seldom shows here.")
         print(f"{small} of the {printed} differences that the paper prints are smaller than our half interval.")
     if len(needed := checked["seeds to decide"].dropna()):
-        print(f"Undecided: {len(needed)}. Seeds that would decide half of them at their present spread: "
-              f"{needed.median():.0f}")  # fmt: skip
+        print(
+            f"Undecided: {len(needed)}. Seeds that would decide half of them at their present spread: "
+            f"{needed.median():.0f}"
+        )

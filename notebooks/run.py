@@ -95,9 +95,16 @@ def execute(nb: NotebookNode, cwd: Path, timeout: float, name: str = "notebook")
     def stop(cell, cell_index, execute_reply):
         seconds[cell_index] += time.perf_counter()
 
-    client = NotebookClient(nb, timeout=timeout, startup_timeout=300, record_timing=False,
-                            resources={"metadata": {"path": str(cwd)}},
-                            extra_arguments=["--log-level=40"], on_cell_start=start, on_cell_executed=stop)
+    client = NotebookClient(
+        nb,
+        timeout=timeout,
+        startup_timeout=300,
+        record_timing=False,
+        resources={"metadata": {"path": str(cwd)}},
+        extra_arguments=["--log-level=40"],
+        on_cell_start=start,
+        on_cell_executed=stop,
+    )
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:

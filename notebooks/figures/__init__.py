@@ -18,7 +18,25 @@ from .steps import (
 )
 
 __all__ = [
-    "against_broken_priors", "alignments", "as_jpeg", "by_count", "cgpn_structure", "dots", "leads", "lists",
-    "local_channels", "maps_over", "match_by_part", "measure_dots", "part_heat", "part_steps", "shares", "sheet",
-    "stacked_shares", "stripe_groups", "triplets", "two_lists", "with_levels",
-]  # fmt: skip
+    "against_broken_priors",
+    "alignments",
+    "as_jpeg",
+    "by_count",
+    "cgpn_structure",
+    "dots",
+    "leads",
+    "lists",
+    "local_channels",
+    "maps_over",
+    "match_by_part",
+    "measure_dots",
+    "part_heat",
+    "part_steps",
+    "shares",
+    "sheet",
+    "stacked_shares",
+    "stripe_groups",
+    "triplets",
+    "two_lists",
+    "with_levels",
+]

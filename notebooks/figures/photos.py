@@ -97,11 +97,19 @@ def match_by_part(query: str, right: tuple, wrong: tuple) -> Jpeg:
     axes[0].imshow(Image.open(query))
     axes[0].set_title("query", fontsize=9, fontweight="bold")
     for ax, (file, parts, whole), (colour, sign), name in zip(
-            axes[1:], (right, wrong), (plots.RIGHT, plots.WRONG), ("right", "wrong")):  # fmt: skip
+        axes[1:], (right, wrong), (plots.RIGHT, plots.WRONG), ("right", "wrong")
+    ):
         ax.imshow(Image.open(file))
         ax.set_title(f"{sign} {name}", color=colour, fontsize=9, fontweight="bold")
-        axes[3].plot(parts, np.arange(1, len(parts) + 1), color=colour, marker=sign, ms=9, mew=2.5,
-                     label=f"{name}, whole: {whole:.3f}")  # fmt: skip
+        axes[3].plot(
+            parts,
+            np.arange(1, len(parts) + 1),
+            color=colour,
+            marker=sign,
+            ms=9,
+            mew=2.5,
+            label=f"{name}, whole: {whole:.3f}",
+        )
     for ax in axes[:3]:
         ax.axis("off")
     K = len(right[1])
@@ -123,6 +131,12 @@ def part_heat(tables: Mapping[str, pd.DataFrame], boxes: Mapping[str, Mapping], 
             for k, v in enumerate(row):
                 colour = "black" if v > 0.6 * largest else "white"
                 ax.text(k, y, f"{v:.2f}", ha="center", va="center", fontsize=7, color=colour)
-        ax.set(title=f"{label}: right - sibling", xlabel="part", xticks=range(t.shape[1]),
-               xticklabels=range(1, t.shape[1] + 1), yticks=range(len(t)), yticklabels=[names[k] for k in t.index])
+        ax.set(
+            title=f"{label}: right - sibling",
+            xlabel="part",
+            xticks=range(t.shape[1]),
+            xticklabels=range(1, t.shape[1] + 1),
+            yticks=range(len(t)),
+            yticklabels=[names[k] for k in t.index],
+        )
     return figure

@@ -83,13 +83,23 @@ def leads(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
 
 def by_count(ax: Axes, groups: Mapping[int, Sequence[str]], values: pd.Series, spread: pd.Series | None = None) -> None:
     """mAP against a count on the given axes. groups: {count: systems}; dotted: the mean of a group."""
-    places = [(n, s, n + 0.27 * (i - (len(systems) - 1) / 2))
-              for n, systems in groups.items() for i, s in enumerate(systems) if s in values]  # fmt: skip
+    places = [
+        (n, s, n + 0.27 * (i - (len(systems) - 1) / 2))
+        for n, systems in groups.items()
+        for i, s in enumerate(systems)
+        if s in values
+    ]
     for _, s, x in places:
         up = 0.0 if spread is None or np.isnan(spread[s]) else spread[s]
         ax.errorbar(x, values[s], yerr=up or None, fmt="o", ms=6, color=plots.COLOURS[0 if spread is None else 1])
-        ax.annotate(s.removeprefix("cgpn-"), (x, values[s] + up), xytext=(0, 6), textcoords="offset points",
-                    fontsize=7, ha="center")  # fmt: skip
+        ax.annotate(
+            s.removeprefix("cgpn-"),
+            (x, values[s] + up),
+            xytext=(0, 6),
+            textcoords="offset points",
+            fontsize=7,
+            ha="center",
+        )
     counts = sorted({n for n, _, _ in places})
     ax.plot(counts, [np.mean([values[s] for m, s, _ in places if m == n]) for n in counts], ":", color=GREY, lw=1)
     ax.set(ylabel="mAP (%)", xticks=list(groups), xlim=(min(groups) - 0.6, max(groups) + 0.6))
@@ -101,8 +111,13 @@ def by_count(ax: Axes, groups: Mapping[int, Sequence[str]], values: pd.Series, s
         ax.set_yticks([])
 
 
-def shares(groups: Mapping[str, Mapping], networks: Sequence[str], xlabel: str, interval: Callable,
-           chance: Mapping | None = None) -> Figure:
+def shares(
+    groups: Mapping[str, Mapping],
+    networks: Sequence[str],
+    xlabel: str,
+    interval: Callable,
+    chance: Mapping | None = None,
+) -> Figure:
     """Shares of two networks with intervals (11). groups: {title: {name: {network: (hits, n)}}}, one picture a title.
 
     networks: which is the first, so that it has the same colour everywhere. interval: (hits, n) -> (low, high).
@@ -118,8 +133,14 @@ def shares(groups: Mapping[str, Mapping], networks: Sequence[str], xlabel: str, 
                 ax.plot(ends, [at, at], color=colour, lw=1.5)
                 ax.plot(100 * hits / n, at, marker, color=colour, ms=5, label=label if y == 0 else None)
             if chance is not None:
-                ax.plot([100 * chance[name]] * 2, [y - 0.4, y + 0.4], color="#333333", ls="--", lw=1.2,
-                        label=None if y else "blind to this part")  # fmt: skip
+                ax.plot(
+                    [100 * chance[name]] * 2,
+                    [y - 0.4, y + 0.4],
+                    color="#333333",
+                    ls="--",
+                    lw=1.2,
+                    label=None if y else "blind to this part",
+                )
         ax.set(title=title, xlabel=xlabel, yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
         ax.set_yticklabels([f"{name} ({next(iter(v.values()))[1]})" for name, v in names.items()], fontsize=8)
         open_axes(ax)
@@ -135,8 +156,16 @@ def stacked_shares(shares: Mapping[str, pd.Series], xlabel: str) -> Figure:
     for y, share in enumerate(shares.values()):
         left = share.cumsum() - share
         for (term, value), start, colour, hatch in zip(share.items(), left, plots.COLOURS, ("", "///", "..")):
-            ax.barh(y, value, left=start, color=colour, hatch=hatch, edgecolor="white", alpha=0.85,
-                    label=None if y else term)  # fmt: skip
+            ax.barh(
+                y,
+                value,
+                left=start,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                alpha=0.85,
+                label=None if y else term,
+            )
         first = share.index[0].split(",")[0]
         ax.text(1.01, y, f"{first} {share.iloc[0]:.1%}", va="center", fontsize=8)
     ax.set(yticks=range(len(shares)), yticklabels=list(shares), xlim=(0, 1.16), xlabel=xlabel)

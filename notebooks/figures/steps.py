@@ -153,8 +153,16 @@ def stripe_groups(branches: Sequence, title: str) -> Figure:
             ax.hlines(np.arange(1, group.of) / group.of, 0, 1, color="#333333", lw=0.8, ls=":")
             for stripe in range(group.of):
                 inside = group.start <= stripe < group.stop
-                ax.text(0.5, (stripe + 0.5) / group.of, stripe + 1, ha="center", va="center", fontsize=9,
-                        color="white" if inside else "#333333", fontweight="bold" if inside else None)  # fmt: skip
+                ax.text(
+                    0.5,
+                    (stripe + 0.5) / group.of,
+                    stripe + 1,
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white" if inside else "#333333",
+                    fontweight="bold" if inside else None,
+                )
             ax.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[], aspect=2)
             ax.set_title(f"{branch.name}\n{group.height} of h", fontsize=8)
     figure.suptitle(title, fontsize=9)

@@ -31,6 +31,7 @@ print("2:", check_exercise("01.2", answer_2))
 # **3.** A function that says which images the protocol removes from a query's list: junk, and the same person under
 # the same camera.
 
+
 # %%
 def answer_3(g_pids, g_camids, pid, camid):
     return (g_pids == -1) | ((g_pids == pid) & (g_camids == camid))

@@ -39,6 +39,7 @@ print("2:", check_exercise("03.2", margin, points=points, people=people))
 # %% [markdown]
 # **3.** `batch_wise(h, g)`: the cosine distance between the two batch means.
 
+
 # %%
 def batch_wise(h, g):
     a, b = h.mean(0), g.mean(0)

@@ -22,6 +22,7 @@ print("1:", check_exercise("04.1", trapezoid_ap))
 # %% [markdown]
 # **2.** `rank_k(first_hits, k)`: the share of queries whose first right image is among the first k.
 
+
 # %%
 def rank_k(first_hits, k):
     return (first_hits <= k).mean()

@@ -34,6 +34,7 @@ print("2:", check_exercise("10.2", similarity))
 # %% [markdown]
 # **3.** HiResCAM: gradient times response, cell by cell, summed over channels; no mean over cells.
 
+
 # %%
 def hires(F, gradient):
     return (gradient * F).sum(1).relu()

@@ -29,6 +29,7 @@ print("1:", check_exercise("11.1", step_ap))
 # %% [markdown]
 # **2.** The protocol's rule for one gallery image.
 
+
 # %%
 def ignored(q_pid, q_camid, g_pid, g_camid):
     return g_pid == -1 or (g_pid == q_pid and g_camid == q_camid)
