@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
+
+from reidkit.errors import unknown_name
+
+NAMES = {"ap": "form of AP"}  # what a message calls a field
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class TestForm:
     rerank: bool = False
     multi_query: bool = False
     camera_rule: bool = True
+
+    def __post_init__(self) -> None:
+        for key, kind in get_type_hints(type(self)).items():
+            if (choices := get_args(kind)) and getattr(self, key) not in choices:
+                raise unknown_name(NAMES.get(key, key), getattr(self, key), choices)
 
     def __str__(self) -> str:
         """ "step AP", "trapezoid AP, flip sum, bicubic": what is not the default is named."""

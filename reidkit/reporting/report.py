@@ -48,8 +48,10 @@ def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.Da
     tests: "ours", and "released" for the second test of runs of the preset `paper`.
 
     Returns a DataFrame with the columns of `COLUMNS`; `shift` is NaN except for the controlled-shift queries,
-    `value` a fraction. Raises ReIDKitError where there is no finished run, a file cannot be read, or two runs
-    stand for the same system, data set, preset and seed (no mean over seeds could be trusted then).
+    `value` a fraction. Where runs of one data set's name had other images, the name is followed by the first digits of
+    the images' fingerprint, so that no number stands beside one of another set.
+    Raises ReIDKitError where there is no finished run, a file cannot be read, or two runs stand for the same system,
+    data set, preset and seed (no mean over seeds could be trusted then).
     """
     path = Path(path)
     if path.suffix == ".csv" and path.is_file():
@@ -62,7 +64,8 @@ def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.Da
     if not files:
         raise ReIDKitError(f"{path} holds no finished run (no result.json); train one with `reidkit train`")
     rows = [row for file in files for row in _rows(file)]
-    table = _checked(pd.DataFrame(rows, columns=COLUMNS), path)
+    table = _apart(pd.DataFrame(rows, columns=[*COLUMNS, "images"]))
+    table = _checked(table[COLUMNS], path)
     return table[table["test"].isin(tests)].reset_index(drop=True)
 
 
@@ -72,11 +75,11 @@ def no_results() -> pd.DataFrame:
 
 
 def _rows(file: Path) -> Iterable[list]:
-    """The rows of one result.json."""
+    """The rows of one result.json: `COLUMNS`, and the fingerprint of its images (None: not recorded)."""
     try:
         r = json.loads(file.read_text())
         head = [file.parent.name, _system(r), r["variant"], _dataset(r), r["preset"], int(r["seed"])]
-        tail = [str(r.get("provenance", {}).get(k, "")) for k in PROVENANCE]
+        tail = [*(str(r.get("provenance", {}).get(k, "")) for k in PROVENANCE), r.get("fingerprint")]
         tests = {"ours": (_form(r), r["metrics"])}
         if "released" in r:
             tests["released"] = TestForm.from_dict(r["released"]["test"]), r["released"]["metrics"]
@@ -90,6 +93,15 @@ def _rows(file: Path) -> Iterable[list]:
             for metric, value in values.items():
                 if metric not in (*COUNTS, "by_shift"):
                     yield [*head, level, test, form, float(shift), metric, float(value), *tail]
+
+
+def _apart(table: pd.DataFrame) -> pd.DataFrame:
+    """Tell data sets of one name apart where their images, which a level's runs were trained and tested on, differ."""
+    different = table.groupby(["dataset", "level"])["images"].transform("nunique") > 1
+    name = [
+        f"{d} ({i[:8] if isinstance(i, str) else 'images not recorded'})" for d, i in zip(table.dataset, table.images)
+    ]
+    return table.assign(dataset=table["dataset"].mask(different, name))
 
 
 def _form(result: dict) -> TestForm:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
 from reidkit.data.cache import ImageCache
-from reidkit.data.loaders import train_loader
+from reidkit.data.loaders import test_batches, train_loader
 from reidkit.data.transforms import AugmentConfig, TrainAugment
 from reidkit.errors import TrainingError
 from reidkit.evaluation.forms import RELEASED
@@ -40,6 +41,7 @@ from reidkit.training.preflight import check_start, default_prior_tool, priors_f
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.record import check_claim, claim, run_settings
 from reidkit.training.runs import RunFolder, build_model, load_run, write_json
+from reidkit.training.settings import MAX_SEED
 
 
 def train(
@@ -139,7 +141,7 @@ def train(
         mode=recipe.sampling,
         batches_per_epoch=recipe.batches_per_epoch,
         translation_copies=recipe.translation_copies,
-        cache=decoded(dataset, recipe, workers, progress) if cache else None,
+        cache=decoded(dataset, recipe, workers, progress, keep=cache),
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
@@ -207,21 +209,31 @@ def tested(evaluate: Callable[..., dict], recipe: Recipe, preset: str) -> dict[s
     return result
 
 
-def decoded(dataset: ReIDDataset, recipe: Recipe, workers: int, progress: bool) -> ImageCache:
-    """The decoded training images. The test images are decoded too: one that is broken is found now, not at the end."""
-    tables = [dataset.query, dataset.gallery, *(t for pair in dataset.levels.values() for t in pair)]
-    for table in {tuple(t.path): t for t in tables}.values():
-        ImageCache.for_table(
-            table, dataset.root, recipe.size, folder=dataset.derived("cache"), workers=workers, progress=progress
-        )
-    return ImageCache.for_split(dataset, "train", recipe.size, workers=workers, progress=progress)
+def decoded(dataset: ReIDDataset, recipe: Recipe, workers: int, progress: bool, keep: bool) -> ImageCache | None:
+    """The decoded training images; None where decoded images are not to be kept.
+
+    Every image is decoded here in either case, those of the test too: a broken one is found now, before the folder of
+    the run is claimed, and not after the training.
+    """
+    tables = [dataset.train, dataset.query, dataset.gallery, *(t for pair in dataset.levels.values() for t in pair)]
+    tables = {tuple(t.path): t for t in tables}.values()
+    options = {"size": recipe.size, "workers": workers}
+    if keep:
+        options |= {"root": dataset.root, "folder": dataset.derived("cache"), "progress": progress}
+        train, *_ = [ImageCache.for_table(table, **options) for table in tables]
+        return train
+    batches = [test_batches(table, batch_size=32, **options) for table in tables]
+    with tqdm(total=sum(map(len, batches)), unit="batch", desc="images", disable=not progress) as bar:
+        for _ in chain(*batches):
+            bar.update()
+    return None
 
 
 def check_arguments(**counts: int) -> None:
-    """Whole numbers that may not be negative."""
+    """Whole numbers that may not be negative, nor larger than a seed can be."""
     for key, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise TrainingError(f"{key}={value!r}: expected a whole number of at least 0")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+            raise TrainingError(f"{key}={value!r}: expected a whole number from 0 to {MAX_SEED}")
 
 
 def start_from_ide(
@@ -367,7 +379,8 @@ def check_finite(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int,
     kept = f"the checkpoint of epoch {epoch} is kept in {run.checkpoint}" if epoch else "no epoch was finished"
     raise TrainingError(
         f"the loss became {loss.item()} in epoch {epoch + 1}, batch {batch + 1} (terms: {bad}); "
-        f"{kept}. Lower the learning rate (--set lr=...), add warm-up, or set precision=no; "
+        f"{kept}. Lower the learning rate (--set lr=...), warm up (--set warmup_batches=...), or "
+        "compute in full precision (--set precision=no); "
         "`reidkit data check` finds damaged images."
     )
 

@@ -87,7 +87,8 @@ def _not_found(root: Path, boxes: str, protocol: Path | None, mat: Path | None) 
         f"cuhk03-{boxes}: found neither {boxes}/{{{','.join(SPLITS.values())}}} (CUHK03-NP) nor {MAT_FILE} with "
         f"{PROTOCOL_FILE.format(boxes)} in {root}, in {', '.join(NAMES)} below it, or one level deeper"
         + (f"; of the second form only {have[0]} is there" if have else "")
-        + f". Put either form there or pass its own folder: load_dataset('cuhk03-{boxes}', root=...)."
+        + f". Put either form there or name its own folder (--root FOLDER, in "
+        f"Python load_dataset('cuhk03-{boxes}', root=...))."
     )
 
 

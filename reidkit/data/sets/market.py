@@ -56,7 +56,8 @@ def find_layout(root: str | Path, required_folders: Sequence[str], names: Sequen
         f"{dataset}: found no folder with {', '.join(required_folders)}. Looked in {root}, in "
         f"{', '.join(names)} below it, and one level deeper. {root} "
         + (f"holds {_listing(root)}" if root.is_dir() else "does not exist")
-        + f". Unpack the data set there or pass its own folder: load_dataset({dataset!r}, root=...)."
+        + f". Unpack the data set there or name its own folder (--root FOLDER, in "
+        f"Python load_dataset({dataset!r}, root=...))."
     )
 
 

@@ -67,7 +67,7 @@ def _find_home(root: Path) -> tuple[Path, str, str]:
     raise DatasetError(
         f"msmt17: found no folder with {', '.join(LISTS.values())} and train/test (V1) or mask_train_v2/"
         f"mask_test_v2 (V2) in {root}, in {', '.join(NAMES)} below it, or one level deeper.{near}"
-        " Unpack the data set there or pass its own folder: load_dataset('msmt17', root=...)."
+        " Unpack the data set there or name its own folder (--root FOLDER, in Python load_dataset('msmt17', root=...))."
     )
 
 
