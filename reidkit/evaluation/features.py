@@ -22,7 +22,7 @@ from reidkit.data.loaders import Batch, Images, image_table, test_batches
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
-from reidkit.priors import PriorBatch, PriorTable
+from reidkit.priors import PriorTable
 
 FLIPS = ("none", "sum", "mean")
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -125,12 +125,11 @@ def extract_features(
 
 def embed(model: ReIDModel, batch: Batch, flip: str = "none") -> Tensor:
     """[B, D] features of a normalised batch; with its mirror image added ("sum") or averaged ("mean")."""
-    prior = None if batch.prior is None else PriorBatch(**batch.prior)
-    features = model.embed(batch.images, prior).float()  # the sum below is never in half precision
+    features = model.embed(batch.images, batch.prior).float()  # the sum below is never in half precision
     if flip == "none":
         return features
-    mirrored = None if prior is None else prior._replace(mask=prior.mask.flip(-1))  # boundaries are rows: they stay
-    total = features + model.embed(batch.images.flip(-1), mirrored).float()
+    mirrored = model.embed(batch.images.flip(-1), batch.prior and batch.prior.flip()).float()
+    total = features + mirrored
     return total / 2 if flip == "mean" else total
 
 

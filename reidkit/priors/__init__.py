@@ -1,7 +1,8 @@
 """Coarse priors of body part locations (MPN Sec. 3.2): maps -> `CoarsePrior` -> part features of the AT."""
 
+from reidkit.data.prior import PriorBatch
 from reidkit.priors.build import build_priors, default_file, open_source, relative_path, relative_paths
-from reidkit.priors.coarse import CoarsePrior, PriorBatch, PriorSteps, coarse_prior, coarse_priors, prior_steps
+from reidkit.priors.coarse import CoarsePrior, PriorSteps, coarse_prior, coarse_priors, prior_steps
 from reidkit.priors.find import build_command, find_priors, require_priors
 from reidkit.priors.part_features import part_features
 from reidkit.priors.sheet import contact_sheet, prior_overlay, prior_quality

@@ -31,7 +31,6 @@ from reidkit.evaluation.forms import RELEASED
 from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
-from reidkit.priors import PriorBatch
 from reidkit.provenance import provenance
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model, form_of
@@ -273,7 +272,7 @@ def fit(
             lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
             batch = augment(batch.to(accelerator.device), generator)
             with accelerator.autocast():
-                out = net(batch.images, PriorBatch(**batch.prior) if batch.prior else None)
+                out = net(batch.images, batch.prior)
             loss, terms = total_loss(out, batch.labels, loss_config, regularization=model.regularization().detach())
             check_finite(loss, terms, epoch, i, run)
             accelerator.backward(loss)
