@@ -23,8 +23,8 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from reidkit.data.copies.quarantine import quarantined
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.sets.folders import quarantined
 from reidkit.data.sets.market import SPLITS, SUFFIX, read_layout
 from reidkit.errors import DatasetError, unknown_name
 

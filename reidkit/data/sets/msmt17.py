@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from reidkit.data.copies.quarantine import quarantined
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import IMAGE_SUFFIXES
+from reidkit.data.sets.folders import quarantined
 from reidkit.data.sets.market import NUMBER, SUFFIX
 from reidkit.errors import DatasetError
 
