@@ -11,7 +11,7 @@ from PIL import Image
 
 from reidkit.data import load_dataset
 from reidkit.data.cache import ImageCache
-from reidkit.data.images import decode, read_image, relative_paths
+from reidkit.data.images import decode, read_image, relative_path, relative_paths
 from reidkit.data.loaders import test_batches as batches_of
 from reidkit.data.loaders import train_loader
 from reidkit.data.prior import PriorBatch
@@ -182,6 +182,22 @@ def test_missing_file_and_folder(tmp_path):
         decode(tmp_path / "no.jpg")
     with pytest.raises(DatasetError):
         decode(tmp_path)
+
+
+def test_relative_paths_see_through_links(ds, tmp_path):
+    """A folder may be spelt in two ways; an image that is itself a link keeps its own name."""
+    link = tmp_path / "link"
+    link.symlink_to(ds.root)
+    expected = relative_paths(ds.train.path, ds.root)
+    assert expected[0].startswith("bounding_box_train/")
+    assert relative_paths(ds.train.path, link) == expected
+    assert relative_paths([f"{link}/{name}" for name in expected], ds.root) == expected
+    (tmp_path / "set" / "query").mkdir(parents=True)
+    (tmp_path / "set" / "query" / "a.jpg").symlink_to(ds.train.path[0])
+    assert relative_path(f"{tmp_path}/set/query/a.jpg", tmp_path / "set") == "query/a.jpg"
+    for outside in (f"{ds.root}-2/a.jpg", f"{ds.root}/../a.jpg"):
+        with pytest.raises(DatasetError, match="does not lie below"):
+            relative_paths([outside], ds.root)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])

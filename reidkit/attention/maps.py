@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidkit.attention.cam import METHODS, Maps, explain, to_image_size
+from reidkit.attention.cam import METHODS, explain, to_image_size
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.features import eval_mode
 from reidkit.models import ReIDModel
+from reidkit.models.base import Maps
 from reidkit.models.cgpn import CGPN
 from reidkit.priors import PriorBatch
 

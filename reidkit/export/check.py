@@ -64,7 +64,7 @@ def compare(exported: Runner, reference: Runner, images: Tensor) -> tuple[float,
                 f"the exported network gives {tuple(found.shape)} {found.dtype} for {count} images, "
                 f"PyTorch gives {tuple(wanted.shape)} {wanted.dtype}; nothing was written"
             )
-        _check_finite(found)
+        _check_embeddings(found)
         scale = wanted.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)  # [B, 1]
         worst = max(worst, ((found - wanted).abs() / scale).max().item())
     return worst, wanted.shape[1]
@@ -92,7 +92,7 @@ def _features(
     for batch in tqdm(test_batches(table, size=size, batch_size=32), desc="embeddings", disable=not progress):
         for name, run in runners.items():
             parts[name].append(run(batch.images))
-            _check_finite(parts[name][-1])
+            _check_embeddings(parts[name][-1])
     return {name: torch.cat(p) for name, p in parts.items()}
 
 
@@ -121,7 +121,7 @@ def _median_ms(run: Runner, images: Tensor, seconds: float) -> float:
     return round(1000 * median(times), 3)
 
 
-def _check_finite(features: Tensor) -> None:
+def _check_embeddings(features: Tensor) -> None:
     if not features.isfinite().all():
         raise ReIDKitError(
             "the exported network gives NaN or infinite embeddings, so nothing was written; values too "

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from reidkit.models.backbones import Backbone
 from reidkit.priors import PriorBatch
 
+Maps = Tensor | tuple[Tensor, ...]  # feature maps [B, C, h, w]: one, or one a branch
+
 
 @dataclass
 class ModelOutput:
@@ -82,12 +84,10 @@ class ReIDModel(nn.Module):
         """Load the trunk's weights, e.g. those of an IDE (MPN Sec. 5.1)."""
         raise NotImplementedError
 
-    def feature_maps(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def feature_maps(self, images: Tensor) -> Maps:
         raise NotImplementedError
 
-    def heads(
-        self, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None, with_aux: bool = False
-    ) -> ModelOutput:
+    def heads(self, maps: Maps, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         raise NotImplementedError
 
     def forward(self, images: Tensor, prior: PriorBatch | None = None) -> ModelOutput:
@@ -98,9 +98,7 @@ class ReIDModel(nn.Module):
         """[B, D] test-time representation. Call `model.eval()` first, as for any network."""
         return self.heads(self.feature_maps(images), prior).embedding
 
-    def part_head(
-        self, k: int, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def part_head(self, k: int, maps: Maps, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
         """(feature [B, d], logits [B, classes]) of part k: `part_features[:, k]` and `logits[k]` of `heads`.
 
         Models override this to compute nothing but part k; the heads are independent, so the result is the same.

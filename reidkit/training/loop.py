@@ -274,7 +274,7 @@ def fit(
             with accelerator.autocast():
                 out = net(batch.images, batch.prior)
             loss, terms = total_loss(out, batch.labels, loss_config, regularization=model.regularization().detach())
-            check_finite(loss, terms, epoch, i, run)
+            check_loss(loss, terms, epoch, i, run)
             accelerator.backward(loss)
             if recipe.clip_norm:
                 accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)
@@ -358,7 +358,7 @@ def seed_epoch(loader, seed: int, epoch: int, rank: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(mixed + 1)
 
 
-def check_finite(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int, batch: int, run: RunFolder) -> None:
+def check_loss(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int, batch: int, run: RunFolder) -> None:
     """Raise TrainingError for a NaN or infinite loss: which term, what is kept, what to do."""
     if math.isfinite(loss.item()):
         return
