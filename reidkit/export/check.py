@@ -24,6 +24,7 @@ from reidkit.evaluation import evaluate_ranking
 from reidkit.evaluation.features import embed
 from reidkit.export.formats import Runner
 from reidkit.models import ReIDModel
+from reidkit.training.recipes import Recipe
 
 BATCHES = (1, 3, 16)  # numbers of images at once that the file is tried with
 LATENCY_BATCHES = (1, 16)
@@ -70,15 +71,18 @@ def compare(exported: Runner, reference: Runner, images: Tensor) -> tuple[float,
     return worst, wanted.shape[1]
 
 
-def scores(
-    runners: dict[str, Runner], dataset: ReIDDataset, size: tuple[int, int], progress: bool = True
-) -> dict[str, Any]:
-    """mAP and rank1 (fractions) of both runners on the current test level, and the change; see `ExportReport`."""
-    query, gallery = (_features(runners, table, size, progress) for table in (dataset.query, dataset.gallery))
+def scores(runners: dict[str, Runner], dataset: ReIDDataset, recipe: Recipe, progress: bool = True) -> dict[str, Any]:
+    """mAP and rank1 (fractions) of both runners on the current test level, and the change; see `ExportReport`.
+
+    recipe: the run's; its `size` and its `camera_rule` are those of the run's own evaluation.
+    """
+    query, gallery = (_features(runners, table, recipe.size, progress) for table in (dataset.query, dataset.gallery))
     ids = [table[column].to_numpy() for column in ("pid", "camid") for table in (dataset.query, dataset.gallery)]
     found = {}
     for name in runners:
-        ranking = evaluate_ranking(query[name], gallery[name], *ids, junk_pids=dataset.junk_pids)
+        ranking = evaluate_ranking(
+            query[name], gallery[name], *ids, junk_pids=dataset.junk_pids, camera_rule=recipe.camera_rule
+        )
         found[name] = {"mAP": float(ranking.mAP), "rank1": float(ranking.cmc[0])}
     change = {k: found["exported"][k] - found["pytorch"][k] for k in ("mAP", "rank1")}
     return {"dataset": dataset.label, "level": dataset.level, **found, "change": change}
