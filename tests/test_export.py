@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from reidkit.cli import app
 from reidkit.data.images import read_image
 from reidkit.errors import CheckpointError, ReIDKitError, UnknownNameError
-from reidkit.evaluation import TestRecipe, evaluate_ranking, extract_features
+from reidkit.evaluation import TestForm, evaluate_ranking, extract_features
 from reidkit.export import EmbeddingNetwork, check, export_run, find_run, formats, report_file
 from reidkit.models import VARIANTS, create_model
 from reidkit.training import load_run, recipe_for, train
@@ -386,4 +386,4 @@ def test_page_names_every_family():
     refused = [line for line in rows if "refused" in line]
     assert len(rows) == 4 and len(refused) == 1 and refused[0].startswith("| `baseline-ub`")
     assert [n for n in VARIANTS if create_model(n, 3, backbone="small").needs_prior_at_test] == ["baseline-ub"]
-    assert asdict(TestRecipe.default)["interpolation"] == "bilinear"  # as the page says
+    assert TestForm().interpolation == "bilinear"  # as the page says

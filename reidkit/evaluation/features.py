@@ -1,17 +1,15 @@
 """From images (a table or paths) to a matrix of features.
 
 How the image is resized and whether its mirror image is added differs between MPN's paper, its released code and CGPN's
-paper, by some tenths of a point, so the choice has a name: a `TestRecipe`.
+paper, by some tenths of a point, so the choice has a name: a `TestForm`.
 
-    features = extract_features(model, ds.query, **asdict(TestRecipe.released_mpn))
+    features = extract_features(model, ds.query, size=(384, 128), **RELEASED.extraction)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,31 +24,6 @@ from reidkit.priors import PriorTable
 
 FLIPS = ("none", "sum", "mean")
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class TestRecipe:
-    """How test features are made; the fields are arguments of `extract_features` (pass `**asdict(recipe)`).
-
-    default:      one pass, bilinear resize.
-    released_mpn: the released code of MPN: bicubic resize (training used bilinear), h(image) + h(mirror), then L2.
-    cgpn:         CGPN Sec. 4.2: the mean of the features of image and mirror image.
-    """
-
-    size: tuple[int, int] = (384, 128)
-    interpolation: str = "bilinear"
-    flip: str = "none"
-    normalize: bool = False
-
-    default: ClassVar[TestRecipe]
-    released_mpn: ClassVar[TestRecipe]
-    cgpn: ClassVar[TestRecipe]
-    __test__: ClassVar[bool] = False  # the name is not that of a test case
-
-
-TestRecipe.default = TestRecipe()
-TestRecipe.released_mpn = RELEASED_MPN_TEST = TestRecipe(interpolation="bicubic", flip="sum", normalize=True)
-TestRecipe.cgpn = TestRecipe(flip="mean")
 
 
 @torch.no_grad()
