@@ -6,7 +6,6 @@ the small Sidewalk set; its numbers were chosen on a validation split of the tra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import cos, pi
@@ -104,13 +103,6 @@ class Recipe:
             if key not in known:
                 raise unknown_name("field of a recipe", key, known)
         return cls(**values)
-
-    def to_json(self) -> str:
-        return json.dumps(self.as_dict(), indent=2, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        return cls.from_dict(json.loads(text))
 
 
 POSITIVE = ("a number above 0", lambda v: v > 0)
