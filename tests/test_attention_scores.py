@@ -1,7 +1,5 @@
 """Scores of attention maps: hand-made maps with known answers, a planted network, and what must destroy a map."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -440,7 +438,7 @@ def write_run(folder, variant, seed):
             "seed": seed,
             "num_classes": 5,
             "prior_tool": "sidewalk",
-            "recipe": json.loads(recipe.to_json()),
+            "recipe": recipe.as_dict(),
         },
     )
     torch.manual_seed(seed)

@@ -1,6 +1,5 @@
 """Loaders: decoding, batches, priors by path, workers, resuming, broken files."""
 
-import collections
 import io
 
 import numpy as np
@@ -12,15 +11,15 @@ from PIL import Image
 
 from reidkit.data import load_dataset
 from reidkit.data.cache import ImageCache
-from reidkit.data.images import decode, read_image, relative_paths
+from reidkit.data.images import decode, read_image, relative_path, relative_paths
 from reidkit.data.loaders import test_batches as batches_of
 from reidkit.data.loaders import train_loader
-from reidkit.data.transforms import translate_images, translate_prior
+from reidkit.data.prior import PriorBatch
+from reidkit.data.transforms import translate_images
 from reidkit.errors import DatasetError, PriorError, TrainingError, UnknownNameError
 
 SIZE = (24, 8)
 SETTINGS = {"size": SIZE, "num_ids": 2, "num_instances": 2, "seed": 0}
-Found = collections.namedtuple("Found", "mask top bottom reliable")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ class Priors:
         if missing:
             raise PriorError(f"no prior of {missing}")
         i = torch.tensor([self.names.index(p) for p in paths])
-        return Found(self.masks[i], i / 100, 0.5 + i / 100, torch.ones(len(i), dtype=torch.bool))
+        return PriorBatch(self.masks[i], i / 100, 0.5 + i / 100, torch.ones(len(i), dtype=torch.bool))
 
 
 def same(a, b):
@@ -127,13 +126,13 @@ def test_resume_in_mid_epoch(ds, workers):
 def test_priors_follow_their_images(ds):
     priors = Priors(ds)
     for b in train_loader(ds, **SETTINGS, priors=priors):
-        assert torch.equal(b.prior["mask"], priors.masks[b.index]) and torch.equal(b.prior["top"], b.index / 100)
+        assert torch.equal(b.prior.mask, priors.masks[b.index]) and torch.equal(b.prior.top, b.index / 100)
     with pytest.raises(PriorError):
         batches_of(ds.query, size=SIZE, batch_size=2, priors=priors, root=ds.root)
     with pytest.raises(DatasetError, match="root="):
         batches_of(ds.train, size=SIZE, batch_size=2, priors=priors)
     moved = next(iter(batches_of(ds.train, size=SIZE, batch_size=2, priors=priors, root=ds.root))).to("cpu")
-    assert moved.prior["top"].tolist() == pytest.approx([0.0, 0.01])
+    assert moved.prior.top.tolist() == pytest.approx([0.0, 0.01])
 
 
 def test_translated_copies_move_image_and_prior(ds):
@@ -146,9 +145,8 @@ def test_translated_copies_move_image_and_prior(ds):
         original = torch.stack([torch.from_numpy(read_image(p, SIZE)) for p in rows.path])
         dx, dy = (torch.tensor(rows[c].to_numpy(), dtype=torch.float32) for c in ("dx", "dy"))
         assert torch.equal(b.images, translate_images(original, dx, dy))
-        found = priors.lookup(relative_paths(rows.path, ds.root))._asdict()
-        expected = translate_prior(found, dx, dy)
-        assert all(torch.equal(b.prior[k], expected[k]) for k in expected)
+        expected = priors.lookup(relative_paths(rows.path, ds.root)).translate(dx, dy)
+        assert all(map(torch.equal, b.prior, expected))
         moved += int((b.images != original).any())
     assert moved
 
@@ -184,6 +182,22 @@ def test_missing_file_and_folder(tmp_path):
         decode(tmp_path / "no.jpg")
     with pytest.raises(DatasetError):
         decode(tmp_path)
+
+
+def test_relative_paths_see_through_links(ds, tmp_path):
+    """A folder may be spelt in two ways; an image that is itself a link keeps its own name."""
+    link = tmp_path / "link"
+    link.symlink_to(ds.root)
+    expected = relative_paths(ds.train.path, ds.root)
+    assert expected[0].startswith("bounding_box_train/")
+    assert relative_paths(ds.train.path, link) == expected
+    assert relative_paths([f"{link}/{name}" for name in expected], ds.root) == expected
+    (tmp_path / "set" / "query").mkdir(parents=True)
+    (tmp_path / "set" / "query" / "a.jpg").symlink_to(ds.train.path[0])
+    assert relative_path(f"{tmp_path}/set/query/a.jpg", tmp_path / "set") == "query/a.jpg"
+    for outside in (f"{ds.root}-2/a.jpg", f"{ds.root}/../a.jpg"):
+        with pytest.raises(DatasetError, match="does not lie below"):
+            relative_paths([outside], ds.root)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
@@ -229,15 +243,14 @@ def test_settings_that_cannot_work(ds, tmp_path):
 def test_sidewalk_with_its_priors(sidewalk_tiny, tmp_path):
     """The rendered set and a real table of priors, from files to an augmented batch."""
     from reidkit.data.transforms import AugmentConfig, TrainAugment
-    from reidkit.priors import PriorBatch
     from reidkit.priors.build import build_priors
 
     table = build_priors(sidewalk_tiny, "sidewalk", grid=(12, 4), out=tmp_path / "p.npz", progress=False)
     loader = train_loader(sidewalk_tiny, size=(96, 32), num_ids=4, num_instances=4, seed=0, priors=table)
     batch = next(iter(loader))
     expected = table.lookup(relative_paths(sidewalk_tiny.train.path.iloc[batch.index.numpy()], sidewalk_tiny.root))
-    assert torch.equal(PriorBatch(**batch.prior).mask, expected.mask)
-    assert torch.equal(batch.prior["bottom"], expected.bottom)
+    assert torch.equal(batch.prior.mask, expected.mask)
+    assert torch.equal(batch.prior.bottom, expected.bottom)
     out = TrainAugment(AugmentConfig(size=(96, 32)))(batch, torch.Generator().manual_seed(0))
     assert out.images.shape == (16, 3, 96, 32) and out.images.isfinite().all()
-    assert not torch.equal(out.prior["mask"], batch.prior["mask"])
+    assert not torch.equal(out.prior.mask, batch.prior.mask)

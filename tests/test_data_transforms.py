@@ -1,11 +1,14 @@
 """Augmentation of batches, held against slow loops over single images."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 from torchvision.transforms import v2
 
 from reidkit.data.loaders import Batch
+from reidkit.data.prior import PriorBatch
 from reidkit.data.transforms import (
     AugmentConfig,
     TestTransform,
@@ -13,10 +16,8 @@ from reidkit.data.transforms import (
     draw_rectangles,
     erase,
     flip_images,
-    flip_prior,
     normalize,
     translate_images,
-    translate_prior,
     translate_table,
 )
 from reidkit.errors import TrainingError
@@ -32,12 +33,12 @@ def make_batch(n=5, grid=(6, 3), seed=0, size=SIZE):
         labels=torch.arange(n),
         camids=torch.ones(n, dtype=torch.long),
         index=torch.arange(n),
-        prior={
-            "mask": torch.rand(n, *grid, generator=g) < 0.5,
-            "top": torch.full((n,), 0.25),
-            "bottom": torch.full((n,), 0.75),
-            "reliable": torch.arange(n) != 1,  # image 1 has no reliable prior
-        },
+        prior=PriorBatch(
+            mask=torch.rand(n, *grid, generator=g) < 0.5,
+            top=torch.full((n,), 0.25),
+            bottom=torch.full((n,), 0.75),
+            reliable=torch.arange(n) != 1,  # image 1 has no reliable prior
+        ),
     )
 
 
@@ -56,15 +57,17 @@ def test_normalize_is_torchvisions():
 
 def test_flip_moves_image_and_mask_columns():
     batch, flips = make_batch(), torch.tensor([True, False, True, False, False])
-    images, prior = flip_images(batch.images, flips), flip_prior(batch.prior, flips)
+    images, prior = flip_images(batch.images, flips), batch.prior.flip(flips)
     for i, flipped in enumerate(flips):
         order = range(5, -1, -1) if flipped else range(6)
         assert torch.equal(images[i], torch.stack([batch.images[i, :, :, j] for j in order], dim=2))
         order = range(2, -1, -1) if flipped else range(3)
-        assert torch.equal(prior["mask"][i], torch.stack([batch.prior["mask"][i, :, j] for j in order], dim=1))
+        assert torch.equal(prior.mask[i], torch.stack([batch.prior.mask[i, :, j] for j in order], dim=1))
     for name in ("top", "bottom", "reliable"):
-        assert torch.equal(prior[name], batch.prior[name])
-    assert flip_prior(None, flips) is None
+        assert torch.equal(getattr(prior, name), getattr(batch.prior, name))
+    assert torch.equal(batch.prior.flip().mask, batch.prior.mask.flip(-1))  # without flips: all
+    without = TrainAugment(AugmentConfig(size=SIZE))(replace(batch, prior=None), rng())
+    assert without.prior is None
 
 
 def test_erase_against_a_loop_over_pixels():
@@ -123,7 +126,7 @@ def test_train_augment_order_and_reproducibility():
     filled = (out.images == torch.tensor(config.erasing_fill)[:, None, None]).all(1)  # [B, H, W]
     assert filled.any(2).any(1).all()
     assert torch.equal(out.images[~filled[:, None].expand_as(expected)], expected[~filled[:, None].expand_as(expected)])
-    assert torch.equal(out.prior["mask"], batch.prior["mask"].flip(-1))
+    assert torch.equal(out.prior.mask, batch.prior.mask.flip(-1))
     assert torch.equal(out.labels, batch.labels) and batch.images.dtype == torch.uint8
     assert not torch.equal(TrainAugment(config)(batch, rng(8)).images, out.images)
 
@@ -134,7 +137,7 @@ def test_flip_alone_changes_half_of_the_images():
     straight = (out.images == normalize(batch.images)).flatten(1).all(1)
     mirrored = (out.images == normalize(batch.images.flip(-1))).flatten(1).all(1)
     assert (straight | mirrored).all() and 160 < mirrored.sum() < 240
-    assert torch.equal(out.prior["mask"][mirrored], batch.prior["mask"].flip(-1)[mirrored])
+    assert torch.equal(out.prior.mask[mirrored], batch.prior.mask.flip(-1)[mirrored])
 
 
 def test_the_size_must_fit():
@@ -168,16 +171,16 @@ def test_translation_against_a_loop_over_pixels():
 def test_translation_moves_the_prior_with_the_image():
     prior = make_batch().prior
     dx, dy = torch.tensor([1 / 3, 1 / 3, 0.0, -1 / 3, 0.02]), torch.tensor([0.05, 0.05, -0.3, 1 / 6, -0.04])
-    moved = translate_prior(prior, dx, dy)
+    moved = prior.translate(dx, dy)
     cells = [(1, 0), None, (0, -2), (-1, 1), (0, 0)]  # nearest whole cells of the 6 x 3 grid
     for i, cell in enumerate(cells):
-        mask = prior["mask"][i]
+        mask = prior.mask[i]
         expected = mask if cell is None else shift_slowly(mask, *cell, lambda y, x: torch.tensor(False))
-        assert torch.equal(moved["mask"][i], expected)
+        assert torch.equal(moved.mask[i], expected)
     expected_top = [0.30, 0.25, 0.0, 0.25 + 1 / 6, 0.21]  # exactly dy; image 1 is unreliable; 0.25 - 0.3 stops at 0
-    torch.testing.assert_close(moved["top"], torch.tensor(expected_top))
-    torch.testing.assert_close(moved["bottom"], torch.tensor([0.80, 0.75, 0.45, 0.75 + 1 / 6, 0.71]))
-    assert torch.equal(moved["reliable"], prior["reliable"])
+    torch.testing.assert_close(moved.top, torch.tensor(expected_top))
+    torch.testing.assert_close(moved.bottom, torch.tensor([0.80, 0.75, 0.45, 0.75 + 1 / 6, 0.71]))
+    assert torch.equal(moved.reliable, prior.reliable)
 
 
 def test_translate_table():
@@ -199,4 +202,4 @@ def test_a_cpu_generator_gives_the_same_batch_on_the_gpu():
     augment = TrainAugment(AugmentConfig(size=SIZE))
     on_cpu, on_gpu = augment(make_batch(), rng(3)), augment(make_batch().to("cuda"), rng(3))
     torch.testing.assert_close(on_gpu.images.cpu(), on_cpu.images, rtol=0, atol=1e-6)
-    assert torch.equal(on_gpu.prior["mask"].cpu(), on_cpu.prior["mask"])
+    assert torch.equal(on_gpu.prior.mask.cpu(), on_cpu.prior.mask)

@@ -229,12 +229,17 @@ def imports(tree: ast.AST) -> list[str]:
     return found
 
 
-def loaded(tree: ast.Module) -> list[str]:
-    """What a module imports when it is loaded (functions and `if TYPE_CHECKING` left out)."""
+def loaded_nodes(tree: ast.Module) -> list[ast.stmt]:
+    """What of a module runs when it is loaded (functions and `if TYPE_CHECKING` left out)."""
     top = [n for n in tree.body if not isinstance(n, ast.FunctionDef)]
     top = [n for n in top if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))]
     inner = [s for n in top for s in (n.body if isinstance(n, ast.ClassDef) else [n])]
-    return [name for n in inner if not isinstance(n, ast.FunctionDef) for name in imports(n)]
+    return [n for n in inner if not isinstance(n, ast.FunctionDef)]
+
+
+def loaded(tree: ast.Module) -> list[str]:
+    """What a module imports when it is loaded."""
+    return [name for n in loaded_nodes(tree) for name in imports(n)]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
@@ -250,6 +255,64 @@ def test_rooms_import_downwards(path):
     if own and FLOORS[own] < 5:
         heavy = {n.split(".")[0] for n in loaded(tree)} & INSIDE_ONLY
         assert not heavy, f"{dotted(path)} imports {heavy} when it is loaded; import inside the function that needs it"
+
+
+# the house: no circles
+
+
+def edges(found, of=lambda module: module) -> dict[str, set[str]]:
+    """Who imports whom: `found(tree)` gives the imports of a module, `of` the thing that a module counts for."""
+    known, graph = set(map(dotted, MODULES)), {}
+    for path in MODULES:
+        own = of(dotted(path))
+        for node in found(ast.parse(path.read_text())):
+            base = getattr(node, "module", "")  # `from base import name`: the module base.name, or a name in base
+            names = [f"{base}.{a.name}" if f"{base}.{a.name}" in known else base or a.name for a in node.names]
+            others = {of(name) for name in names if name in known} - {own, None}
+            graph.setdefault(own, set()).update(others if own else ())
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A closed walk through a graph, or []."""
+    done: set[str] = set()
+
+    def walk(node: str, trail: list[str]) -> list[str]:
+        if node in trail:
+            return [*trail[trail.index(node) :], node]
+        if node in done:
+            return []
+        done.add(node)
+        return next((c for other in sorted(graph.get(node, ())) if (c := walk(other, [*trail, node]))), [])
+
+    return next((c for node in sorted(n for n in graph if n) if (c := walk(node, []))), [])
+
+
+def statements(tree: ast.AST) -> list[ast.Import | ast.ImportFrom]:
+    return [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+
+
+def inner_room(module: str) -> str | None:
+    """`data`, `data.sets`, `panels.kit` ...; None for a front door (`__init__`), which opens onto what lies behind."""
+    if (PACKAGE.parent / module.replace(".", "/")).is_dir():
+        return None
+    parts = module.split(".")[1:]
+    return ".".join(parts[:-1]) or parts[0]
+
+
+def test_no_two_modules_import_each_other_in_a_circle():
+    """When they are loaded; a package stands for its `__init__`."""
+    assert circle(edges(lambda tree: [n for top in loaded_nodes(tree) for n in statements(top)])) == []
+
+
+def test_no_two_rooms_import_each_other_in_a_circle():
+    """Anywhere, also inside of functions and for annotations."""
+    assert circle(edges(statements, inner_room)) == []
+
+
+def test_circles_are_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"d"}}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from reidkit.cli import app
 from reidkit.data.images import read_image
 from reidkit.errors import CheckpointError, ReIDKitError, UnknownNameError
-from reidkit.evaluation import TestRecipe, evaluate_ranking, extract_features
+from reidkit.evaluation import TestForm, evaluate_ranking, extract_features
 from reidkit.export import EmbeddingNetwork, check, export_run, find_run, formats, report_file
 from reidkit.models import VARIANTS, create_model
 from reidkit.training import load_run, recipe_for, train
@@ -315,6 +315,34 @@ def test_shipped_networks_have_their_names():
     assert find_run("mpn-no-ca").path.name == "mpn-no-ca-sidewalk-small-quick-s0"
     assert find_run("mpn-no-ca-sidewalk-small-quick-s0").path == find_run("mpn-no-ca").path
     assert find_run("mpn").read_settings()["variant"] == "mpn"
+    net, same = load_run("mpn-no-ca"), load_run(find_run("mpn-no-ca").path)
+    assert net.name == "mpn-no-ca" and all(map(torch.equal, net.state_dict().values(), same.state_dict().values()))
+
+
+def test_neither_a_folder_nor_a_name(tmp_path):
+    with pytest.raises(CheckpointError, match=r"'mpn-nca' is neither a run folder .* mpn-no-ca-sidewalk"):
+        load_run("mpn-nca")
+    for act in (find_run, load_run):  # a folder is there, but it is no run
+        with pytest.raises(CheckpointError, match=r"no recipe\.json"):
+            act(tmp_path)
+
+
+def test_scores_follow_the_camera_rule_of_the_run(sidewalk_tiny):
+    """One camera: with the rule no query can have a match, without it the numbers are those of the ranking."""
+    query, gallery = (t.assign(camid=1) for t in (sidewalk_tiny.query, sidewalk_tiny.gallery))
+    ds = replace(sidewalk_tiny, query=query, gallery=gallery)
+    colour = lambda images: images.float().mean((2, 3))  # noqa: E731
+    runners = {"pytorch": colour, "exported": colour}
+    recipe = recipe_for("ide", "smoke", {"camera_rule": False})
+    features = [
+        torch.stack([colour(torch.from_numpy(read_image(p, recipe.size))[None])[0] for p in t.path])
+        for t in (query, gallery)
+    ]
+    wanted = evaluate_ranking(*features, query.pid, gallery.pid, query.camid, gallery.camid, camera_rule=False)
+    found = check.scores(runners, ds, recipe, progress=False)
+    assert found["exported"] == pytest.approx({"mAP": wanted.mAP, "rank1": wanted.cmc[0]})
+    with pytest.raises(ReIDKitError):
+        check.scores(runners, ds, replace(recipe, camera_rule=True), progress=False)
 
 
 def test_without_onnx(runs, tmp_path, monkeypatch):
@@ -375,4 +403,4 @@ def test_page_names_every_family():
     refused = [line for line in rows if "refused" in line]
     assert len(rows) == 4 and len(refused) == 1 and refused[0].startswith("| `baseline-ub`")
     assert [n for n in VARIANTS if create_model(n, 3, backbone="small").needs_prior_at_test] == ["baseline-ub"]
-    assert asdict(TestRecipe.default)["interpolation"] == "bilinear"  # as the page says
+    assert TestForm().interpolation == "bilinear"  # as the page says

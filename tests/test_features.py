@@ -1,6 +1,5 @@
 """Feature extraction against a picture-by-picture reference, and multi-query pooling by hand."""
 
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,9 @@ from torch import nn
 
 from reidkit.data.cache import ImageCache
 from reidkit.errors import PriorError, ReIDKitError, UnknownNameError
-from reidkit.evaluation import features as module
 from reidkit.evaluation import pool_queries
-from reidkit.evaluation.features import RELEASED_MPN_TEST, extract_features
+from reidkit.evaluation.features import extract_features
+from reidkit.evaluation.forms import CGPN, RELEASED, TestForm
 from reidkit.models import ModelOutput, ReIDModel
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -180,14 +179,13 @@ def test_autocast_changes_little_and_returns_float32(table):
 
 
 def test_recipes(table):
-    assert asdict(module.TestRecipe.default) == {
-        "size": (384, 128),
-        "interpolation": "bilinear",
-        "flip": "none",
-        "normalize": False,
-    }
-    assert module.TestRecipe.cgpn.flip == "mean" and module.TestRecipe.released_mpn is RELEASED_MPN_TEST
-    got = extract_features(ToyModel(), table.iloc[:2], **asdict(RELEASED_MPN_TEST), progress=False)
+    assert TestForm().extraction == {"interpolation": "bilinear", "flip": "none"}
+    assert CGPN.extraction == {"interpolation": "bilinear", "flip": "mean"}
+    assert RELEASED.extraction == {"interpolation": "bicubic", "flip": "sum"}
+    few, size = table.iloc[:2], (384, 128)
+    plain = extract_features(ToyModel(), few, size=size, **RELEASED.extraction, progress=False)
+    assert (plain.norm(dim=1) - 1).abs().min() > 0.1  # normalised on request only
+    got = extract_features(ToyModel(), few, size=size, **RELEASED.extraction, normalize=True, progress=False)
     torch.testing.assert_close(got.norm(dim=1), torch.ones(2))
 
 
@@ -241,12 +239,14 @@ def test_images_that_are_none(table, tmp_path):
 
 def test_a_cache_of_another_interpolation_is_refused(table, tmp_path):
     """The released recipe resizes bicubically; a cache decoded bilinearly must not pass for it."""
-    recipe = asdict(replace(module.TestRecipe.released_mpn, size=SIZE))
     caches = {
         i: ImageCache.build(table, tmp_path, SIZE, tmp_path / f"{i}.u8", progress=False, interpolation=i)
         for i in ("bilinear", "bicubic")
     }
-    run = lambda **options: extract_features(ToyModel(), table, **recipe, progress=False, **options)  # noqa: E731
+
+    def run(**options):
+        return extract_features(ToyModel(), table, size=SIZE, **RELEASED.extraction, progress=False, **options)
+
     with pytest.raises(ReIDKitError, match=r"holds 24x8 bilinear images, the loader asks for 24x8 bicubic.*interpol"):
         run(cache=caches["bilinear"])
     assert torch.equal(run(cache=caches["bicubic"]), run())

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from reidkit.cli import app
 from reidkit.data import load_dataset
 from reidkit.data.lip import LIP_COLOURS
-from reidkit.priors import PriorTable, contact_sheet, default_file, open_source, require_priors
+from reidkit.priors import PriorTable, default_file, open_source, prior_sheet, require_priors
 from reidkit.priors.build import build_priors
 from reidkit.priors.sheet import _verdict
 
@@ -118,8 +118,8 @@ def test_the_sheet_gives_reasons_and_a_legend(ds):
         *["not reliable: no leg"] * 8,
         *["quality 0.50"] * 8,
     ]
-    sheet = np.asarray(contact_sheet(ds, table, source=source))
-    plain = np.asarray(contact_sheet(ds, table))
+    sheet = np.asarray(prior_sheet(ds, table, source=source))
+    plain = np.asarray(prior_sheet(ds, table))
 
     def patches(picture, label):
         """Pixels of a label's colour in the lowest lines, where the legend is."""

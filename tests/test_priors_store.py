@@ -14,7 +14,7 @@ from reidkit.bench.priors import synthetic_maps
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError, ReIDKitError
-from reidkit.priors import PriorTable, build_priors, coarse_prior, contact_sheet, open_source, prior_quality
+from reidkit.priors import PriorTable, build_priors, coarse_prior, open_source, prior_quality, prior_sheet
 from reidkit.priors import build as build_module
 from reidkit.priors.files import read_parsing, read_segmentation
 from reidkit.priors.labels import label_table
@@ -278,9 +278,9 @@ def test_contact_sheet(ds):
     table = build(ds, missing="unreliable")
     quality = prior_quality(table)
     assert quality[0] == 0 and (quality[1:] > 0).all() and (quality <= 1).all()
-    plain = contact_sheet(ds, table, count=2)
-    full = contact_sheet(ds, table, count=2, source=open_source(ds, "sidewalk"))
+    plain = prior_sheet(ds, table, count=2)
+    full = prior_sheet(ds, table, count=2, source=open_source(ds, "sidewalk"))
     assert full.width > plain.width and full.mode == "RGB"
     assert len(np.unique(np.asarray(full).reshape(-1, 3), axis=0)) > 20
     with pytest.raises(PriorError, match="empty"):
-        contact_sheet(ds, table.subset([]))
+        prior_sheet(ds, table.subset([]))

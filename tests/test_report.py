@@ -112,7 +112,7 @@ def test_changed_recipes_are_other_systems(runs):
     for seed in range(2):
         for k in (4, 6):
             recipe = recipes.recipe_for("mpn", "quick", {"model.num_parts": k, "lr": 0.02 if k == 4 else 0.04})
-            write_run(runs, "mpn", seed, 40 + k, suffix=f"-k{k}", recipe=json.loads(recipe.to_json()))
+            write_run(runs, "mpn", seed, 40 + k, suffix=f"-k{k}", recipe=recipe.as_dict())
     systems = set(report.collect_results(runs).system)
     assert "mpn lr=0.02 model.num_parts=4" in systems
     assert "mpn model.num_parts=6" in systems and "mpn" not in systems

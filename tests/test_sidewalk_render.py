@@ -19,7 +19,7 @@ from reidkit.data.sidewalk.labels import (
 )
 from reidkit.data.sidewalk.render import render
 from reidkit.data.sidewalk.scene import clean_camera, make_cameras
-from reidkit.data.sidewalk.sheet import contact_sheet
+from reidkit.data.sidewalk.sheet import truth_sheet
 from reidkit.errors import UnknownNameError
 
 SIZE = (100, 40)
@@ -199,6 +199,6 @@ def test_unknown_levels_are_named():
 
 
 def test_contact_sheet_shows_every_person_level_and_camera():
-    sheet = contact_sheet("tiny", people=2, levels=("none", "strong"), cameras=3)
+    sheet = truth_sheet("tiny", people=2, levels=("none", "strong"), cameras=3)
     assert sheet.size == (90 + 3 * 3 * (32 + 2), 2 * 2 * (96 + 2))
     assert np.asarray(sheet).std() > 30

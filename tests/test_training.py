@@ -47,7 +47,7 @@ def test_settings_reach_recipe_model_and_loss():
     r = recipe_for("mpn", "quick", {"lr": "0.1", "model.num_parts": "4", "loss.margin": 0.5, "size": "[96,32]"})
     assert r.lr == 0.1 and r.model == {"part_dim": 64, "num_parts": 4} and r.loss == {"margin": 0.5}
     assert r.size == (96, 32)
-    assert Recipe.from_json(r.to_json()) == r
+    assert Recipe.from_dict(json.loads(json.dumps(r.as_dict()))) == r
 
 
 @pytest.mark.parametrize(

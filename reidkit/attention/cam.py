@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
+from reidkit.models.base import Maps
 
 # method -> (class in the package, where it comes from and what to know)
 METHODS: dict[str, tuple[str, str]] = {
@@ -42,8 +43,6 @@ METHODS: dict[str, tuple[str, str]] = {
         "whole network once a channel: 2048 times an image for ResNet-50, shared by the parts",
     ),
 }
-
-Maps = Tensor | tuple[Tensor, ...]
 
 
 class Score(Protocol):

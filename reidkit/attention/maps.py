@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidkit.attention.cam import METHODS, Maps, explain, to_image_size
+from reidkit.attention.cam import METHODS, explain, to_image_size
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.features import eval_mode
 from reidkit.models import ReIDModel
+from reidkit.models.base import Maps
 from reidkit.models.cgpn import CGPN
 from reidkit.priors import PriorBatch
 
@@ -202,15 +203,14 @@ class SimilarityScore:
 
 
 def _row(prior: PriorBatch | None, i: int) -> PriorBatch | None:
-    return prior and PriorBatch(*(t[i : i + 1] for t in prior))
+    return prior and prior.rows(slice(i, i + 1))
 
 
 def _for(maps: Maps, prior: PriorBatch | None) -> PriorBatch | None:
     """The prior of one image for as many masked copies of it as there are maps; any other as it is."""
     if prior is None or len(prior.top) != 1:
         return prior
-    count = len(maps[0] if isinstance(maps, tuple) else maps)
-    return PriorBatch(*(t.expand(count, *t.shape[1:]) for t in prior))
+    return prior.expand(len(maps[0] if isinstance(maps, tuple) else maps))
 
 
 @torch.no_grad()

@@ -226,12 +226,11 @@ def score_model(
     for batch in tqdm(batches, desc=f"attention of {model.name}", unit="batch", disable=not progress):
         batch = TestTransform()(batch)
         at = batch.index.numpy()
-        prior = None if batch.prior is None else PriorBatch(**batch.prior)
         wanted = None if classes is None else torch.as_tensor(np.asarray(classes)[at])
-        maps = part_attention(model, batch.images, method, prior, classes=wanted)
+        maps = part_attention(model, batch.images, method, batch.prior, classes=wanted)
         found = _scores(maps.numpy(), _rows_of(truth, at), about[at], model, size)
         if checks:
-            found |= _checks(model, batch.images, method, prior, seed)
+            found |= _checks(model, batch.images, method, batch.prior, seed)
         for name, values in found.items():
             rows.setdefault(name, []).append(np.ravel(values))
     return {name: _nanmean(np.concatenate(values)) for name, values in rows.items()}

@@ -27,7 +27,7 @@ class WholeNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         prior = self.prior
         if prior is not None and len(prior.top) != len(images):  # ScoreCAM sends masked copies of one image
-            prior = PriorBatch(*(t.expand(len(images), *t.shape[1:]) for t in prior))
+            prior = prior.expand(len(images))
         return self.model(images, prior).logits[self.k]
 
 

@@ -95,7 +95,7 @@ def priors_build(
     progress: Progress = True,
 ) -> None:
     """Turn parsing and segmentation maps into coarse priors: one cached file, and a sheet of the best and worst."""
-    from reidkit.priors import build_priors, contact_sheet, default_file, open_source
+    from reidkit.priors import build_priors, default_file, open_source, prior_sheet
     from reidkit.priors.build import check_choices, check_writable, paths_by_split
     from reidkit.training.device import choose_device
 
@@ -124,7 +124,7 @@ def priors_build(
             ds, tool, grid=cells, splits=chosen, out=file, missing=missing, rebuild=rebuild, progress=progress, **maps
         )
     sheet = file.with_suffix(".png")
-    contact_sheet(ds, table, source=open_source(ds, tool, **maps)).save(sheet)
+    prior_sheet(ds, table, source=open_source(ds, tool, **maps)).save(sheet)
     typer.echo(f"{len(table)} priors, grid {grid}, {', '.join(chosen)}: {table.summary()}")
     typer.echo(f"{file}\nthe best and the worst: {sheet}")
     if table.reliable.mean() < 0.5:

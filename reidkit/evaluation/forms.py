@@ -52,6 +52,11 @@ class TestForm:
         ]
         return ", ".join(words)
 
+    @property
+    def extraction(self) -> dict[str, str]:
+        """What of it decides the features: arguments of `extract_features`."""
+        return {"flip": self.flip, "interpolation": self.interpolation}
+
     def as_dict(self) -> dict[str, Any]:
         """For result.json."""
         return asdict(self)
@@ -62,5 +67,7 @@ class TestForm:
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
 
-# The authors' released code of MPN: trapezoid AP, bicubic resize (training used bilinear), h(image) + h(mirror).
+# The authors' released code of MPN: trapezoid AP, bicubic resize (training used bilinear), h(image) + h(mirror), which
+# it then normalises; cosine ranking does not see that.
 RELEASED = TestForm(ap="trapezoid", flip="sum", interpolation="bicubic")
+CGPN = TestForm(flip="mean")  # CGPN Sec. 4.2: the mean of the features of image and mirror image

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reidkit.data.prior import PriorBatch
 from reidkit.errors import PriorError, unknown_name
-from reidkit.priors.coarse import PriorBatch
 
 MODES = ("uniform", "roi", "roi-mask")
 

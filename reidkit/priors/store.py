@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reidkit.data.prior import PriorBatch
 from reidkit.errors import PriorError
-from reidkit.priors.coarse import PriorBatch
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from reidkit.errors import TrainingError, unknown_name
-
-PRECISIONS = ("no", "bf16", "fp16")
+from reidkit.evaluation.features import PRECISIONS
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -32,7 +32,6 @@ from reidkit.evaluation.forms import RELEASED
 from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
-from reidkit.priors import PriorBatch
 from reidkit.provenance import provenance
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model, form_of
@@ -285,9 +284,9 @@ def fit(
             lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
             batch = augment(batch.to(accelerator.device), generator)
             with accelerator.autocast():
-                out = net(batch.images, PriorBatch(**batch.prior) if batch.prior else None)
+                out = net(batch.images, batch.prior)
             loss, terms = total_loss(out, batch.labels, loss_config, regularization=model.regularization().detach())
-            check_finite(loss, terms, epoch, i, run)
+            check_loss(loss, terms, epoch, i, run)
             accelerator.backward(loss)
             if recipe.clip_norm:
                 accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)
@@ -371,7 +370,7 @@ def seed_epoch(loader, seed: int, epoch: int, rank: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(mixed + 1)
 
 
-def check_finite(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int, batch: int, run: RunFolder) -> None:
+def check_loss(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int, batch: int, run: RunFolder) -> None:
     """Raise TrainingError for a NaN or infinite loss: which term, what is kept, what to do."""
     if math.isfinite(loss.item()):
         return

@@ -25,6 +25,7 @@ from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.settings import plain
 
 CHECKPOINT_VERSION = 1
+SHIPPED = Path(__file__).resolve().parents[2] / "results" / "sidewalk" / "checkpoints"
 
 # What recipe.json must hold for the rest of the kit to read it.
 SETTINGS = {"variant": str, "seed": int, "num_classes": int, "recipe": dict}
@@ -204,9 +205,32 @@ def zoo_changes(settings: dict[str, Any], recipe: Recipe, rooms: tuple[str, ...]
     )
 
 
-def load_run(path: str | Path) -> ReIDModel:
-    """The trained network of a run folder, in eval mode on the CPU."""
-    run = RunFolder(Path(path))
+def find_run(run: str | Path) -> RunFolder:
+    """A run folder, or the shipped network of that name: "mpn-no-ca", or its whole folder name.
+
+    Raises CheckpointError when there is neither, or no one network of that name; it lists the shipped ones.
+    """
+    given = RunFolder(Path(run))
+    if given.settings.is_file():
+        return given
+    shipped = [RunFolder(folder) for folder in sorted(SHIPPED.glob("*")) if RunFolder(folder).finished]
+    found = [r for r in shipped if str(run) in (r.path.name, r.read_settings()["variant"])]
+    if len(found) == 1:
+        return found[0]
+    if given.path.is_dir():
+        given.read_settings()  # a folder without recipe.json
+    raise CheckpointError(
+        f"{str(run)!r} is neither a run folder (`reidkit train` makes one) nor the name of one "
+        f"shipped network: {', '.join(r.path.name for r in shipped) or 'there is none'}"
+    )
+
+
+def load_run(run: str | Path) -> ReIDModel:
+    """The trained network of a run folder, or the shipped one of that name (`find_run`), in eval mode on the CPU.
+
+    Raises CheckpointError for what is no run, unfinished, damaged, or no longer the variant that was trained.
+    """
+    run = find_run(run)
     model = build_model(run.read_settings())
     if run.checksum.is_file():
         check_hash(run.weights, run.checksum)

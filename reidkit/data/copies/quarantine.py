@@ -14,11 +14,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from reidkit.data.sets.folders import MANIFEST
 from reidkit.errors import DatasetError
 from reidkit.files import disk_error
-
-MANIFEST = "quarantine.csv"
-FOLDER = "quarantine"  # below the data set's root; the parsers of list files look there
 
 
 def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarantine: str | Path) -> int:
@@ -52,15 +50,6 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
                     f"cannot move {path} to {target} ({error}); what was moved before, `restore_quarantine` moves back"
                 ) from error
     return len(files)
-
-
-def quarantined(root: str | Path) -> set[str]:
-    """Absolute paths that were moved to `<root>/quarantine`; list files still name them."""
-    manifest = Path(root) / FOLDER / MANIFEST
-    if not manifest.is_file():
-        return set()
-    with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return {row["original"] for row in csv.DictReader(file) if os.path.lexists(row["moved_to"])}
 
 
 def restore_quarantine(quarantine: str | Path) -> int:
