@@ -26,7 +26,9 @@ RULES = {  # pattern: (advice, files that have a reason to do it)
 }
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name not in OWN], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.name not in OWN], ids=lambda path: str(path.relative_to(REPO / "tests"))
+)
 def test_rules(path):
     text = path.read_text()
     for pattern, (advice, allowed) in RULES.items():

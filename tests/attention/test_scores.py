@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from attention_networks import SIZE, Planted, make_images, make_model, make_prior, planted_images, planted_model
 from needs import need
-from test_attention import SIZE, Planted, make_images, make_model, make_prior, planted_images, planted_model
 from typer.testing import CliRunner
 
 from reidkit.attention import part_attention

@@ -16,7 +16,11 @@ def run(*arguments, **variables) -> subprocess.CompletedProcess:
     """Python in another process, with nothing of pytest's but what the machine would have."""
     environment = (
         os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]), "CI": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        | {
+            "PYTHONPATH": os.pathsep.join([str(TESTS / "helpers"), *sys.path]),
+            "CI": "",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        }
         | variables
     )
     return subprocess.run(
@@ -45,11 +49,11 @@ assert not found, found
 
 def test_gpu_tests_are_there_on_a_bare_machine():
     """Every file with a GPU test is collected, and none of its GPU tests stays behind with a missing package."""
-    marked = {path.name for path in TESTS.rglob("test_*.py") if "pytest.mark.gpu" in path.read_text()}
+    marked = {str(path.relative_to(REPO)) for path in TESTS.rglob("test_*.py") if "pytest.mark.gpu" in path.read_text()}
     assert len(marked) >= 4
     done = run("-m", "pytest", "-p", "bare", "-p", "no:cacheprovider", "--collect-only", "-q", "-m", "gpu", TESTS)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    collected = {os.path.basename(name) for name, count in re.findall(r"^(\S+\.py): (\d+)$", done.stdout, re.M)}
+    collected = {name for name, count in re.findall(r"^(\S+\.py): (\d+)$", done.stdout, re.M)}
     assert collected == marked, done.stdout
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from needs import need
-from test_ranking import compare, distances, reference
+from slow_ranking import compare, distances, reference
 
 need("hypothesis")
 from hypothesis import given, settings

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from needs import need
-from test_ranking import HAND, compare, distances, problems, random_problem, reference
+from slow_ranking import HAND, compare, distances, problems, random_problem, reference
 
 need("hypothesis")
 from hypothesis import given, settings
