@@ -1,56 +1,19 @@
 """One rule for all pictures: what training, checks, contact sheets, priors and uploads see of every kind of file."""
 
 import io
-import os
 import struct
-import subprocess
-import sys
-import zlib
-from pathlib import Path
 
 import layouts
 import numpy as np
 import pandas as pd
 import pytest
+from picture_files import H, W, noise, png, save
 from PIL import Image
 
-from reidkit.data import images
 from reidkit.data.contact_sheet import contact_sheet
-from reidkit.data.copies import jpeg_damage as jpeg_damage_module
 from reidkit.data.copies.imagefile import inspect_image
-from reidkit.data.copies.jpeg_damage import hears_complaints, jpeg_damage, lost_block
-from reidkit.data.images import BACKGROUND, FORMATS, IMAGE_SUFFIXES, OTHER_SUFFIXES, decode, read_image, upright_size
-from reidkit.errors import DatasetError, ReIDKitError
+from reidkit.data.images import BACKGROUND, FORMATS, decode, read_image, upright_size
 from reidkit.panels.kit.crop import read_upload
-
-H, W = 32, 16
-
-
-def noise(channels: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (H, W, channels), dtype=np.uint8)
-
-
-def save(image: Image.Image, path: Path, **options) -> Path:
-    image.save(path, **options)
-    return path
-
-
-def png(values: np.ndarray, kind: int, depth: int, key: bytes = b"") -> bytes:
-    """A PNG written by hand, as Pillow cannot write 16-bit colour or a transparent 16-bit grey.
-
-    values: [H, W] or [H, W, C] uint16; depth 16, or 4 (grey only); key: content of the tRNS chunk.
-    """
-    if depth == 4:
-        rows = [(row[0::2] << 4 | row[1::2]).astype(np.uint8).tobytes() for row in values]
-    else:
-        rows = [row.astype(">u2").tobytes() for row in values]
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], depth, kind, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + (chunk(b"tRNS", key) if key else b"") + body
 
 
 def on_background(pixels: np.ndarray) -> np.ndarray:
@@ -60,9 +23,6 @@ def on_background(pixels: np.ndarray) -> np.ndarray:
         share = pixels[y, x, 3] / 255
         out[y, x] = share * pixels[y, x, :3] + (1 - share) * np.array(BACKGROUND)
     return out
-
-
-# ---- transparency ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
@@ -124,9 +84,6 @@ def test_an_opaque_alpha_channel_changes_nothing(tmp_path):
     assert facts.transparent == 0 and facts.note == "mode RGBA, converted to RGB when read"
 
 
-# ---- more than 8 bits ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bits_are_scaled(tmp_path, suffix):
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, 0)
@@ -164,9 +121,6 @@ def test_sixteen_bits_a_channel(tmp_path, kind):
     (tmp_path / "x.png").write_bytes(png(deep, kind, 16))
     assert np.array_equal(np.asarray(decode(tmp_path / "x.png"))[..., 0], values >> 8)
     assert "16-bit" in inspect_image(str(tmp_path / "x.png")).note
-
-
-# ---- upright, everywhere ---------------------------------------------------------------------------------------------
 
 
 def lying(orientation: int, kind: str) -> bytes:
@@ -248,202 +202,3 @@ def test_of_several_pictures_the_first_is_read(tmp_path):
         path = save(pages[0], tmp_path / f"x{suffix}", save_all=True, append_images=pages[1:])
         assert np.asarray(decode(path)).max() < 20
         assert "several pictures" in inspect_image(str(path)).note
-
-
-# ---- refused ---------------------------------------------------------------------------------------------------------
-
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 32\n%%EndComments\nshowpage\n%%EOF\n"
-
-
-def test_a_postscript_file_named_jpg_starts_nothing(tmp_path, monkeypatch):
-    def started(*args, **kwargs):
-        raise AssertionError("a program was started")
-
-    from PIL import EpsImagePlugin
-
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", started)
-    monkeypatch.setattr(subprocess, "Popen", started)
-    (tmp_path / "x.jpg").write_bytes(EPS)
-    with pytest.raises(DatasetError, match=r"x\.jpg.*not an image"):
-        decode(tmp_path / "x.jpg")
-    with pytest.raises(ReIDKitError, match="'x' is not an image"):
-        read_upload("x", EPS)
-    assert "not an image" in inspect_image(str(tmp_path / "x.jpg")).problem
-
-
-@pytest.mark.parametrize("kind", ["GIF", "PPM", "TGA", "ICO", "PCX", "JPEG2000"])
-def test_other_kinds_under_a_false_name_are_refused(tmp_path, kind):
-    data = io.BytesIO()
-    try:
-        layouts.picture(0, (H, W)).save(data, kind)
-    except (OSError, KeyError):
-        pytest.skip("this Pillow cannot write it")
-    (tmp_path / "x.jpg").write_bytes(data.getvalue())
-    with pytest.raises(DatasetError, match="read are JPEG, PNG, BMP, WEBP, TIFF"):
-        decode(tmp_path / "x.jpg")
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_stated_size_is_checked_before_decoding(tmp_path, monkeypatch):
-    head = bytearray(png(np.zeros((2, 2), np.uint16), 0, 16))
-    for width, height in ((200_000, 200_000), (13_300, 13_300), (2**31 - 1, 1), (10_000, 9_000)):
-        head[16:24] = struct.pack(">II", width, height)
-        head[29:33] = struct.pack(">I", zlib.crc32(head[12:29]))
-        (tmp_path / "x.png").write_bytes(head)
-        monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
-        for refused in (lambda: decode(tmp_path / "x.png"), lambda: read_upload("x", bytes(head))):
-            with pytest.raises(ReIDKitError, match="too large"):
-                refused()
-    monkeypatch.undo()
-    monkeypatch.setattr(images, "MAX_PIXELS", H * W - 1)
-    path = save(layouts.picture(0, (H, W)), tmp_path / "x.png")
-    with pytest.raises(DatasetError, match=f"too large: {W} x {H} pixels"):
-        decode(path)
-
-
-def test_what_cannot_be_read_is_named(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")  # reading it would wait for ever
-    (tmp_path / "empty.jpg").write_bytes(b"")
-    (tmp_path / "cut.bmp").write_bytes(layouts.encoded(kind="BMP")[:200])
-    for name, why in (
-        ("pipe.jpg", "plain file"),
-        ("empty.jpg", "empty"),
-        ("cut.bmp", "truncated|damaged"),
-        ("none.jpg", "missing"),
-    ):
-        with pytest.raises(DatasetError, match=f"{name}.*({why})"):
-            decode(tmp_path / name)
-
-
-def test_the_lists_of_suffixes_do_not_overlap():
-    assert not set(IMAGE_SUFFIXES) & set(OTHER_SUFFIXES)
-    assert all(s.startswith(".") and s == s.lower() for s in (*IMAGE_SUFFIXES, *OTHER_SUFFIXES))
-
-
-# ---- JPEGs that are damaged in the middle ----------------------------------------------------------------------------
-
-
-def jpegs() -> list[bytes]:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    shapes = (
-        {},
-        {"progressive": True},
-        {"optimize": True},
-        {"restart_marker_blocks": 3},
-        {"exif": exif},
-        {"progressive": True, "restart_marker_rows": 1},
-    )
-    pictures = [
-        layouts.picture(1, (64, 32)),
-        Image.new("RGB", (32, 64), (9, 99, 199)),
-        layouts.picture(2).convert("L"),
-        layouts.picture(5, (61, 35)).resize((40, 80)),
-    ]
-    made = []
-    for picture in pictures:
-        for quality in (20, 75, 95):
-            for subsampling in (0, 2):
-                for options in shapes:
-                    data = io.BytesIO()
-                    picture.save(data, "JPEG", quality=quality, subsampling=subsampling, **options)
-                    made.append(data.getvalue())
-    return made
-
-
-@pytest.fixture(scope="module")
-def hearing():
-    if not hears_complaints():
-        pytest.skip("this torchvision gives no warnings")
-
-
-def thumbnail_inside() -> bytes:
-    """A JPEG with another one in its EXIF block."""
-    plain, small = layouts.encoded(1), layouts.encoded(2)
-    block = b"Exif\0\0" + small
-    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:]
-
-
-def test_sound_jpegs_raise_no_alarm(tmp_path, hearing):
-    sound = jpegs()
-    sound += [data + b"trailing \xff\xd8 bytes" for data in sound[:12]]
-    sound += [data + bytes(100) + b"zeros in the middle of trailing bytes" for data in sound[:12]]
-    sound += [data[:-2] + fill + b"\xff\xd9" for data in sound[:12] for fill in (b"\xff" * 5, bytes(16))]
-    assert [i for i, data in enumerate(sound) if jpeg_damage(data)] == []
-    for data in (thumbnail_inside(), thumbnail_inside() + bytes(10_000)):
-        (tmp_path / "x.jpg").write_bytes(data)
-        for decode_too in (True, False):
-            assert inspect_image(str(tmp_path / "x.jpg"), decode_too).problem == ""
-    (tmp_path / "x.jpg").write_bytes(thumbnail_inside()[:-60])
-    assert "truncated" in inspect_image(str(tmp_path / "x.jpg"), decode=False).problem
-
-
-def damaged(good: bytes, damage: str, rng: np.random.Generator) -> bytes:
-    """The bytes of a JPEG, damaged in the middle of its code stream."""
-    data = bytearray(good)
-    middle = (data.rindex(b"\xff\xda") + 14 + len(data)) // 2
-    if damage == "60 zeros":
-        data[middle : middle + 60] = bytes(60)
-    elif damage == "64 random bytes":
-        data[middle : middle + 64] = rng.integers(0, 256, 64, dtype=np.uint8).tobytes()
-    elif damage == "the rest is zeros":
-        data[middle:] = bytes(len(data) - middle)
-    else:
-        data[middle:-2] = bytes(len(data) - 2 - middle)
-    return bytes(data)
-
-
-@pytest.mark.parametrize(
-    ("damage", "share"),
-    [("60 zeros", 1.0), ("64 random bytes", 0.5), ("the rest is zeros", 1.0), ("zeros up to the end mark", 1.0)],
-)
-def test_damage_in_the_middle_is_found(tmp_path, hearing, damage, share):
-    rng, found = np.random.default_rng(0), []
-    for seed in range(40):
-        data = io.BytesIO()
-        layouts.picture(seed, (128, 64)).save(data, "JPEG", quality=90)
-        (tmp_path / "x.jpg").write_bytes(damaged(data.getvalue(), damage, rng))
-        problem = inspect_image(str(tmp_path / "x.jpg")).problem
-        found.append(problem.startswith(("damaged", "truncated")))
-    assert sum(found) >= share * len(found)
-
-
-def test_zeros_that_are_codes_of_a_plain_picture_are_no_damage():
-    """With tables made for it, or progressive, a picture of one colour is hundreds of zeros."""
-    plain, runs = Image.new("RGB", (512, 1024), (9, 99, 199)), 0
-    for options in ({"optimize": True}, {"progressive": True}, {}):
-        for picture in (plain, plain.convert("L")):
-            data = io.BytesIO()
-            picture.save(data, "JPEG", **options)
-            runs += bytes(100) in data.getvalue()
-            assert lost_block(data.getvalue()) == "" == jpeg_damage(data.getvalue())
-    assert runs
-
-
-def test_odd_headers_do_not_confuse_the_search_for_zeros():
-    good = layouts.encoded()
-    for data in (b"", b"\xff\xd8", b"\xff\xd8" + bytes(200), good[:30], good[:2] + bytes(40) + good[2:]):
-        assert lost_block(data) == ""
-    assert lost_block(good[:2] + b"\xff\xe5\0\x64" + bytes(98) + good[2:]) == ""  # zeros inside a segment
-
-
-def test_without_a_decoder_that_warns_zeros_are_still_found(monkeypatch):
-    monkeypatch.setattr(jpeg_damage_module, "_decoder", lambda: None)
-    good = io.BytesIO()
-    layouts.picture(0, (128, 64)).save(good, "JPEG", quality=90)
-    assert "60 zeros from byte" in jpeg_damage(damaged(good.getvalue(), "60 zeros", np.random.default_rng(0)))
-    assert jpeg_damage(good.getvalue()) == ""
-
-
-def test_other_words_on_the_stream_are_passed_on(hearing):
-    """A process whose C code writes to descriptor 2 while a complaint is listened for loses none of it."""
-    code = (
-        "import os, io\nfrom PIL import Image\nfrom reidkit.data import jpeg_damage as d\n"
-        "data = io.BytesIO(); Image.new('RGB', (16, 16)).save(data, 'JPEG')\n"
-        "decoder = d._decoder()\n"
-        "d._decoder = lambda: lambda *a: (os.write(2, b'from elsewhere\\n'), decoder(*a))\n"
-        "print(d.jpeg_complaint(data.getvalue()[:-2] + b'UUUU' + b'\\xff\\xd9'))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "extraneous bytes" in done.stdout
-    assert "from elsewhere" in done.stderr and "extraneous" not in done.stderr

@@ -10,11 +10,7 @@ from reidkit.models.mpn import MPNConfig
 from reidkit.priors import PriorBatch
 
 SIZE, GRID, CLASSES = (96, 32), (12, 4), 7
-
-
 SMALL = {"part_dim": 8}
-
-
 MODELS = {
     "mpn-no-ca": SMALL,
     "mpn": SMALL,

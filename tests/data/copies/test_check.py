@@ -9,6 +9,7 @@ import layouts
 import numpy as np
 import pandas as pd
 import pytest
+from checking import check
 from needs import need
 from PIL import Image, ImageFile
 
@@ -20,21 +21,11 @@ from reidkit.data import images, load_dataset
 from reidkit.data.contact_sheet import contact_sheet
 from reidkit.data.copies import check as check_module
 from reidkit.data.copies import imagefile
-from reidkit.data.copies.check import check_command, check_dataset, check_labels
+from reidkit.data.copies.check import check_command, check_labels
 from reidkit.data.copies.imagefile import inspect_image
 from reidkit.data.copies.quarantine import quarantine_files, restore_quarantine
 from reidkit.data.sets.published import PUBLISHED, compare_counts
 from reidkit.errors import DatasetError
-
-
-def check(ds, **options):
-    return check_dataset(ds, progress=False, **options)
-
-
-@pytest.fixture
-def market(tmp_path):
-    layouts.write_market(tmp_path / "market1501")
-    return load_dataset("market1501", root=tmp_path)
 
 
 def write(folder: Path, name: str, data: bytes) -> str:
