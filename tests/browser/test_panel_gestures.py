@@ -1,117 +1,90 @@
-"""Comparator, K sweep, CGPN explorer, loss playground in real JupyterLab: controls, undo, keyboard, mouse, errors."""
+"""What a reader does with one panel in real JupyterLab: drag, click, upload, guess, step; numbers follow."""
 
 import numpy as np
 import pytest
 from needs import need
+from PIL import Image
 
 need("playwright.sync_api")
-from panel_page import (
-    FRAGILE,
-    PanelHand,
-    choose_and_undo,
-    controls_by_tab,
-    meet_planted_error,
-    no_problems,
-    open_page,
-    picture_at_its_size,
-    toggle_and_undo,
-    undo,
-    write_notebook,
-)
+from panel_page import PanelHand, drag, no_problems, undo
 from playwright.sync_api import expect
-from seeded_runs import train_runs
 
 from reidkit.panels.kit.plane import PLANE, REACH
 from reidkit.panels.loss_playground import TOP, first_points
 
-SETUP = (
-    FRAGILE
-    + """
-import torch
-torch.set_num_threads(1)
-from pathlib import Path
-from reidkit.data import load_dataset
-from reidkit.panels.cgpn_explorer import CGPNExplorer
-from reidkit.panels.comparator import VariantComparator
-from reidkit.panels.k_sweep import KSweep
-from reidkit.panels.loss_playground import LossPlayground
-from reidkit.panels.kit.subset import subset
-
-runs = Path({runs!r})
-ds = subset(load_dataset("sidewalk", root={root!r}, size="tiny", progress=False), 6)
-
-"""
-)
-CELLS = {
-    "VariantComparator": "fragile(VariantComparator, 'length', 3)([runs / 'mpn-s0', runs / 'baseline-s0'], ds, runs)",
-    "KSweep": "fragile(KSweep, 'parts', 12)(runs / 'ide-s0', ds)",
-    "CGPNExplorer": "fragile(CGPNExplorer, 'image', len(ds.query))(runs / 'cgpn-s0', ds)",
-    "LossPlayground": "fragile(LossPlayground, 'margin', 1.5)()",
-}
-
 
 @pytest.fixture(scope="module")
-def page(lab, browser, sidewalk_tiny, data_root, tmp_path_factory):
-    """One notebook with the four panels, all cells run."""
-    runs = train_runs(sidewalk_tiny, tmp_path_factory.mktemp("runs"), ("mpn-s0", "baseline-s0", "cgpn-s0", "ide-s0"))
-    write_notebook(lab, "panels_b.ipynb", [SETUP.format(root=str(data_root), runs=str(runs)), *CELLS.values()])
-    page = open_page(lab, browser, "panels_b.ipynb")
+def page(open_panels):
+    """One notebook with the eight panels, all cells run."""
+    page = open_panels("gestures.ipynb")
     yield page
     page.context.close()
 
 
-SLIDERS = {
-    "VariantComparator": ["query", "list length"],
-    "KSweep": ["guess: best K", "show K", "query image"],
-    "CGPNExplorer": ["query image"],
-    "LossPlayground": ["identities P", "images K", "margin", "lambda", "step size", "point"],
-}
-CHOICES = {
-    "VariantComparator": [
-        ("metric", "rank1", "mAP"),
-        ("show", "how each part matches rank 1", "where each part looks"),
-    ],
-    "KSweep": [("metric", "rank1", "mAP")],
-    "CGPNExplorer": [("stripe group", "global", "1/2-2")],
-    "LossPlayground": [
-        ("triplets", "all", "hardest (Eq. 3)"),
-        ("distance", "cosine", "euclidean"),
-        ("alignment", "sample-wise (Eq. 9)", "class-wise (Eq. 8)"),
-        ("alignment", "none", "class-wise (Eq. 8)"),
-    ],
-}
-TOGGLES = {"KSweep": ["reveal the numbers"], "CGPNExplorer": ["use b1-global", "use b3-3/4-2"]}
+def test_numbers_follow_the_controls(page):
+    hand = PanelHand(page, "PriorStepper")
+    hand.toggle("drop the legs")
+    expect(hand.status).to_contain_text("not reliable (no leg)")
+    hand.click("reset")
+    expect(hand.status).to_contain_text("| reliable")
+    ranked = PanelHand(page, "RankedList")
+    shown = ranked.status.inner_text()
+    assert "AP = (" in shown and "rule on" in shown
+    ranked.toggle("junk rule")
+    expect(ranked.status).to_contain_text("rule off")
+    ranked.click("reset")
+    expect(ranked.status).to_have_text(shown)
+    expect(ranked._control("widget-slider", "weight 12")).to_be_hidden()  # mpn has 6 parts
+    ranked.choose("run", "cgpn")
+    expect(ranked._control("widget-slider", "weight 12")).to_be_visible()
+    ranked.click("reset")
 
 
-@pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in SLIDERS.items() for label in labels])
-def test_sliders_by_keyboard(page, kind, label):
-    hand = PanelHand(page, kind)
-    key, back = ("ArrowLeft", "ArrowRight") if label == "list length" else ("ArrowRight", "ArrowLeft")
-    undo(hand, lambda: hand.press(label, key), lambda: hand.press(label, back))
+def test_the_crop_is_dragged_with_the_mouse(page):
+    hand = PanelHand(page, "MisalignmentSandbox")
+    hand.picture.scroll_into_view_if_needed()
+    before, box = hand.settled(), hand.picture.bounding_box()
+    drag(page, box["x"] + 60, box["y"] + 150, 12, 72)  # of a crop of 120 x 360 pixels
+    expect(hand.status).to_contain_text("right +0.10, down +0.20")
+    after = hand.settled(before=before)
+    page.mouse.move(box["x"] + 70, box["y"] + 300)  # the button is up: nothing follows
+    assert hand.settled() == after
+    hand.click("straighten")
+    assert hand.settled(before=after, target=before) == before
     assert no_problems(page)
 
 
-@pytest.mark.parametrize("kind, choice", [(kind, choice) for kind, found in CHOICES.items() for choice in found])
-def test_choices(page, kind, choice):
-    choose_and_undo(page, kind, *choice)
+def test_the_cover_moves(page):
+    hand = PanelHand(page, "MisalignmentSandbox")
+    expect(hand._control("widget-slider", "cover from")).to_be_hidden()  # nothing is covered
+    before = hand.settled()
+    hand.type("cover", "0.3")
+    hand.settled(before=before)
+    undo(hand, lambda: hand.press("cover from", "ArrowLeft"), lambda: hand.press("cover from", "ArrowRight"))
+    hand.click("reset")
+    assert hand.settled(target=before) == before
 
 
-@pytest.mark.parametrize("kind, label", [(kind, label) for kind, labels in TOGGLES.items() for label in labels])
-def test_toggles_by_keyboard(page, kind, label):
-    toggle_and_undo(page, kind, label)
+def upload(hand: PanelHand, path) -> None:
+    with hand.page.expect_file_chooser() as chosen:
+        hand.box.get_by_role("button", name="upload a crop").click()
+    chosen.value.set_files(path)
 
 
-@pytest.mark.parametrize(
-    "kind, label, key",
-    [
-        ("VariantComparator", "list length", "Home"),
-        ("KSweep", "show K", "End"),
-        ("CGPNExplorer", "query image", "End"),
-        ("LossPlayground", "margin", "End"),
-    ],
-)
-def test_a_planted_error_is_on_the_panel_and_reset_removes_it(page, kind, label, key):
-    meet_planted_error(page, kind, label, key)
+def test_a_crop_is_uploaded(page, tmp_path):
+    hand = PanelHand(page, "MisalignmentSandbox")
+    before = hand.settled()
+    Image.effect_mandelbrot((64, 128), (-2, -1.5, 1, 1.5), 60).save(tmp_path / "mine.png")
+    upload(hand, tmp_path / "mine.png")
+    expect(hand.status).to_contain_text("similarity 1.000, no rank")
+    hand.press("down", "ArrowRight")
+    expect(hand.status).to_contain_text("down +0.01")
+    expect(hand.status).not_to_contain_text("mpn: similarity 1.000")
+    (tmp_path / "bad.png").write_text("no image")
+    upload(hand, tmp_path / "bad.png")
+    expect(hand.error).to_contain_text("'bad.png' is not an image that can be read")
+    hand.click("reset")
+    assert hand.settled(target=before) == before
 
 
 def test_two_runs_change_places(page):
@@ -211,13 +184,3 @@ def test_points_are_dragged_and_step(page):
     hand.click("reset")
     assert hand.settled(target=before) == before
     assert no_problems(page)
-
-
-@pytest.mark.parametrize("kind", list(CELLS))
-def test_pictures_are_shown_at_their_size(page, kind, screenshot):
-    picture_at_its_size(page, kind, screenshot)
-
-
-@pytest.mark.parametrize("kind", list(CELLS))
-def test_every_control_is_reached_by_tab_and_has_a_name(page, kind):
-    controls_by_tab(page, kind)
