@@ -75,11 +75,16 @@ class ReIDModel(nn.Module):
         self.backbone.load_state_dict(state)
 
     def feature_maps(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Images [B, 3, H, W] -> feature map [B, C, h, w], or one for each branch."""
         raise NotImplementedError
 
     def heads(
         self, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None, with_aux: bool = False
     ) -> ModelOutput:
+        """Feature maps -> everything after the backbone; with_aux adds the auxiliary tasks.
+
+        Raises PriorError where the tasks that run need a prior and none is given.
+        """
         raise NotImplementedError
 
     def forward(self, images: Tensor, prior: PriorBatch | None = None) -> ModelOutput:

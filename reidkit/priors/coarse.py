@@ -59,6 +59,7 @@ class PriorBatch(NamedTuple):
     reliable: Tensor
 
     def to(self, device) -> PriorBatch:
+        """The same priors on another device."""
         return PriorBatch(*(t.to(device, non_blocking=True) for t in self))
 
 

@@ -106,10 +106,12 @@ class Recipe:
         return cls(**values)
 
     def to_json(self) -> str:
+        """Every field as text, sorted by name; `from_json` reads it back."""
         return json.dumps(self.as_dict(), indent=2, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
+        """The recipe that `to_json` wrote. Raises what `from_dict` raises, JSONDecodeError for other text."""
         return cls.from_dict(json.loads(text))
 
 

@@ -186,13 +186,3 @@ def test_several_processes_build_one_cache(ds, tmp_path):
     expected = sum(int(read_image(path, SIZE).astype(int).sum()) for path in ds.train.path)
     assert {total for _, total, _ in results} == {expected}
     assert sum(written for _, _, written in results) == 1  # one built, the others waited
-
-
-def test_bench_counts_every_way():
-    from reidkit.bench.cache import run
-
-    result = run(num_ids=6, images_per_id=8, size=SIZE, rounds=1)
-    assert result["images"] == 48
-    for way in ("files", "cache", "files+augment", "cache+augment", "headers"):
-        wall, cpu = result[way]
-        assert wall > 0 and cpu > 0

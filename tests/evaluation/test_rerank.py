@@ -5,7 +5,6 @@ import pytest
 import torch
 from counting import Operators
 
-from reidkit.bench.evaluate import bench_rerank
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import reranking
 from reidkit.evaluation.ranking import evaluate_distance, evaluate_ranking
@@ -135,9 +134,3 @@ def test_no_matrix_of_all_images(monkeypatch):
     with Operators() as operators:
         rerank(q, g, k1=4, k2=2, progress=False)
     assert operators.largest < 2000 * 2000
-
-
-def test_bench_reports_what_it_promises():
-    report = bench_rerank(num_query=60, num_gallery=500, dim=64, progress=False)
-    assert set(report["runs"][0]) == {"threads", "cpu_s_matmul", "cpu_s_rerank", "ratio"}
-    assert report["mAP_after"] > report["mAP_before"] > 0 and report["full_matrix_mb"] == 1

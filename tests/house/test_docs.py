@@ -41,7 +41,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(REPO).as_posix())
 def test_files_named_in_a_page_exist(page):
     """`reidkit/...`, `results/...` and their like, apart from places for something (NAME) and what a command makes."""
-    named = re.findall(r"`((?:reidkit|results|tests|notebooks|data_scripts|docs|benchmarks)/[\w./-]*)`", text_of(page))
+    named = re.findall(r"`((?:reidkit|results|tests|notebooks|data_scripts|docs)/[\w./-]*)`", text_of(page))
     missing = [n for n in named if not (REPO / n).exists() and "NAME" not in n]
     assert missing == []
 

@@ -11,7 +11,7 @@ need("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidkit.bench.priors import run, synthetic_maps
+from reidkit.bench.priors import synthetic_maps
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.priors import coarse_prior, coarse_priors, prior_steps
@@ -205,9 +205,3 @@ def test_no_work_an_image():
     assert function_calls(lambda: coarse_priors(*eight)) == function_calls(lambda: coarse_priors(*one))
     many = [np.repeat(m, 16, axis=0) for m in synthetic_maps(8, 384, 128)]  # 128 images
     assert function_calls(lambda: coarse_priors(*many)) < 128
-
-
-def test_benchmark_measures_every_size():
-    rates = run(n=8, seconds=0.01)
-    for size in ("128x64", "144x48", "384x128"):
-        assert rates[f"maps_to_priors_{size}"] > 0 and rates[f"files_to_priors_{size}"] > 0

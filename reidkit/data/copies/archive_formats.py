@@ -32,10 +32,17 @@ class Member:
 class Staging(Protocol):
     """Where members are written (`archives.StagingFolder`). finish: checks size and checksum; may be called twice."""
 
-    def begin(self, member: Member) -> None: ...
-    def append(self, member: Member, chunk: bytes) -> None: ...
-    def finish(self, member: Member) -> None: ...
-    def copy(self, member: Member, read: Callable[[int], bytes]) -> None: ...
+    def begin(self, member: Member) -> None:
+        """Open an empty file for a member; DatasetError where the disk refuses."""
+
+    def append(self, member: Member, chunk: bytes) -> None:
+        """Write the next bytes of a member that was begun."""
+
+    def finish(self, member: Member) -> None:
+        """Close a member's file. DatasetError if its size or checksum is not the stated one."""
+
+    def copy(self, member: Member, read: Callable[[int], bytes]) -> None:
+        """Begin, append what `read(bytes)` gives until it gives nothing, finish."""
 
 
 def safe_name(key: str, archive: str | Path = "archive") -> str:
@@ -77,6 +84,7 @@ class Zip:
         self.path = path
 
     def members(self) -> Iterable[Member]:
+        """Its plain files. DatasetError for links, devices, names that lead outside, and encrypted members."""
         with zipfile.ZipFile(self.path) as file:
             for info in file.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
@@ -89,6 +97,7 @@ class Zip:
                     yield Member(info.filename, name, info.file_size, info.CRC)
 
     def unpack(self, wanted: Mapping[str, Member], staging: Staging) -> None:
+        """Write the wanted members, {key: member}, in the order given."""
         with zipfile.ZipFile(self.path) as file:
             for key, member in wanted.items():
                 with file.open(key) as source:
@@ -102,6 +111,7 @@ class Tar:
         self.path = path
 
     def members(self) -> Iterable[Member]:
+        """Its plain files. DatasetError for links, devices, names that lead outside, and a file that is cut off."""
         with tarfile.open(self.path, "r:*") as file:
             for info in file:
                 name = safe_name(info.name, self.path)
@@ -115,6 +125,7 @@ class Tar:
                 raise DatasetError(f"{self.path} is cut off (a tar file ends in zeros); download it again")
 
     def unpack(self, wanted: Mapping[str, Member], staging: Staging) -> None:
+        """Write the wanted members, {key: member}, in the order of the stream."""
         with tarfile.open(self.path, "r:*") as file:
             for info in file:
                 if info.name in wanted and info.isreg():
@@ -139,6 +150,7 @@ class SevenZip:
         self.path, self.py7zr = path, py7zr
 
     def members(self) -> Iterable[Member]:
+        """Its plain files. DatasetError for links, sockets, names that lead outside, and an encrypted archive."""
         with self.py7zr.SevenZipFile(self.path) as file:
             if file.needs_password():
                 raise encrypted(self.path)
@@ -150,6 +162,7 @@ class SevenZip:
                     yield Member(info.filename, name, info.uncompressed or 0, info.crc32)
 
     def unpack(self, wanted: Mapping[str, Member], staging: Staging) -> None:
+        """Write the wanted members, {key: member}, in the order of the archive."""
         from py7zr.io import Py7zIO, WriterFactory
 
         class Writer(Py7zIO):

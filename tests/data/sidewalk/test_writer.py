@@ -267,13 +267,3 @@ def test_no_room_and_no_folder_are_clear(micro, tmp_path, monkeypatch):
 def test_unknown_sizes_are_named(tmp_path):
     with pytest.raises(UnknownNameError, match="'small'"):
         load_sidewalk(tmp_path, "smal")
-
-
-def test_bench_measures_every_stage_and_leaves_no_size_behind():
-    from reidkit.bench import sidewalk as bench
-
-    before = dict(SIZES)
-    rates = bench.measure(96, 32, 10)
-    assert SIZES == before
-    assert all(rates[stage] > 0 for stage in ("render", "with_files", "with_tools"))
-    assert 1000 < rates["bytes_an_image"] < 20_000
