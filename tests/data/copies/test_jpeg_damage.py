@@ -130,7 +130,7 @@ def test_without_a_decoder_that_warns_zeros_are_still_found(monkeypatch):
 def test_other_words_on_the_stream_are_passed_on(hearing):
     """A process whose C code writes to descriptor 2 while a complaint is listened for loses none of it."""
     code = (
-        "import os, io\nfrom PIL import Image\nfrom reidkit.data import jpeg_damage as d\n"
+        "import os, io\nfrom PIL import Image\nfrom reidkit.data.copies import jpeg_damage as d\n"
         "data = io.BytesIO(); Image.new('RGB', (16, 16)).save(data, 'JPEG')\n"
         "decoder = d._decoder()\n"
         "d._decoder = lambda: lambda *a: (os.write(2, b'from elsewhere\\n'), decoder(*a))\n"
