@@ -6,8 +6,10 @@ import sys
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from reidkit.bench import BENCHES, run_bench, sidewalk
+from reidkit.cli import app
 from reidkit.data.sidewalk.plan import SIZES
 from reidkit.errors import ReIDKitError
 
@@ -41,6 +43,16 @@ def test_a_report_is_json_and_says_where_it_comes_from(report, what):
 
 def test_every_benchmark_is_tested():
     assert SMALL.keys() | {"panels"} == BENCHES.keys()  # panels: test_panels.py
+
+
+def test_several_networks_on_the_command_line(tmp_path):
+    """As README and docstrings say it: `reidkit bench attention --set names=mpn,cgpn --save FILE`."""
+    small = [word for key in ("backbone", "size", "repeats") for word in ("--set", f"{key}={SMALL['attention'][key]}")]
+    command = ["bench", "attention", "--set", "names=mpn,cgpn", *small, "--save", str(tmp_path / "new" / "a.json")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    saved = json.loads((tmp_path / "new" / "a.json").read_text())
+    assert saved == json.loads(done.stdout) and [row["model"] for row in saved["rows"]] == ["mpn", "cgpn"]
 
 
 def test_only_one_file_reads_the_clock_or_asks_for_provenance(repo):
