@@ -183,6 +183,7 @@ class ClassScore:
         return logits.gather(1, self.classes[:, k : k + 1].expand(len(logits), 1))[:, 0]  # [B]
 
     def of_image(self, i: int) -> ClassScore:
+        """The same score for image `i` of the batch alone, batch size 1."""
         return replace(self, prior=_row(self.prior, i), classes=self.classes[i : i + 1])
 
 
@@ -199,6 +200,7 @@ class SimilarityScore:
         return F.cosine_similarity(feature, self.other[:, k])  # [B]
 
     def of_image(self, i: int) -> SimilarityScore:
+        """The same score for image `i` of the batch alone, batch size 1; one `other` serves all images."""
         return replace(self, prior=_row(self.prior, i), other=self.other[i % len(self.other)].unsqueeze(0))
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 import typer
 
+from reidkit.bench import BENCHES, run_bench
 from reidkit.cli.options import (
     Device,
     Progress,
@@ -130,15 +131,13 @@ def attention_scores(
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="train, evaluate, rerank, attention, priors, cache, sidewalk, cgpn")],
+    what: Annotated[str, typer.Argument(help=", ".join(BENCHES))],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: an argument of the benchmark, e.g. names=cgpn,mgn")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure one part of the kit and print JSON with its provenance."""
-    from reidkit.bench import run_bench
-
     result = run_bench(what, parse_settings(settings))
     typer.echo(json.dumps(result, indent=2))
     if save:

@@ -85,9 +85,14 @@ class ReIDModel(nn.Module):
         raise NotImplementedError
 
     def feature_maps(self, images: Tensor) -> Maps:
+        """Images [B, 3, H, W] -> feature map [B, C, h, w], or one for each branch."""
         raise NotImplementedError
 
     def heads(self, maps: Maps, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
+        """Feature maps -> everything after the backbone; with_aux adds the auxiliary tasks.
+
+        Raises PriorError where the tasks that run need a prior and none is given.
+        """
         raise NotImplementedError
 
     def forward(self, images: Tensor, prior: PriorBatch | None = None) -> ModelOutput:

@@ -28,6 +28,7 @@ class IDEConfig:
     slope: float = 0.1
 
     def build(self, backbone: Backbone, num_classes: int) -> IDE:
+        """The network on a backbone of this width, for `num_classes` identities."""
         return IDE(self, backbone, num_classes)
 
 
@@ -73,6 +74,7 @@ class PCBConfig:
             raise ReIDKitError(f"num_parts={self.num_parts} and part_dim={self.part_dim} must be at least 1")
 
     def build(self, backbone: Backbone, num_classes: int) -> PCB:
+        """The network on a backbone of this width, for `num_classes` identities."""
         return PCB(self, backbone, num_classes)
 
 

@@ -34,11 +34,20 @@ class MapSource(Protocol):
     settings: Mapping[str, object]
     versions: Mapping[str, str]
 
-    def stamp(self, path: str) -> int: ...
-    def where(self, path: str) -> str: ...
-    def hint(self, absent: Sequence[str]) -> str: ...
-    def maps(self, paths: Sequence[str]) -> list[MapPair]: ...
-    def doubt(self, whole: bool = False) -> str | None: ...
+    def stamp(self, path: str) -> int:
+        """A number that changes when the maps of this image do; 0 where one is missing."""
+
+    def where(self, path: str) -> str:
+        """Where the maps of this image come from, for messages."""
+
+    def hint(self, absent: Sequence[str]) -> str:
+        """What to do about images without maps, for messages."""
+
+    def maps(self, paths: Sequence[str]) -> list[MapPair]:
+        """Parsing [H, W] uint8 and segmentation [H, W] of each image. PriorError for maps that cannot be used."""
+
+    def doubt(self, whole: bool = False) -> str | None:
+        """Why the maps seen so far look like those of another label set, or None; whole: none will follow."""
 
 
 def build_priors(

@@ -104,10 +104,12 @@ class NetworkMaps:
 
     @cached_property
     def segmenter(self) -> PersonSegmenter:
+        """The network that finds persons, loaded on first use."""
         return load_segmenter(self.segmentation_model, self.segmentation_weights).to(self.device)
 
     @cached_property
     def parser(self) -> ClothesParser:
+        """The network that finds clothes and body parts, loaded on first use."""
         return load_parser(self.parsing_model).to(self.device)
 
     @torch.inference_mode()

@@ -55,18 +55,22 @@ class RunFolder:
 
     @property
     def settings(self) -> Path:
+        """What made the run: variant, recipe, data set, seed."""
         return self.path / "recipe.json"
 
     @property
     def metrics(self) -> Path:
+        """One row an epoch."""
         return self.path / "metrics.csv"
 
     @property
     def checkpoint(self) -> Path:
+        """Everything that a resumed run needs."""
         return self.path / "last.ckpt"
 
     @property
     def weights(self) -> Path:
+        """The trained network."""
         return self.path / "model.safetensors"
 
     @property
@@ -76,6 +80,7 @@ class RunFolder:
 
     @property
     def result(self) -> Path:
+        """What the network scored, and where that comes from; only a finished run has it."""
         return self.path / "result.json"
 
     @property
@@ -117,10 +122,12 @@ class RunFolder:
         )
 
     def save_metrics(self, rows: list[dict[str, float]]) -> None:
+        """Write one row an epoch to metrics.csv, in one step."""
         with replacing(self.metrics) as t:
             pd.DataFrame(rows).to_csv(t, index=False)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Write the state that `load_checkpoint` reads, in one step: a killed run keeps the one before."""
         with replacing(self.checkpoint) as t:
             torch.save({"version": CHECKPOINT_VERSION, **state}, t)
 
@@ -143,6 +150,7 @@ class RunFolder:
         return state
 
     def save_weights(self, model: ReIDModel) -> None:
+        """Write the state dict of a model, on whatever device it is, to model.safetensors, in one step."""
         with replacing(self.weights) as t:
             save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, t)
 

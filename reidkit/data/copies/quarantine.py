@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from reidkit.data.sets.folders import MANIFEST
+from reidkit.data.sets.folders import MANIFEST, QUARANTINE
 from reidkit.errors import DatasetError
 from reidkit.files import disk_error
 
@@ -95,17 +95,19 @@ def restore_command(name: str, root: str | Path = "data", **options) -> int:
     from reidkit.data import load_dataset
 
     place = Path(root)
-    if not (place / FOLDER / MANIFEST).is_file():
+    if not (place / QUARANTINE / MANIFEST).is_file():
         try:
             place = load_dataset(name, root=root, **options).root
         except DatasetError as error:  # too much is in quarantine
             raise DatasetError(
                 f"{error} To restore a data set that does not load, name its own folder, the one that "
-                f"holds {FOLDER}/, with --root"
+                f"holds {QUARANTINE}/, with --root"
             ) from error
-    if not (place / FOLDER / MANIFEST).is_file():
-        raise DatasetError(f"{name} in {place}: nothing is in quarantine ({place / FOLDER / MANIFEST} does not exist)")
-    return restore_quarantine(place / FOLDER)
+    if not (place / QUARANTINE / MANIFEST).is_file():
+        raise DatasetError(
+            f"{name} in {place}: nothing is in quarantine ({place / QUARANTINE / MANIFEST} does not exist)"
+        )
+    return restore_quarantine(place / QUARANTINE)
 
 
 def _free_name(path: Path) -> Path:

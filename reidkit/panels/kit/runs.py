@@ -72,6 +72,7 @@ class PanelRun:
 
     @property
     def num_parts(self) -> int:
+        """K, how many part features the network has."""
         return self.model.num_parts
 
     def image(self, path: str) -> Tensor:
