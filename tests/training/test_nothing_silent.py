@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from market_folder import make_market_folder
+from market_runs import FAST, SMOKE, call, start
 from PIL import Image
-from test_remembers import FAST, SMOKE, call, start
 
 from reidkit.data import ReIDDataset, load_dataset
 from reidkit.errors import DatasetError, ReIDKitError, TrainingError, UnknownNameError
