@@ -128,7 +128,7 @@ def refuse_other_settings(ctx: typer.Context, resume: Path, old: dict, changes: 
         "prior_tool": old["prior_tool"],
         "dataset": source.get("name", ctx.params["dataset"]),
         "validation": old["level"] == "validation",
-        "size": source.get("options", {}).get("size") if source else ctx.params["size"],
+        "size": source.get("options", {}).get("size", "none") if source else ctx.params["size"],
         "run": resume,
     }
     wrong = [
@@ -195,6 +195,7 @@ def evaluate(
     """Evaluate a finished run again: on another data set, with re-ranking, multi-query or flipped images."""
     from reidkit.evaluation.forms import TestForm
     from reidkit.training import RunFolder, evaluate_run
+    from reidkit.training.record import same_images
     from reidkit.training.runs import write_json
 
     old = RunFolder(run).read_settings()
@@ -217,7 +218,8 @@ def evaluate(
         workers=workers,
         progress=progress,
     )
-    trained = "" if ds.label == old["dataset"] else f", trained on {old['dataset']}"
+    other = "other images called " if ds.label == old["dataset"] else ""
+    trained = "" if same_images(old, ds) else f", trained on {other}{old['dataset']}"
     typer.echo(f"{run}: {old['variant']} on {ds.label}{trained}, {TestForm.from_dict(result['test'])}")
     show_metrics(result["metrics"])
     if save:

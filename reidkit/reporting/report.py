@@ -189,9 +189,14 @@ def paired_difference(
 
     Variants of a seed share data, initial weights and batches, so their differences spread less than the
     numbers themselves. level, dataset, preset: needed where the table holds more than one.
-    Raises UnknownNameError for a system that has no runs, ReIDKitError without a common seed or when ambiguous.
+    Raises UnknownNameError for a system that has no runs, ReIDKitError without a common seed, when ambiguous, and where
+    the two were tested in different forms (one with mirror images, say).
     """
     columns = [_series(results, name, metric, level=level, dataset=dataset, preset=preset) for name in (a, b)]
+    forms = [_forms(results, name, level=level, dataset=dataset, preset=preset) for name in (a, b)]
+    if forms[0] != forms[1]:
+        said = " and ".join(f"{name} with {', '.join(sorted(form))}" for name, form in zip((a, b), forms))
+        raise ReIDKitError(f"{said}: numbers of two forms of testing have no difference; train both with one test_flip")
     d = (columns[0] - columns[1]).dropna().to_numpy()
     n = len(d)
     if n == 0:
@@ -202,6 +207,14 @@ def paired_difference(
     sd = float(d.std(ddof=1))
     half = t_quantile(confidence, n - 1) * sd / sqrt(n)
     return PairedDifference(mean, sd, mean - half, mean + half, int((d > 0).sum()), n)
+
+
+def _forms(results: pd.DataFrame, system: str, **wanted: str | None) -> set[str]:
+    """How a system was tested; empty where the table does not say."""
+    t = results[(results["test"] == "ours") & (results["system"] == system)]
+    for column, value in wanted.items():
+        t = t if value is None else t[t[column] == value]
+    return set(t["form"]) if "form" in t else set()
 
 
 def _series(results: pd.DataFrame, system: str, metric: str, **wanted: str | None) -> pd.Series:
@@ -240,7 +253,8 @@ def ordering(
     """Do the orderings (better, worse) that a paper reports appear in our runs?
 
     verdict: "appears" (the 95 % paired interval lies above zero), "reversed" (below zero), "undecided" (it holds
-    zero), "one seed", or "not run" (no seed has both). Differences in points (percent).
+    zero), "one seed", "tested differently" (in two forms, see `evaluation.forms`), or "not run" (no seed has both).
+    Differences in points (percent).
     """
     t = results[results["shift"].isna() & (results["metric"] == metric) & (results["test"] == "ours")]
     for column, value in {"level": level, "dataset": dataset, "preset": preset}.items():
@@ -249,6 +263,9 @@ def ordering(
     for better, worse in pairs:
         if not seeds.get(better, set()) & seeds.get(worse, set()):
             rows.append([better, worse, metric, nan, nan, nan, 0, 0, "not run"])
+            continue
+        if _forms(t, better) != _forms(t, worse):
+            rows.append([better, worse, metric, nan, nan, nan, 0, 0, "tested differently"])
             continue
         d = paired_difference(results, better, worse, metric, level=level, dataset=dataset, preset=preset)
         verdict = "one seed" if d.n == 1 else "appears" if d.low > 0 else "reversed" if d.high < 0 else "undecided"

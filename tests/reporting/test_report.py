@@ -303,3 +303,15 @@ def test_scales_of_the_results_page_are_the_stored_ones(repo):
                 continue
             r = by_pair.loc[key]
             assert cell == f"{r.difference:+.1f} [{r.low:+.1f}, {r.high:+.1f}]" and r.seeds == 3, (scale, better, worse)
+
+
+def test_no_difference_of_two_forms_of_testing(runs):
+    """A network tested with mirror images against one without: no verdict. Alone each has its number."""
+    for seed in range(3):
+        write_run(runs, "cgpn", seed, 50 + seed, test={"ap": "step", "flip": "mean"})
+    results = report.collect_results(runs)
+    with pytest.raises(ReIDKitError, match="cgpn with step AP, flip mean and baseline with step AP"):
+        report.paired_difference(results, "cgpn", "baseline", "mAP", level="strong")
+    table = report.ordering(results, [("cgpn", "baseline"), ("mt-only", "baseline")], "mAP", level="strong")
+    assert list(table.verdict) == ["tested differently", "appears"]
+    assert "cgpn over baseline" in claims.explain(table) and not isnan(table.difference[1])

@@ -12,7 +12,7 @@ from reidkit.errors import DatasetError, ReIDKitError, TrainingError, UnknownNam
 from reidkit.evaluation.forms import TestForm
 from reidkit.losses import LossConfig
 from reidkit.reporting.report import collect_results
-from reidkit.training import evaluate_run, recipe_for, train
+from reidkit.training import evaluate_run, obtain_run, recipe_for, train
 from reidkit.training.recipes import read_settings
 from reidkit.training.settings import MAX_SEED
 from reidkit.training.suites import Entry, run_suite
@@ -162,6 +162,29 @@ def test_a_report_tells_data_sets_of_one_name_apart(tmp_path):
     assert names["x"] == names["y"] != names["z"]
     assert all(name[0].startswith("a (") for name in names)
     assert set(collect_results(tmp_path / "runs" / "z").dataset) == {"a"}
+
+
+def test_a_renamed_folder_is_the_same_set_and_other_images_of_its_name_are_not(tmp_path):
+    root, result = start(tmp_path, "a")
+    assert result.exit_code == 0, result.exception
+    run, renamed = tmp_path / "r", root.rename(tmp_path / "b")
+    assert call("train", "--resume", run, "--root", renamed, "--no-progress").exit_code == 0
+    assert "trained on" not in call("evaluate", run, "--root", renamed, "--no-progress").output
+    other = make_market_folder(tmp_path / "x" / "a", seed=1)
+    assert "trained on other images called a" in call("evaluate", run, "--root", other, "--no-progress").output
+    assert "the files of the data set" in str(call("train", "--resume", run, "--root", other).exception)
+
+
+def test_a_notebook_is_not_given_a_run_on_other_images(tmp_path):
+    one, other = (
+        load_dataset("market-layout", make_market_folder(tmp_path / f / "a", seed=s)) for s, f in enumerate("xy")
+    )
+    run = tmp_path / "runs" / "ide-a-smoke-s0"
+    train("ide", one, recipe_for("ide", "smoke"), run, device="cpu", preset="smoke", progress=False)
+    options = {"runs": tmp_path / "runs", "preset": "smoke", "device": "cpu", "progress": False}
+    assert obtain_run("ide", one, **options) == run
+    with pytest.raises(TrainingError, match="other images"):
+        obtain_run("ide", other, **options)
 
 
 # ---------------------------------------------------------------- what is wrong
