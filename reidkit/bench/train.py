@@ -14,8 +14,8 @@ from reidkit.models import create_model
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorBatch
 from reidkit.training.device import choose_device, choose_precision
-from reidkit.training.loop import make_optimizer
 from reidkit.training.recipes import recipe_for
+from reidkit.training.steps import make_optimizer
 
 
 def run(

@@ -89,7 +89,7 @@ class RunFolder:
         return self.result.is_file() and self.weights.is_file()
 
     def read_settings(self) -> dict[str, Any]:
-        """What made the run, as `train` wrote it: see `run_settings` in loop.py.
+        """What made the run, as `train` wrote it: see `run_settings` in record.py.
 
         Runs of older kits lack some entries: `source`, `changes` and `prior_tool` are then None, and whoever needs
         them asks instead of guessing. Raises CheckpointError for a folder or file that is no run.
