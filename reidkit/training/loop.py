@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
 from reidkit.data.cache import ImageCache
