@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from reidkit.errors import ReIDKitError
+
 CPU = torch.device("cpu")
 
 
@@ -51,7 +53,12 @@ def measure(
 
 
 def best_of_turns(ways: Mapping[str, Callable[[], Any]], turns: int, device: torch.device = CPU) -> dict[str, Seconds]:
-    """{name: least seconds of a call} of several ways to do something; one turn of all ways after another."""
+    """{name: least seconds of a call} of several ways to do something; one turn of all ways after another.
+
+    Raises ReIDKitError for fewer than one turn.
+    """
+    if turns < 1:
+        raise ReIDKitError(f"{turns} turns measure nothing: ask for 1 or more")
     rows = [{name: measure(way, device) for name, way in ways.items()} for _ in range(turns)]
     return {name: Seconds(*map(min, zip(*(row[name] for row in rows)))) for name in ways}
 

@@ -126,6 +126,7 @@ def test_a_training_step_of_each_variant(report):
         ("attention", {"name": "mpn"}, "names"),
         ("attention", {"names": "mpm"}, "mpn"),
         ("evaluate", {"dim": "many"}, "dim='many': expected a whole number"),
+        ("evaluate", SMALL["evaluate"] | {"repeats": "0"}, "0 turns measure nothing"),
         ("panels", {"kinds": "KSwep"}, "KSweep"),
         ("panels", {"values": "0"}, "values=0"),
     ],
