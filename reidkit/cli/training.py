@@ -77,14 +77,8 @@ def train(
     if resume:
         old = RunFolder(resume).read_settings()
         refuse_other_settings(ctx, resume, old, changes)
-        variant, preset, seed, prior_tool, folder = (
-            old["variant"],
-            old["preset"],
-            old["seed"],
-            old["prior_tool"],
-            resume,
-        )
-        recipe = recipe_of(old, resume / "recipe.json")
+        variant, preset, seed, prior_tool = (old[key] for key in ("variant", "preset", "seed", "prior_tool"))
+        folder, recipe = resume, recipe_of(old, resume / "recipe.json")
         ds = (
             open_dataset(dataset, root, size, old["level"] == "validation", cache_dir)
             if old["source"] is None and "dataset" in given(ctx)
@@ -255,18 +249,9 @@ def ablate(
 
     rows = rows_of(suite, only.split(",") if only else None)
     ds = open_dataset(dataset, root, size, validation, cache_dir)
-    arguments = [
-        "--dataset",
-        dataset,
-        "--root",
-        str(root),
-        "--device",
-        device,
-        "--workers",
-        str(workers),
-        "--evaluate-every",
-        str(evaluate_every),
-    ]
+    words = {"--dataset": dataset, "--root": root, "--device": device, "--workers": workers}
+    words |= {"--evaluate-every": evaluate_every}
+    arguments = [a for name, value in words.items() for a in (name, str(value))]
     arguments += [
         a for a, on in (("--validation", validation), ("--compile", compile_net), ("--no-cache", not cache)) if on
     ]
