@@ -277,3 +277,24 @@ def test_bench_measures_every_stage_and_leaves_no_size_behind():
     assert SIZES == before
     assert all(rates[stage] > 0 for stage in ("render", "with_files", "with_tools"))
     assert 1000 < rates["bytes_an_image"] < 20_000
+
+
+def test_damaged_facts_and_maps_are_named(micro, tmp_path):
+    folder = render_sidewalk(tmp_path, "micro", progress=False, workers=1)
+    ds = load_sidewalk(tmp_path, "micro", progress=False)
+    meta, manifest, truth = folder / "meta.csv", folder / "sidewalk.json", folder / "truth" / "query.npz"
+    whole = json.loads(manifest.read_text())
+    lines = meta.read_text().splitlines()
+    for file, wrong in (
+        (manifest, b"[1]"),
+        (manifest, json.dumps({**whole, "counts": {"query": "x"}}).encode()),
+        (meta, b"a,b\n1,2\n"),
+        (meta, "\n".join(line for line in lines if ",query," not in line).encode()),
+        (truth, truth.read_bytes()[:200]),
+    ):
+        good = file.read_bytes()
+        file.write_bytes(wrong)
+        with pytest.raises(DatasetError, match=r"cannot read .* render"):
+            load_truth(ds, ds.query) if file == truth else load_sidewalk(tmp_path, "micro", progress=False)
+        file.write_bytes(good)
+    assert len(load_truth(ds, ds.query).codes) == len(ds.query)
