@@ -260,3 +260,14 @@ def test_a_set_to_test_on_needs_no_maps_of_its_training_images(tmp_path):
     recipe = recipe_for("baseline-ub", "smoke", FAST)
     train("baseline-ub", one, recipe, tmp_path / "r", device="cpu", preset="smoke", progress=False)
     assert evaluate_run(tmp_path / "r", other, device="cpu", progress=False)["dataset"] == "b"
+
+
+def test_rows_may_be_typed_with_spaces_but_not_be_none(trained, tmp_path, monkeypatch):
+    root, _ = trained
+    started = []
+    monkeypatch.setattr("reidkit.training.suites._train_process", lambda path, _: started.append(path.name) or "")
+    order = ["ablate", "mpn-table1", "--dataset", "market-layout", "--root", root, "--runs", tmp_path, "--seeds", 1]
+    order += ["--set", "ide_init=false", "--set", "num_ids=3", "--preset", "smoke", "--no-progress"]
+    assert "unknown row" in str(call(*order, "--only", "").exception) and not started
+    assert call(*order, "--only", "baseline, mt-only").exit_code == 0
+    assert [name.split("-ide_init")[0] for name in sorted(started)] == ["baseline", "mt-only"]
