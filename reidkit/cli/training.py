@@ -247,7 +247,7 @@ def ablate(
     from reidkit.training.suites import run_suite
     from reidkit.training.suites import suite as rows_of
 
-    rows = rows_of(suite, only.split(",") if only else None)
+    rows = rows_of(suite, None if only is None else [name.strip() for name in only.split(",")])
     ds = open_dataset(dataset, root, size, validation, cache_dir)
     words = {"--dataset": dataset, "--root": root, "--device": device, "--workers": workers}
     words |= {"--evaluate-every": evaluate_every}
