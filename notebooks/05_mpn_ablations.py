@@ -314,8 +314,9 @@ if len(decided):
 # cell has seen less of its neighbours. *Batches*: two tasks that share weights need time to agree.
 
 # %%
-from reidkit.data import load_dataset
 from reidkit.data.published import PUBLISHED
+
+from reidkit.data import load_dataset
 from reidkit.models import create_backbone, create_model
 from reidkit.training import recipe_for
 

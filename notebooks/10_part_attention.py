@@ -370,8 +370,9 @@ sheet(rows, ["same person", *(f"part {k + 1}: {float(s):.2f}" for k, s in enumer
 # learned. First the heads only, then the whole network; both explain the identity that the *trained* network named.
 
 # %%
-from reidkit.attention import predicted_classes
 from reidkit.attention_checks import randomised, sanity_check
+
+from reidkit.attention import predicted_classes
 
 classes = predicted_classes(model, images)  # [6, K]
 rows = {"trained": overlays(pictures[0], maps["MPNo"][0])}
@@ -415,6 +416,7 @@ if not len(failed):
 
 # %%
 from reidkit.attention_scores import area, part_energy, score_model, stripe_regions
+
 from reidkit.data.sidewalk import load_truth
 from reidkit.errors import DatasetError
 

@@ -35,10 +35,10 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Image, display
+from reidkit.panels.runs import open_runs
 
 from reidkit import plots
 from reidkit.data import load_dataset
-from reidkit.panels.runs import open_runs
 from reidkit.training import obtain_run
 from reidkit.training.device import choose_device
 

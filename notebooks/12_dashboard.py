@@ -35,10 +35,10 @@ PRIOR_TOOL = "sidewalk"  # where maps of body parts come from; None for photogra
 # %%
 import pandas as pd
 from IPython.display import display
-
-from reidkit.data import load_dataset
 from reidkit.panels.runs import open_runs
 from reidkit.panels.subset import subset
+
+from reidkit.data import load_dataset
 from reidkit.training import obtain_run
 
 ds = load_dataset(root=DATA, **DATASET)

@@ -149,7 +149,8 @@ def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "sum") -
     if reduction not in ("sum", "mean"):
         raise unknown_name("reduction", reduction, ("sum", "mean"))
     parts, images, _ = logits.shape
-    losses = F.cross_entropy(*_full_precision(logits.flatten(0, 1)), labels.repeat(parts), reduction="sum") / images
+    (rows,) = _full_precision(logits.flatten(0, 1))  # [K*N, C]
+    losses = F.cross_entropy(rows, labels.repeat(parts), reduction="sum") / images
     return losses if reduction == "sum" else losses / parts
 
 
@@ -160,9 +161,11 @@ def supervision_mse(pairs: list[tuple[Tensor, Tensor]], detach_targets: bool = F
     printed as a squared norm, a sum over c: 2048 times as much with ResNet-50 (see `reidkit.training.choices`).
     detach_targets: let the targets teach only; in the paper both sides move.
     """
-    return sum(
-        (F.mse_loss(*_full_precision(a, b.detach() if detach_targets else b)) for a, b in pairs), start=torch.zeros(())
-    )
+    total = torch.zeros(())
+    for fg, fgl in pairs:
+        fg, fgl = _full_precision(fg, fgl.detach() if detach_targets else fgl)
+        total = total + F.mse_loss(fg, fgl)
+    return total
 
 
 def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -200,7 +203,7 @@ def total_loss(
     if config.soft_sharing_weight:
         terms["soft_sharing"] = torch.as_tensor(regularization)
         weights["soft_sharing"] = config.soft_sharing_weight
-    total = sum(weights[name] * term for name, term in terms.items())
+    total = sum((weights[name] * term for name, term in terms.items()), start=torch.zeros(()))
     return total, {name: term.detach() for name, term in terms.items()}
 
 
@@ -209,7 +212,8 @@ def triplet_term(out: Any, labels: Tensor, config: LossConfig) -> Tensor:
     if config.triplet == "features":
         # CGPN Eq. 2 and MGN sum over the P x K anchors; like their usual code we take the mean.
         features = out.triplet_features or [out.embedding]
-        return sum(batch_hard_triplet(f, labels, config.margin, config.metric, average="all") for f in features)
+        terms = (batch_hard_triplet(f, labels, config.margin, config.metric, average="all") for f in features)
+        return sum(terms, start=torch.zeros(()))
     embedding = out.embedding
     if config.alignment == "sample-triplet":
         embedding = embedding + _needs_aux(out, config.alignment).embedding

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from reidkit.errors import ReIDKitError
 
@@ -44,7 +45,7 @@ class Page:
 class Picture:
     """A figure of the page: a matplotlib Figure or the path of a PNG, and what it shows."""
 
-    source: object
+    source: str | Path | Figure
     caption: str
 
     def data_url(self) -> str:

@@ -51,9 +51,11 @@ class Score(Protocol):
 
     def __call__(self, k: int, maps: Maps) -> Tensor:
         """Part k's score of B images from their feature maps: [B]."""
+        ...
 
     def of_image(self, i: int) -> Score:
         """The same for (any number of masked copies of) image i."""
+        ...
 
 
 def explain(model: ReIDModel, maps: Maps, images: Tensor, method: str, score: Score, parts: Sequence[int]) -> Tensor:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reidkit.attention.maps import part_attention, predicted_classes
@@ -223,7 +224,7 @@ def _fresh(name: str, p: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(p.shape, generator=generator).to(p) * math.sqrt(2 / fan_in)
 
 
-def _set_statistics(model: ReIDModel, norms: list[nn.Module], images: Tensor, prior: PriorBatch | None) -> None:
+def _set_statistics(model: ReIDModel, norms: Sequence[Any], images: Tensor, prior: PriorBatch | None) -> None:
     """One pass in which these norms, and nothing else, are in training mode and forget what they knew."""
     momenta = [m.momentum for m in norms]
     for norm in norms:

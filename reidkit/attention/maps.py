@@ -160,7 +160,7 @@ def global_maps(model: ReIDModel, images: Tensor) -> Tensor:
             "CGPN variant, or part_attention for any model"
         )
     with _untouched(model), torch.no_grad():
-        responses = model.global_responses(_feature_maps(model, images))  # [B, branches, P, c, h, w]
+        responses = model.global_responses(model.feature_maps(images))  # [B, branches, P, c, h, w]
         return to_image_size(responses.relu().mean(3).cpu(), images.shape[2:])
 
 
@@ -182,7 +182,8 @@ class ClassScore:
         return logits.gather(1, self.classes[:, k : k + 1].expand(len(logits), 1))[:, 0]  # [B]
 
     def of_image(self, i: int) -> ClassScore:
-        return replace(self, prior=_row(self.prior, i), classes=self.classes[i : i + 1])
+        classes = None if self.classes is None else self.classes[i : i + 1]
+        return replace(self, prior=_row(self.prior, i), classes=classes)
 
 
 @dataclass(frozen=True)

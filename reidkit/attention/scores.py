@@ -16,8 +16,9 @@ well on position wherever the crop is good: background energy and `consistency` 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ __all__ = [
     "stripe_regions",
 ]
 
-TEXT = {"commit": str, "trained": str}  # a commit such as 93e4831 is no number
+TEXT: dict[Hashable, Any] = {"commit": str, "trained": str}  # a commit such as 93e4831 is no number
 MIN_AREA = 0.003  # of the image: a region smaller than this is not in the picture
 
 
@@ -289,7 +290,7 @@ def score_runs(
     method: str = "gradcam",
     checks: bool = True,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     out: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -324,7 +325,7 @@ def score_runs(
             model,
             table,
             truth,
-            size=tuple(recipe.size),
+            size=recipe.size,
             method=method,
             priors=priors,
             root=ds.root,

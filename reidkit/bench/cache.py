@@ -62,7 +62,7 @@ def run(
     return result
 
 
-def _epoch(loader: BatchLoader, augment: TrainAugment | None = None, device: str | None = None) -> int:
+def _epoch(loader: BatchLoader, augment: TrainAugment | None = None, device: str | torch.device | None = None) -> int:
     """Go through one epoch; returns the number of images."""
     generator, images = torch.Generator().manual_seed(0), 0
     for batch in loader:
@@ -81,8 +81,8 @@ def _best_rates(ways: dict[str, Callable[[], int]], rounds: int) -> dict[str, tu
         for name, way in ways.items():
             wall, cpu = time.perf_counter(), time.process_time()
             images = way()
-            seconds = time.perf_counter() - wall, time.process_time() - cpu
-            best[name] = tuple(max(b, images / s) for b, s in zip(best[name], seconds))
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            best[name] = max(best[name][0], images / wall), max(best[name][1], images / cpu)
     return best
 
 

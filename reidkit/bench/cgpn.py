@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
@@ -80,10 +80,11 @@ def table(
 def seconds(function: Callable[[], Any], device: torch.device, steps: int) -> float:
     """Seconds a call, after two calls that do not count. GPU: wall time of finished work; CPU: process time."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
-    for call in range(-2, steps):
-        if call == 0:
-            _wait(device)
-            start = clock()
+    for _ in range(2):
+        function()
+    _wait(device)
+    start = clock()
+    for _ in range(steps):
         function()
     _wait(device)
     return (clock() - start) / steps
@@ -100,7 +101,7 @@ def time_model(
     """Milliseconds an image: each stage of the forward pass, all of it, and one training step."""
     on = SWITCHES[: SWITCHES.index(switch) + 1]
     layout = torch.channels_last if "channels-last" in on else torch.contiguous_format
-    model = create_model(name, CLASSES, backbone=backbone).to(device, memory_format=layout)
+    model = create_model(name, CLASSES, backbone=backbone).to(device).to(memory_format=layout)
     images = torch.randn(batch, 3, *size, device=device).to(memory_format=layout)
     faster = torch.compile if "compile" in on else (lambda function: function)
     result, x = {}, images
@@ -116,7 +117,7 @@ def time_model(
     return {key: round(1000 * value / batch, 3) for key, value in result.items()}
 
 
-def _train_step(model: nn.Module, forward: Callable, images: Tensor) -> Callable[[], None]:
+def _train_step(model: ReIDModel, forward: Callable, images: Tensor) -> Callable[[], None]:
     """Forward, the variant's losses, backward, SGD step: 8 images an identity, at least 2 identities."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     labels = torch.arange(len(images), device=images.device) // min(8, len(images) // 2)

@@ -156,7 +156,7 @@ def all_products(data: SyntheticSet, strip: int = 1024) -> None:
     for left in (data.qf, data.gf):
         for start in range(0, len(left), strip):
             for right in (data.qf, data.gf):
-                left[start : start + strip] @ right.T
+                _ = left[start : start + strip] @ right.T
 
 
 def best_cpu_seconds(bare: Callable[[], Any], ours: Callable[[], Any], *, repeats: int) -> tuple[float, float]:

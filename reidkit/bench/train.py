@@ -34,12 +34,12 @@ def run(
     return {"bench": "train", "preset": preset, "variants": rows, "provenance": provenance(chosen)}
 
 
-def time_variant(name: str, preset: str, device: torch.device, steps: int) -> dict[str, float]:
+def time_variant(name: str, preset: str, device: torch.device, steps: int) -> dict[str, float | str]:
     """One variant; two warm-up steps are not counted. CPU seconds are process time, GPU seconds wall time."""
     recipe = replace(recipe_for(name, preset), pretrained=False)
     precision = choose_precision(recipe.precision, device)
     model = create_model(name, 751, backbone=recipe.backbone, **recipe.model)
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, recipe)
     b, (h, w) = recipe.batch_size, (s // model.stride for s in recipe.size)
     images = torch.randn(b, 3, *recipe.size, device=device).to(memory_format=torch.channels_last)
@@ -61,10 +61,11 @@ def time_variant(name: str, preset: str, device: torch.device, steps: int) -> di
         optimizer.zero_grad(set_to_none=True)
 
     clock = time.perf_counter if device.type == "cuda" else time.process_time
-    for i in range(steps + 2):
-        if i == 2:
-            _wait(device)
-            start = clock()
+    for _ in range(2):
+        step()
+    _wait(device)
+    start = clock()
+    for _ in range(steps):
         step()
     _wait(device)
     seconds = (clock() - start) / steps

@@ -122,7 +122,7 @@ def attention_scores(
         out=out,
         progress=progress,
     )
-    table = table[(table.method == method) & (table.level == level)]
+    table = table.loc[(table.method == method) & (table.level == level)]
     columns = ["own_energy", "pointing", "body_part_energy", "similarity", "background"]
     typer.echo(table.groupby("variant", sort=False)[columns].mean().round(3).to_string())
     typer.echo(f"{out}: {len(table)} runs, {method}, level {level}")

@@ -77,13 +77,8 @@ def train(
     if resume:
         old = RunFolder(resume).read_settings()
         refuse_other_settings(ctx, resume, old, changes)
-        variant, preset, seed, prior_tool, folder = (
-            old["variant"],
-            old["preset"],
-            old["seed"],
-            old["prior_tool"],
-            resume,
-        )
+        name, preset, seed, prior_tool = (old[key] for key in ("variant", "preset", "seed", "prior_tool"))
+        folder = resume
         recipe = recipe_of(old, resume / "recipe.json")
         ds = (
             open_dataset(dataset, root, size, old["level"] == "validation", cache_dir)
@@ -93,11 +88,11 @@ def train(
     elif variant is None:
         raise ReIDKitError("name the variant to train, for example `reidkit train mpn`; `reidkit variants` lists them")
     else:
-        recipe, changes = recipe_for(variant, preset, changes), read_settings(variant, changes)
+        name, recipe, changes = variant, recipe_for(variant, preset, changes), read_settings(variant, changes)
         ds = open_dataset(dataset, root, size, validation, cache_dir)
         folder = run or Path("runs") / run_name(variant, ds, preset, seed, changes)
     result = train_run(
-        variant,
+        name,
         ds,
         recipe,
         folder,

@@ -16,11 +16,13 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -180,7 +182,7 @@ class ImageCache:
 
 def _header(
     table: pd.DataFrame, root: str | Path, size: tuple[int, int], interpolation: str
-) -> tuple[dict[str, object], list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """What the cache of a table must say, and the files in order; a file of several rows is kept once."""
     paths = list(dict.fromkeys(table["path"]))
     relative = relative_paths(paths, root)
@@ -193,7 +195,7 @@ def _header(
     return header, paths
 
 
-def _read_header(path: Path) -> tuple[dict[str, object], int]:
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header and where the pixels begin; an empty header where the file is no cache of this version."""
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
@@ -213,7 +215,7 @@ def _is_whole(path: Path) -> bool:
     return os.path.getsize(path) == offset + images
 
 
-def _fits(path: Path, header: dict[str, object]) -> bool:
+def _fits(path: Path, header: dict[str, Any]) -> bool:
     return path.exists() and _read_header(path)[0] == header and _is_whole(path)
 
 
@@ -221,7 +223,7 @@ def _padded(length: int) -> int:
     return -(-length // BLOCK) * BLOCK
 
 
-def _write(path: Path, header: dict[str, object], paths: Sequence[str], workers: int, progress: bool) -> None:
+def _write(path: Path, header: dict[str, Any], paths: Sequence[str], workers: int, progress: bool) -> None:
     """Append the images to `<path>.part`, whose length says how far it is, and rename it when it is whole."""
     part = path.with_name(path.name + ".part")
     text = json.dumps(header).encode()
@@ -260,13 +262,12 @@ def _decoded(paths: Sequence[str], size: tuple[int, int], interpolation: str, wo
         return
     with ThreadPoolExecutor(workers) as pool:  # PIL lets go of the interpreter while it decodes and resizes
         ahead = 4 * workers  # a bounded number of blocks in memory
-        futures = [pool.submit(decode, chunk) for chunk in chunks[:ahead]]
+        futures = deque(pool.submit(decode, chunk) for chunk in chunks[:ahead])
         try:
             for i in range(len(chunks)):
                 if i + ahead < len(chunks):
                     futures.append(pool.submit(decode, chunks[i + ahead]))
-                yield futures[i].result()
-                futures[i] = None  # let the block go
+                yield futures.popleft().result()  # the block is let go
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from reidkit.errors import DatasetError, unknown_name
 
@@ -91,7 +92,7 @@ def upright_size(path: str | Path) -> tuple[int, int]:
         image = open_picture(read_file(path))
     except Unreadable as error:
         raise _cannot_decode(path, error) from error
-    if image.format == "TIFF":  # as stored; `image.size` is turned already in newer Pillows only
+    if isinstance(image, TiffImageFile):  # as stored; `image.size` is turned already in newer Pillows only
         width, height = (image.tag_v2[tag] for tag in TIFF_SIZE)
     else:
         width, height = image.size

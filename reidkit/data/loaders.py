@@ -268,7 +268,7 @@ def test_batches(
     return BatchLoader(table, known_labels(table, "pid"), fetch, plan, prior=prior, workers=workers)
 
 
-test_batches.__test__ = False  # not a test case, whatever pytest thinks of the name
+test_batches.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]  (not a test case, whatever pytest thinks of the name)
 
 
 def _source(
@@ -276,7 +276,7 @@ def _source(
 ) -> tuple[Callable[[list[int]], Tensor], int]:
     """Where pixels come from, and how many workers that needs."""
     if cache is None:
-        return _FromFiles(table["path"].tolist(), tuple(size), interpolation), workers
+        return _FromFiles(table["path"].tolist(), (size[0], size[1]), interpolation), workers
     wanted, found = (*size, interpolation), (*cache.size, cache.interpolation)
     if wanted != found:
         raise DatasetError(
@@ -290,5 +290,7 @@ def _look_up(priors, table: pd.DataFrame, root: str | Path | None) -> dict[str, 
     """The priors of all rows: mask [N, h, w], top, bottom, reliable [N]."""
     if priors is None:
         return None
+    if root is None:
+        raise PriorError("priors are found by paths relative to the data set's folder: name that folder with root=")
     found = priors.lookup(relative_paths(table["path"], root))
     return {name: torch.as_tensor(getattr(found, name)) for name in ("mask", "top", "bottom", "reliable")}

@@ -107,7 +107,7 @@ def extract_features(
         root=root,
         cache=cache,
     )
-    transform, paths, features = TestTransform(), table["path"].tolist(), None
+    transform, paths, features = TestTransform(), table["path"].tolist(), torch.empty(0)
     with (
         eval_mode(model),
         autocast(device, amp),
@@ -116,7 +116,7 @@ def extract_features(
         for batch in batches:
             part = embed(model, transform(batch.to(device)), flip).cpu()  # [B, D]
             check_finite(part, batch, paths)
-            if features is None:
+            if not len(features):
                 features = torch.empty(len(table), part.shape[1])  # [N, D]
             features[batch.index.cpu()] = part
             bar.update(len(part))
@@ -159,7 +159,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 def autocast(device: torch.device, amp: bool | str) -> torch.autocast:
     """The autocast context for `amp` (see `extract_features`)."""
-    name = {False: "no", True: "bf16"}.get(amp, amp)
+    name = ("bf16" if amp else "no") if isinstance(amp, bool) else amp
     if name not in PRECISIONS:
         raise unknown_name("precision", name, PRECISIONS)
     return torch.autocast(device.type, PRECISIONS[name] or torch.bfloat16, enabled=name != "no")

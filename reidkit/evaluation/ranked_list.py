@@ -192,7 +192,7 @@ def readable(scores: np.ndarray, order: np.ndarray, qf, gf, metric: str, device)
     squared = own[:, None] - 2 * scores  # [Q, k]
     short = squared < 1e-6 * own[:, None]
     lengths = np.sqrt(np.maximum(squared, 0))
-    for query in np.flatnonzero(short.any(1)):
+    for query in np.flatnonzero(short.any(1)).tolist():
         near = gf[order[query, short[query]]]  # [n, D]
         vector = rows(qf, query, query + 1, dtype, device)[0]
         lengths[query, short[query]] = distances(rows(near, 0, len(near), dtype, device), vector).cpu().numpy()

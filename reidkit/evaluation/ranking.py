@@ -125,7 +125,8 @@ def evaluate_distance(
     check_ap(ap)
     distance = as_matrix(distance, "distance matrix")
     truth = GroundTruth(q_pids, g_pids, q_camids, g_camids, junk_pids, camera_rule)
-    check_sizes(truth, *distance.shape, "the distance matrix has")
+    queries, images = distance.shape
+    check_sizes(truth, queries, images, "the distance matrix has")
     return summarise(distance_strips(distance), truth, ap, max_rank)
 
 

@@ -147,7 +147,8 @@ def reciprocal_encoding(
         d = (2 - 2 * torch.einsum("pd,pd->p", features[i], features[j])).clamp(min=0) / largest[i]
         weight[start : start + chunk] = torch.exp(-d).cpu()
     row_sum = torch.zeros(total, dtype=weight.dtype).index_add_(0, pairs[0], weight)
-    return sparse(*pairs, weight / row_sum[pairs[0]], total)
+    row, column = pairs
+    return sparse(row, column, weight / row_sum[row], total)
 
 
 def local_query_expansion(encoding: Tensor, nearest: Tensor) -> Tensor:

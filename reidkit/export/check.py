@@ -74,11 +74,13 @@ def scores(
     runners: dict[str, Runner], dataset: ReIDDataset, size: tuple[int, int], progress: bool = True
 ) -> dict[str, Any]:
     """mAP and rank1 (fractions) of both runners on the current test level, and the change; see `ExportReport`."""
-    query, gallery = (_features(runners, table, size, progress) for table in (dataset.query, dataset.gallery))
-    ids = [table[column].to_numpy() for column in ("pid", "camid") for table in (dataset.query, dataset.gallery)]
+    q, g = dataset.query, dataset.gallery
+    query, gallery = (_features(runners, table, size, progress) for table in (q, g))
     found = {}
     for name in runners:
-        ranking = evaluate_ranking(query[name], gallery[name], *ids, junk_pids=dataset.junk_pids)
+        ranking = evaluate_ranking(
+            query[name], gallery[name], q.pid, g.pid, q.camid, g.camid, junk_pids=dataset.junk_pids
+        )
         found[name] = {"mAP": float(ranking.mAP), "rank1": float(ranking.cmc[0])}
     change = {k: found["exported"][k] - found["pytorch"][k] for k in ("mAP", "rank1")}
     return {"dataset": dataset.label, "level": dataset.level, **found, "change": change}

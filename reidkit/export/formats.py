@@ -82,7 +82,7 @@ def write_onnx(network: EmbeddingNetwork, size: tuple[int, int], file: Path) -> 
             )
     except Exception as error:
         raise _cannot(network, "torch.onnx.export", error) from error
-    onnx.save(str(file), external_data=False)
+    onnx.save(str(file), external_data=False)  # pyright: ignore[reportOptionalMemberAccess]  (dynamo gives one)
 
 
 def write_int8(network: EmbeddingNetwork, size: tuple[int, int], file: Path, images: Iterable[Tensor]) -> None:

@@ -24,6 +24,9 @@ class EmbeddingNetwork(nn.Module):
     Raises ReIDKitError for a model that needs a prior at test time, UnknownNameError for an unknown flip.
     """
 
+    mean: Tensor  # of ImageNet in units of uint8, [3, 1, 1]
+    std: Tensor
+
     def __init__(self, model: ReIDModel, flip: str = "none", half: bool = False):
         super().__init__()
         if model.needs_prior_at_test:

@@ -103,7 +103,7 @@ def export_run(
     folder, out = check_request(run, out, to=to, precision=precision, with_dataset=dataset is not None)
     recipe, model = folder.recipe(), load_run(folder.path)
     network = EmbeddingNetwork(model, recipe.test_flip, half=precision == "fp16")
-    images = check.calibration_batches(dataset, recipe.size) if precision == "int8" else []
+    images = check.calibration_batches(dataset, recipe.size) if dataset is not None and precision == "int8" else []
     try:
         with replacing(out) as file:
             _write(network, recipe.size, file, to, images)

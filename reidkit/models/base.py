@@ -7,11 +7,15 @@ panels and attention maps can run the (expensive) backbone once and the (cheap) 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from reidkit.priors import PriorBatch
+
+if TYPE_CHECKING:
+    from reidkit.models.backbones import Backbone
 
 
 @dataclass
@@ -50,11 +54,12 @@ class ReIDModel(nn.Module):
     """
 
     name: str
-    config: object
+    config: Any  # each model names its own class
     num_classes: int
     part_names: tuple[str, ...]
     needs_prior: bool = False
     needs_prior_at_test: bool = False
+    backbone: Backbone
 
     @property
     def num_parts(self) -> int:

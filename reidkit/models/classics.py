@@ -37,15 +37,16 @@ class IDE(ReIDModel):
         self.name, self.config, self.num_classes = "ide", config, num_classes
         self.part_names = ("whole body",)
         self.backbone = backbone
+        linear = nn.Linear(backbone.channels, config.part_dim)
+        nn.init.kaiming_normal_(linear.weight)
+        nn.init.zeros_(linear.bias)
         self.embedding = nn.Sequential(
-            nn.Linear(backbone.channels, config.part_dim),
+            linear,
             nn.BatchNorm1d(config.part_dim),
             nn.LeakyReLU(config.slope),
             nn.Dropout(config.dropout),
         )
         self.classifier = PartClassifier(1, config.part_dim, num_classes)
-        nn.init.kaiming_normal_(self.embedding[0].weight)
-        nn.init.zeros_(self.embedding[0].bias)
 
     def feature_maps(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, C, h, w]."""
@@ -86,6 +87,8 @@ class PCB(ReIDModel):
 
     MPN's `baseline` is this network with max pooling, a second conv and the triplet loss on the joined feature.
     """
+
+    config: PCBConfig
 
     def __init__(self, config: PCBConfig, backbone: Backbone, num_classes: int):
         super().__init__()

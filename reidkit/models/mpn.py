@@ -12,6 +12,7 @@ convs between MT and AT teaches the MT which channels belong to its part: parame
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,12 @@ class MPN(ReIDModel):
     layers without prefix.
     """
 
+    config: MPNConfig
+    conv1: PartConvBlock
+    attention: PartAttention | None
+    conv2: PartConvBlock
+    classifier: PartClassifier
+
     def __init__(self, config: MPNConfig, backbone: Backbone, num_classes: int):
         super().__init__()
         self.name, self.config, self.num_classes = "mpn", config, num_classes
@@ -127,11 +134,14 @@ class MPN(ReIDModel):
                 self.add_module(f"aux_{layer}", self._new(layer) if layer in self.twice else None)
             self.aux_classifier = self._new("classifier")  # W_k^at: never shared, Eq. 1
 
-    def _new(self, layer: str) -> nn.Module | None:
+    def _new(self, layer: str) -> Any:
         """A fresh copy of a layer of the K tasks (Sec. 3.3, Fig. 6)."""
         config = self.config
         parts, dim = config.num_parts, config.part_dim
-        options = {"separate_bn": config.separate_bn, "aux_own": () if layer in self.twice else config.aux_own(layer)}
+        options: dict[str, Any] = {
+            "separate_bn": config.separate_bn,
+            "aux_own": () if layer in self.twice else config.aux_own(layer),
+        }
         if layer == "conv1":
             return PartConvBlock(parts, self.backbone.channels, dim, **options)
         if layer == "conv2":
@@ -142,7 +152,7 @@ class MPN(ReIDModel):
             return None
         return PartAttention(parts, dim, config.attention_dim or max(dim // 4, 1), **options)
 
-    def _aux(self, layer: str) -> nn.Module | None:
+    def _aux(self, layer: str) -> Any:
         """The layer that the auxiliary tasks use: their own, or the shared one (PSA)."""
         return getattr(self, f"aux_{layer}" if layer in self.twice else layer)
 
@@ -163,8 +173,8 @@ class MPN(ReIDModel):
             return self._task(self._stripes(maps, prior), self.conv1, self.attention, self.conv2, self.classifier)
         out = self._task(maps, self.conv1, self.attention, self.conv2, self.classifier)
         if with_aux and self.config.aux:
-            layers = (self._aux(layer) for layer in ("conv1", "attention", "conv2"))
-            out.aux = self._task(self._stripes(maps, prior), *layers, self.aux_classifier, aux=True)
+            conv1, attention, conv2 = (self._aux(layer) for layer in ("conv1", "attention", "conv2"))
+            out.aux = self._task(self._stripes(maps, prior), conv1, attention, conv2, self.aux_classifier, aux=True)
         return out
 
     def _stripes(self, maps: Tensor, prior: PriorBatch | None) -> Tensor:
@@ -179,10 +189,10 @@ class MPN(ReIDModel):
     @staticmethod
     def _task(
         x: Tensor,
-        conv1: nn.Module,
-        attention: nn.Module | None,
-        conv2: nn.Module,
-        classifier: nn.Module,
+        conv1: PartConvBlock,
+        attention: PartAttention | None,
+        conv2: PartConvBlock,
+        classifier: PartClassifier,
         aux: bool = False,
     ) -> ModelOutput:
         """K tasks at once. x: F [B, C, h, w], or stripes P_k [B, K, C, h/K, w]."""

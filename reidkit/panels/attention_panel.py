@@ -127,7 +127,8 @@ class AttentionPanel(Panel):
         model = run.model
         if control != "none":
             paths = self.table.path[:8]
-            prior = run.priors.lookup([*map(run.relative, paths)]) if model.needs_prior_at_test else None
+            needed = run.priors if model.needs_prior_at_test else None
+            prior = None if needed is None else needed.lookup([*map(run.relative, paths)])
             images = normalize(torch.stack([run.image(path) for path in paths]))
             model = randomised(model, images, layers=CONTROLS[control], prior=prior)
         return at_layer(model, state.layer)
@@ -144,7 +145,8 @@ class AttentionPanel(Panel):
             return {"in its stripe of the image": float(maps[:, :, start:stop].sum() / max(maps.sum(), 1e-12))}
         truth = type(self.truth)(**{name: value[[state.image]] for name, value in vars(self.truth).items()})
         regions = stripe_regions(truth, extents, run.size)
-        person = np.asarray(shrink(truth.segmentation[0].astype(np.uint8) * 255, run.size[::-1]))[None, ..., 0] > 127
+        height, width = run.size
+        person = np.asarray(shrink(truth.segmentation[0].astype(np.uint8) * 255, (width, height)))[None, ..., 0] > 127
         return {
             "in its stripe of the body": float(part_energy(maps, regions)[0, 0]),
             "on the person": 1 - float(background_energy(maps, person)[0, 0]),

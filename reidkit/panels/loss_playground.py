@@ -69,8 +69,8 @@ def evaluate(points: Tensor, *, margin: float, metric: str, mining: str, alignme
         "batch": lambda: losses.batch_alignment(main, aux),
     }[alignment]()
     total = triplet + weight * aligned  # Eq. 10
-    total.backward()
-    return Result(triplet.item(), aligned.item(), total.item(), points.grad.numpy())
+    (gradient,) = torch.autograd.grad(total, points)
+    return Result(triplet.item(), aligned.item(), total.item(), gradient.numpy())
 
 
 def first_points() -> Points:
@@ -194,7 +194,7 @@ class LossPlayground(Panel):
             if self._held:
                 self.set(point=self._held)
         elif self._held:
-            self.set(points=moved(self.points, *place_of(self, self._held), place))
+            self.set(points=moved(self.points, *place_of(self, self._held), place.tolist()))
         if phase == "up":
             self._held = None
 

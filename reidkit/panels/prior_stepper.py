@@ -61,7 +61,7 @@ class PriorStepper(Panel):
             )
         self.images, self.parsings, self.segmentations = list(images), list(parsings), list(segmentations)
         self.names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(images))]
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])
         super().__init__()
 
     @classmethod

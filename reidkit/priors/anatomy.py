@@ -100,7 +100,7 @@ def implausible(census: LabelCensus, label_set: str) -> dict[str, float]:
 def fitting_set(census: LabelCensus, limit: float = NO_SET / 3) -> str | None:
     """The label set in which the least is implausible; None if that is more than `limit` of the body."""
     shares = {name: sum(implausible(census, name).values()) for name in LABEL_SETS}
-    best = min(shares, key=shares.get)
+    best = min(shares, key=lambda name: shares[name])
     return best if shares[best] <= limit else None
 
 
@@ -132,13 +132,14 @@ def doubt_labels(census: LabelCensus, announced: str, *, whole: bool = False) ->
         )
     seen = implausible(census, announced)
     share, other = sum(seen.values()), fitting_set(census)
-    explained = other not in (None, announced) and 3 * sum(implausible(census, other).values()) <= share
-    if share < (OTHER_SET if explained and shows_heads(census, other) else NO_SET):
+    if other == announced or (other is not None and 3 * sum(implausible(census, other).values()) > share):
+        other = None  # it explains nothing
+    if share < (OTHER_SET if other is not None and shows_heads(census, other) else NO_SET):
         return None
-    worst = "; ".join(sorted(seen, key=seen.get, reverse=True)[:3])
+    worst = "; ".join(sorted(seen, key=lambda words: seen[words], reverse=True)[:3])
     advice = (
         f'They fit label_set="{other}" (--label-set {other})'
-        if explained
+        if other is not None
         else f"They fit none of the label sets {', '.join(LABEL_SETS)} (are they grey pictures?): write the label "
         "indices of one of them"
     )

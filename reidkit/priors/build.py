@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -30,9 +30,12 @@ TOOLS = ("files", "sidewalk", "torchvision+segformer")
 class MapSource(Protocol):
     """What produces the two maps of an image: `FileMaps` reads them, `NetworkMaps` computes them."""
 
-    batch_size: int
-    settings: Mapping[str, object]
-    versions: Mapping[str, str]
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def versions(self) -> Mapping[str, str]: ...
 
     def stamp(self, path: str) -> int: ...
     def where(self, path: str) -> str: ...
@@ -195,7 +198,7 @@ def _leads_out(relative: str) -> bool:
     return relative == ".." or relative.startswith(".." + os.sep)
 
 
-def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, object]) -> PriorTable:
+def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> PriorTable:
     """The cached table if it was made with these settings, else an empty one (with a warning that says why)."""
     if not out.exists():
         return empty_table(grid, settings)
@@ -219,7 +222,7 @@ def compute(
     todo: list[str],
     stamps: Mapping[str, int],
     source: MapSource,
-    settings: Mapping[str, object],
+    settings: Mapping[str, Any],
     out: Path,
     *,
     whole: bool,
@@ -275,7 +278,7 @@ def _put_back(found: PriorTable, written: PriorTable, out: Path) -> None:
 
 
 def _batch_table(
-    paths: list[str], stamps: Mapping[str, int], source: MapSource, settings: Mapping[str, object]
+    paths: list[str], stamps: Mapping[str, int], source: MapSource, settings: Mapping[str, Any]
 ) -> PriorTable:
     """Rows of one batch. Images may differ in size: those of one size go through the pipeline together."""
     h, w = settings["grid"]
@@ -297,7 +300,7 @@ def _batch_table(
     return make_table(paths, mask, top, bottom, reliable, marks, settings=settings)
 
 
-def _stacked(tables: list[PriorTable], settings: Mapping[str, object]) -> PriorTable:
+def _stacked(tables: list[PriorTable], settings: Mapping[str, Any]) -> PriorTable:
     """Tables of different paths, one below the other."""
     names = ("masks", "top", "bottom", "reliable", "stamps")
     columns = (np.concatenate([getattr(t, name) for t in tables]) for name in names)

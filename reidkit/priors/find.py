@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import PriorError, ReIDKitError
@@ -92,7 +93,7 @@ def find_priors(
             "priors are made again",
             stacklevel=2,
         )
-    if todo:
+    if todo and stock.source is not None:
         table = compute(
             table,
             todo,
@@ -144,7 +145,7 @@ def _prior_folders(ds: ReIDDataset) -> list[Path]:
 
 def _source(ds: ReIDDataset, tool: str, built: PriorTable | None) -> MapSource | None:
     """Where the maps of a built file (or of the tool by default) are read; None if that cannot be found any more."""
-    options = {}
+    options: dict[str, Any] = {}
     if built is not None and tool == "files":
         options = {key: built.manifest.get(key) for key in MAP_OPTIONS}
         numbers = [built.manifest.get(key) for key in THRESHOLDS]

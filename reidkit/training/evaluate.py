@@ -35,7 +35,7 @@ def evaluate_model(
     recipe: Recipe,
     *,
     form: TestForm | None = None,
-    device="cpu",
+    device: str | torch.device = "cpu",
     priors: PriorTable | None = None,
     levels: tuple[str, ...] | None = None,
     cache: bool = True,
@@ -123,7 +123,7 @@ def _one_level(ds: ReIDDataset, features: _Features, form: TestForm) -> dict[str
         return {**r.summary(), "queries": len(r.per_query) - r.excluded}
 
     result = score(np.ones(len(ds.query), bool))
-    if "shift" in ds.query and ds.query["shift"].nunique() > 1:
+    if "shift" in ds.query and ds.query.loc[:, "shift"].nunique() > 1:
         shifts = ds.query["shift"].to_numpy()
         result["by_shift"] = {f"{s:.2f}": score(shifts == s) for s in sorted(set(shifts))}
     return result

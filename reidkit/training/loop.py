@@ -79,7 +79,7 @@ def train(
     prior_tool = prior_tool or default_prior_tool(dataset)
     chosen = choose_device(device)
     precision = choose_precision(recipe.precision, chosen)
-    run = RunFolder(Path(run))
+    folder = RunFolder(Path(run))
     settings = run_settings(
         name,
         dataset,
@@ -90,19 +90,19 @@ def train(
         prior_tool=prior_tool,
         initialise_from=initialise_from,
     )
-    check_claim(run, settings)
-    if run.finished:
-        return run.read_result()
+    check_claim(folder, settings)
+    if folder.finished:
+        return folder.read_result()
 
     start_wall, start_cpu = time.time(), time.process_time()
     accelerator = make_accelerator(chosen, precision)
-    checkpoint = run.load_checkpoint()
+    checkpoint = folder.load_checkpoint()
     starts_from_ide = checkpoint is None and recipe.ide_init and not initialise_from
     check_start(
         name,
         dataset,
         recipe,
-        run.path,
+        folder.path,
         prior_tool=prior_tool,
         cache=cache,
         world_size=accelerator.num_processes,
@@ -113,7 +113,7 @@ def train(
             name,
             dataset,
             recipe,
-            run,
+            folder,
             seed=seed,
             device=device,
             preset=preset,
@@ -143,7 +143,7 @@ def train(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
-    claim(run, settings, accelerator)
+    claim(folder, settings, accelerator)
     evaluate = partial(
         evaluate_model,
         model,
@@ -162,7 +162,7 @@ def train(
         loss_config,
         recipe,
         accelerator,
-        run,
+        folder,
         seed=seed,
         checkpoint=checkpoint,
         progress=progress,
@@ -171,10 +171,10 @@ def train(
         evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level],
     )
     if accelerator.is_main_process:
-        warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), run)
-        run.save_weights(model)
+        warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
+        folder.save_weights(model)
         write_json(
-            run.result,
+            folder.result,
             {
                 **settings,
                 **tested(evaluate, recipe, preset),
@@ -190,7 +190,7 @@ def train(
             },
         )
     accelerator.wait_for_everyone()
-    return run.read_result()
+    return folder.read_result()
 
 
 def tested(evaluate: Callable[..., dict], recipe: Recipe, preset: str) -> dict[str, Any]:
@@ -268,7 +268,7 @@ def fit(
         generator = seed_epoch(loader, seed, epoch, accelerator.process_index)
         net.train()
         sums: dict[str, float] = {}
-        started = time.time()
+        lr, started = 0.0, time.time()
         for i, batch in enumerate(loader):
             lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
             batch = augment(batch.to(accelerator.device), generator)

@@ -117,8 +117,9 @@ class Tar:
     def unpack(self, wanted: Mapping[str, Member], staging: Staging) -> None:
         with tarfile.open(self.path, "r:*") as file:
             for info in file:
-                if info.name in wanted and info.isreg():
-                    staging.copy(wanted[info.name], file.extractfile(info).read)
+                content = file.extractfile(info) if info.name in wanted and info.isreg() else None
+                if content is not None:
+                    staging.copy(wanted[info.name], content.read)
 
 
 def _ends_in_zeros(path: Path, block: int = 512) -> bool:

@@ -25,10 +25,10 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
     one of the image folders, where a parser would find the files again, and for a file that cannot be moved.
     """
     root, quarantine = Path(os.path.abspath(root)), Path(os.path.abspath(quarantine))
-    files = [(Path(p), problem) for p, problem in files if os.path.lexists(p)]
-    if any(path.parent == quarantine or path.parent in quarantine.parents for path, _ in files):
+    found = [(Path(p), problem) for p, problem in files if os.path.lexists(p)]
+    if any(path.parent == quarantine or path.parent in quarantine.parents for path, _ in found):
         raise DatasetError(f"quarantine folder {quarantine} lies inside an image folder; choose one outside of it")
-    if not files:
+    if not found:
         return 0
     quarantine.mkdir(parents=True, exist_ok=True)
     manifest = quarantine / MANIFEST
@@ -48,7 +48,7 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
                 raise DatasetError(
                     f"cannot move {path} to {target} ({error}); what was moved before, `restore_quarantine` moves back"
                 ) from error
-    return len(files)
+    return len(found)
 
 
 def quarantined(root: str | Path) -> set[str]:

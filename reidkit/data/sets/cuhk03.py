@@ -55,11 +55,11 @@ def load_cuhk03(root: str | Path = "data", boxes: str = "detected", *, progress:
     protocol = _first_file(places, PROTOCOL_FILE.format(boxes))
     mat = _first_file(places, MAT_FILE)
     images = next((p / f"images_{boxes}" for p in places if (p / f"images_{boxes}").is_dir()), None)
-    if protocol is None or (mat is None and images is None):
-        raise DatasetError(_not_found(places[0], boxes, protocol, mat))
-    if images is None:
+    if protocol is not None and images is None and mat is not None:
         home = mat.parent.parent if mat.parent.name == "cuhk03_release" else mat.parent
         images = extract_mat(mat, boxes, home / f"images_{boxes}", progress=progress)
+    if protocol is None or images is None:
+        raise DatasetError(_not_found(places[0], boxes, protocol, mat))
     return _read_protocol(protocol, images, boxes)
 
 
@@ -110,7 +110,7 @@ def extract_mat(mat: str | Path, boxes: str, out: str | Path, *, progress: bool 
             for name, ref in tqdm(cells, desc=f"{Path(mat).name} {boxes}", unit="img", disable=not progress):
                 target = part / name
                 if not target.exists():
-                    _write_image(file[ref][()], target)
+                    _write_image(file[ref][()], target)  # pyright: ignore[reportIndexIssue, reportArgumentType]
     except (OSError, RuntimeError, ValueError) as error:
         raise DatasetError(
             f"{mat} cannot be read as a MATLAB v7.3 file ({error}); it may be cut off: unpack or download it again. "
@@ -183,4 +183,7 @@ def _read_protocol(protocol: Path, images: Path, boxes: str) -> ReIDDataset:
 def _key(name: str) -> tuple[int, int, int, int] | None:
     """(pair, person, view, index), so that 1_1_1_1.png and 1_001_1_01.png are one image."""
     match = IMAGE_NAME.fullmatch(name)
-    return tuple(int(x) for x in match.groups()) if match else None
+    if match is None:
+        return None
+    pair, person, view, index = map(int, match.groups())
+    return pair, person, view, index

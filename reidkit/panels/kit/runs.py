@@ -68,7 +68,7 @@ class PanelRun:
                 "(`reidkit priors build`) and pass them on as priors="
             )
         self.name, self.model, self.recipe, self.dataset, self.priors = name, model.eval(), recipe, dataset, priors
-        self.size, self.weights = tuple(recipe.size), weights
+        self.size, self.weights = recipe.size, weights
         self._recent, self._features = Recent(), {}
 
     @property
@@ -85,7 +85,7 @@ class PanelRun:
 
     def prior(self, path: str) -> PriorBatch | None:
         """The prior of one image [1, ...], for networks that need it at test time."""
-        if not self.model.needs_prior_at_test:
+        if self.priors is None or not self.model.needs_prior_at_test:
             return None
         return self.priors.lookup([self.relative(path)])
 
@@ -133,7 +133,9 @@ class PanelRun:
 
 
 def open_runs(
-    runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: ReIDDataset, priors: PriorTable | None = None
+    runs: Mapping[str, str | Path | PanelRun] | Sequence[str | Path | PanelRun],
+    dataset: ReIDDataset,
+    priors: PriorTable | None = None,
 ) -> dict[str, PanelRun]:
     """Open finished run folders. runs: paths, or {name to show: path}; ready `PanelRun`s pass through.
 
