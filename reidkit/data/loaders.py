@@ -29,7 +29,7 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import read_image, relative_paths
 from reidkit.data.sampler import PKSampler
 from reidkit.data.transforms import translate_images, translate_prior, translate_table
-from reidkit.errors import DatasetError, ReIDKitError, TrainingError
+from reidkit.errors import DatasetError, PriorError, ReIDKitError, TrainingError
 
 Images = pd.DataFrame | str | os.PathLike | Iterable[str | os.PathLike]  # a table with a column `path`, or paths
 
