@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
 
 
 class ReIDKitError(Exception):
@@ -28,6 +29,17 @@ class TrainingError(ReIDKitError):
 
 class UnknownNameError(ReIDKitError, ValueError):
     """A name is not in the table it was looked up in."""
+
+
+T = TypeVar("T")
+
+
+def one_of(kind: str, name: str, known: Iterable[T]) -> T:
+    """`name`, which is one of `known`; UnknownNameError where it is not. For text from outside, such as an option."""
+    choices = list(known)
+    if name not in choices:
+        raise unknown_name(kind, name, map(str, choices))
+    return choices[choices.index(name)]
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -6,7 +6,7 @@ Features are [N, D], labels [N]; a loss is a scalar tensor. Half-precision input
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,13 +14,19 @@ from torch.nn import functional as F
 
 from reidkit.errors import TrainingError, unknown_name
 
-METRICS = ("cosine", "euclidean", "squared-euclidean")
-AVERAGES = ("violating", "all")
+Metric = Literal["cosine", "euclidean", "squared-euclidean"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+Average = Literal["violating", "all"]
+AVERAGES: tuple[Average, ...] = get_args(Average)
+Reduction = Literal["sum", "mean"]
+Triplet = Literal["embedding", "features"]
+FeatureAlignment = Literal["class", "sample", "batch"]  # of h and g
+Alignment = Literal[FeatureAlignment, "sample-triplet"]
 CHOICES = {
-    "identity": ("sum", "mean"),
-    "triplet": ("embedding", "features", None),
+    "identity": get_args(Reduction),
+    "triplet": (*get_args(Triplet), None),
     "metric": METRICS,
-    "alignment": ("class", "sample", "batch", "sample-triplet", None),
+    "alignment": (*get_args(Alignment), None),
 }
 
 
@@ -40,11 +46,11 @@ class LossConfig:
                 that many times less than it would inside SGD; in exchange no recipe can make it unstable.
     """
 
-    identity: str = "sum"
-    triplet: str | None = "embedding"
+    identity: Reduction = "sum"
+    triplet: Triplet | None = "embedding"
     margin: float = 0.2
-    metric: str = "cosine"
-    alignment: str | None = None
+    metric: Metric = "cosine"
+    alignment: Alignment | None = None
     identity_weight: float = 1.0
     triplet_weight: float = 1.0
     alignment_weight: float = 1.0  # lambda of Eq. 10
@@ -70,7 +76,7 @@ def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(a, b, dim=-1)
 
 
-def pairwise_distance(features: Tensor, metric: str = "cosine") -> Tensor:
+def pairwise_distance(features: Tensor, metric: Metric = "cosine") -> Tensor:
     """All distances in a batch: [N, D] -> [N, N].
 
     metric: "cosine" (MPN Eq. 4); "euclidean" (CGPN); "squared-euclidean" (twice the cosine distance when the
@@ -86,7 +92,7 @@ def pairwise_distance(features: Tensor, metric: str = "cosine") -> Tensor:
 
 
 def batch_hard_triplet(
-    features: Tensor, labels: Tensor, margin: float = 0.2, metric: str = "cosine", average: str = "violating"
+    features: Tensor, labels: Tensor, margin: float = 0.2, metric: Metric = "cosine", average: Average = "violating"
 ) -> Tensor:
     """Batch-hard triplet loss (MPN Eq. 3, CGPN Eq. 2; Hermans et al. 2017).
 
@@ -141,13 +147,13 @@ def batch_alignment(main: Tensor, aux: Tensor) -> Tensor:
     return cosine_distance(main.mean(0), aux.mean(0))
 
 
-def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "sum") -> Tensor:
+def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction = "sum") -> Tensor:
     """Identification loss of K part classifiers (MPN Eq. 1 without its printed minus sign, a slip; CGPN Eq. 1).
 
     logits [K, N, C], labels [N]. Mean over the N images; reduction over the K parts: "sum" (both papers) or "mean".
     """
-    if reduction not in ("sum", "mean"):
-        raise unknown_name("reduction", reduction, ("sum", "mean"))
+    if reduction not in get_args(Reduction):
+        raise unknown_name("reduction", reduction, get_args(Reduction))
     parts, images, _ = logits.shape
     (rows,) = _full_precision(logits.flatten(0, 1))  # [K*N, C]
     losses = F.cross_entropy(rows, labels.repeat(parts), reduction="sum") / images
@@ -220,7 +226,7 @@ def triplet_term(out: Any, labels: Tensor, config: LossConfig) -> Tensor:
     return batch_hard_triplet(embedding, labels, config.margin, config.metric)
 
 
-def alignment_term(out: Any, labels: Tensor, kind: str) -> Tensor:
+def alignment_term(out: Any, labels: Tensor, kind: FeatureAlignment) -> Tensor:
     """Feature space alignment of h and g: "class" (MPN Eq. 8), "sample" (Eq. 9) or "batch" (Sec. 5.3.3)."""
     main, aux = out.embedding, _needs_aux(out, kind).embedding
     if kind == "class":

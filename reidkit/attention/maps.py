@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidkit.attention.cam import METHODS, Maps, explain, to_image_size
+from reidkit.attention.cam import METHODS, Maps, Method, explain, to_image_size
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.features import eval_mode
 from reidkit.models import ReIDModel
@@ -40,7 +40,7 @@ __all__ = [
 def part_attention(
     model: ReIDModel,
     images: Tensor,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     prior: PriorBatch | None = None,
     *,
     classes: Tensor | None = None,
@@ -71,7 +71,7 @@ def attention_from_maps(
     model: ReIDModel,
     maps: Maps,
     images: Tensor,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     prior: PriorBatch | None = None,
     *,
     classes: Tensor | None = None,
@@ -92,7 +92,7 @@ def similarity_attention(
     model: ReIDModel,
     images_a: Tensor,
     images_b: Tensor,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     *,
     prior_a: PriorBatch | None = None,
     prior_b: PriorBatch | None = None,

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from reidkit.attention.cam import Method
 from reidkit.attention.checks import CHANGES, LAYERS, consistency, randomised, sanity_check
 from reidkit.attention.maps import part_attention
 from reidkit.data.dataset import ReIDDataset
@@ -196,7 +197,7 @@ def score_model(
     truth: Truth,
     *,
     size: tuple[int, int],
-    method: str = "gradcam",
+    method: Method = "gradcam",
     classes: np.ndarray | None = None,
     priors: PriorTable | None = None,
     root: str | Path | None = None,
@@ -261,7 +262,7 @@ def _scores(
 
 
 def _checks(
-    model: ReIDModel, images: Tensor, method: str, prior: PriorBatch | None, seed: int
+    model: ReIDModel, images: Tensor, method: Method, prior: PriorBatch | None, seed: int
 ) -> dict[str, np.ndarray]:
     """Consistency and sanity, about the predicted classes; a single image has no randomised network beside it."""
     maps = part_attention(model, images, "hirescam", prior)
@@ -287,7 +288,7 @@ def score_runs(
     *,
     level: str = "strong",
     images: int = 200,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     checks: bool = True,
     seed: int = 0,
     device: str | torch.device = "cpu",

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from reidkit.evaluation.ranking import evaluate_distance, evaluate_ranking
 from reidkit.evaluation.reranking import rerank
+from reidkit.evaluation.scores import Metric
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def bench_evaluate(
     *,
     threads: Sequence[int] = (1, 2),
     repeats: int = 3,
-    metric: str = "cosine",
+    metric: Metric = "cosine",
 ) -> dict[str, Any]:
     """`evaluate_ranking` beside `qf @ gf.T`, both on the CPU in this process.
 

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from reidkit.data import load_dataset
-from reidkit.errors import ReIDKitError
+from reidkit.errors import ReIDKitError, one_of
+from reidkit.priors.build import TOOLS, Tool
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, cuhk03-detected, ...")]
 Root = Annotated[Path, typer.Option("--root", help="Folder that holds the data sets.")]
@@ -40,6 +41,11 @@ Compile = Annotated[bool, typer.Option("--compile", help="torch.compile, for a G
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: one a core.")]
 Seed = Annotated[int, typer.Option(min=0)]
+
+
+def tool_of(name: str | None) -> Tool | None:
+    """The prior tool that `--prior-tool` names; UnknownNameError for another name."""
+    return None if name is None else one_of("prior tool", name, TOOLS)
 
 
 def open_dataset(name: str, root: Path, size: str, validation: bool = False, cache_dir: Path | None = None):

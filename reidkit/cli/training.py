@@ -28,8 +28,9 @@ from reidkit.cli.options import (
     given,
     open_dataset,
     parse_settings,
+    tool_of,
 )
-from reidkit.errors import ReIDKitError
+from reidkit.errors import ReIDKitError, one_of
 
 
 def variants() -> None:
@@ -99,7 +100,7 @@ def train(
         seed=seed,
         device=device,
         preset=preset,
-        prior_tool=prior_tool,
+        prior_tool=tool_of(prior_tool),
         workers=workers,
         cache=cache,
         evaluate_every=evaluate_every,
@@ -190,6 +191,7 @@ def evaluate(
 ) -> None:
     """Evaluate a finished run again: on another data set, with re-ranking, multi-query or flipped images."""
     from reidkit.evaluation.forms import TestForm
+    from reidkit.evaluation.ranking import AP_FORMS
     from reidkit.training import RunFolder, evaluate_run
     from reidkit.training.runs import write_json
 
@@ -204,9 +206,9 @@ def evaluate(
         device=device,
         use_rerank=rerank,
         multi_query=multi_query,
-        ap=ap,
+        ap=one_of("form of AP", ap, AP_FORMS),
         flip=None if flip is None else "mean" if flip else "none",
-        prior_tool=prior_tool,
+        prior_tool=tool_of(prior_tool),
         camera_rule=False if no_camera_rule else None,
         cache=cache,
         workers=workers,
@@ -281,7 +283,7 @@ def ablate(
         preset=preset,
         jobs=jobs,
         settings=changes,
-        prior_tool=prior_tool,
+        prior_tool=tool_of(prior_tool),
         cache=cache,
         progress=progress,
     )

@@ -31,7 +31,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.images import read_image, relative_paths
+from reidkit.data.images import Interpolation, read_image, relative_paths
 from reidkit.errors import DatasetError
 
 try:
@@ -72,7 +72,7 @@ class ImageCache:
     row: dict[str, int]
     root: Path
     size: tuple[int, int]
-    interpolation: str
+    interpolation: Interpolation
 
     @classmethod
     def build(
@@ -83,7 +83,7 @@ class ImageCache:
         path: str | Path,
         workers: int = 0,
         progress: bool = True,
-        interpolation: str = "bilinear",
+        interpolation: Interpolation = "bilinear",
     ) -> ImageCache:
         """Open the cache at `path`, building it first where it is missing or no longer fits the files.
 
@@ -136,7 +136,7 @@ class ImageCache:
         table: pd.DataFrame,
         root: str | Path,
         size: tuple[int, int],
-        interpolation: str = "bilinear",
+        interpolation: Interpolation = "bilinear",
     ) -> ImageCache:
         """Open a cache that must be there and fit; DatasetError says what differs."""
         path = Path(path)
@@ -181,7 +181,7 @@ class ImageCache:
 
 
 def _header(
-    table: pd.DataFrame, root: str | Path, size: tuple[int, int], interpolation: str
+    table: pd.DataFrame, root: str | Path, size: tuple[int, int], interpolation: Interpolation
 ) -> tuple[dict[str, Any], list[str]]:
     """What the cache of a table must say, and the files in order; a file of several rows is kept once."""
     paths = list(dict.fromkeys(table["path"]))
@@ -253,7 +253,9 @@ def _write(path: Path, header: dict[str, Any], paths: Sequence[str], workers: in
     os.replace(part, path)
 
 
-def _decoded(paths: Sequence[str], size: tuple[int, int], interpolation: str, workers: int) -> Iterator[np.ndarray]:
+def _decoded(
+    paths: Sequence[str], size: tuple[int, int], interpolation: Interpolation, workers: int
+) -> Iterator[np.ndarray]:
     """uint8 [<=CHUNK, 3, H, W] blocks in the order of the paths."""
     chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     decode = partial(_decode_chunk, size=size, interpolation=interpolation)
@@ -272,7 +274,7 @@ def _decoded(paths: Sequence[str], size: tuple[int, int], interpolation: str, wo
             pool.shutdown(cancel_futures=True)
 
 
-def _decode_chunk(paths: Sequence[str], size: tuple[int, int], interpolation: str) -> np.ndarray:
+def _decode_chunk(paths: Sequence[str], size: tuple[int, int], interpolation: Interpolation) -> np.ndarray:
     return np.stack([read_image(path, size, interpolation) for path in paths])
 
 

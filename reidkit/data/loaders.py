@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from reidkit.data.cache import ImageCache
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.images import read_image, relative_paths
-from reidkit.data.sampler import PKSampler
+from reidkit.data.images import Interpolation, read_image, relative_paths
+from reidkit.data.sampler import PKSampler, Sampling
 from reidkit.data.transforms import translate_images, translate_prior, translate_table
 from reidkit.errors import DatasetError, PriorError, ReIDKitError, TrainingError
 
@@ -147,7 +147,7 @@ class _FromFiles:
 
     paths: list[str]
     size: tuple[int, int]
-    interpolation: str
+    interpolation: Interpolation
 
     def __call__(self, rows: list[int]) -> Tensor:
         images = [read_image(self.paths[i], self.size, self.interpolation) for i in rows]
@@ -177,9 +177,9 @@ def train_loader(
     workers: int = 0,
     cache: ImageCache | None = None,
     batches_per_epoch: int | None = None,
-    mode: str = "cover",
+    mode: Sampling = "cover",
     translation_copies: int = 1,
-    interpolation: str = "bilinear",
+    interpolation: Interpolation = "bilinear",
     rank: int = 0,
     world_size: int = 1,
 ) -> BatchLoader:
@@ -247,7 +247,7 @@ def test_batches(
     size: tuple[int, int],
     batch_size: int,
     workers: int = 0,
-    interpolation: str = "bilinear",
+    interpolation: Interpolation = "bilinear",
     cache: ImageCache | None = None,
     root: str | Path | None = None,
     priors=None,
@@ -272,7 +272,7 @@ test_batches.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]  (n
 
 
 def _source(
-    table: pd.DataFrame, size: tuple[int, int], interpolation: str, cache: ImageCache | None, workers: int
+    table: pd.DataFrame, size: tuple[int, int], interpolation: Interpolation, cache: ImageCache | None, workers: int
 ) -> tuple[Callable[[list[int]], Tensor], int]:
     """Where pixels come from, and how many workers that needs."""
     if cache is None:

@@ -13,14 +13,15 @@ What is an epoch?
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from reidkit.errors import TrainingError, unknown_name
 
-MODES = ("cover", "independent")
+Sampling = Literal["cover", "independent"]
+MODES: tuple[Sampling, ...] = get_args(Sampling)
 
 
 def ids_per_batch(batch_size: int, num_instances: int) -> int:
@@ -64,7 +65,7 @@ class PKSampler:
         num_instances: int,
         *,
         seed: int = 0,
-        mode: str = "cover",
+        mode: Sampling = "cover",
         batches_per_epoch: int | None = None,
         rank: int = 0,
         world_size: int = 1,

@@ -11,20 +11,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from reidkit.data.images import Interpolation
 from reidkit.data.loaders import Batch, Images, image_table, test_batches
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorBatch, PriorTable
 
-FLIPS = ("none", "sum", "mean")
+Flip = Literal["none", "sum", "mean"]
+FLIPS: tuple[Flip, ...] = get_args(Flip)
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -38,8 +40,8 @@ class TestRecipe:
     """
 
     size: tuple[int, int] = (384, 128)
-    interpolation: str = "bilinear"
-    flip: str = "none"
+    interpolation: Interpolation = "bilinear"
+    flip: Flip = "none"
     normalize: bool = False
 
     default: ClassVar[TestRecipe]
@@ -61,8 +63,8 @@ def extract_features(
     size: tuple[int, int],
     device: torch.device | str | None = None,
     batch_size: int = 128,
-    flip: str = "none",
-    interpolation: str = "bilinear",
+    flip: Flip = "none",
+    interpolation: Interpolation = "bilinear",
     normalize: bool = False,
     priors: PriorTable | None = None,
     root=None,
@@ -123,7 +125,7 @@ def extract_features(
     return F.normalize(features, dim=1) if normalize else features
 
 
-def embed(model: ReIDModel, batch: Batch, flip: str = "none") -> Tensor:
+def embed(model: ReIDModel, batch: Batch, flip: Flip = "none") -> Tensor:
     """[B, D] features of a normalised batch; with its mirror image added ("sum") or averaged ("mean")."""
     prior = None if batch.prior is None else PriorBatch(**batch.prior)
     features = model.embed(batch.images, prior).float()  # the sum below is never in half precision

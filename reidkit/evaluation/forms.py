@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
+
+from reidkit.data.images import Interpolation
+from reidkit.evaluation.features import Flip
+from reidkit.evaluation.ranking import APForm
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,9 @@ class TestForm:
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    ap: Literal["step", "trapezoid"] = "step"
-    flip: Literal["none", "mean", "sum"] = "none"
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    ap: APForm = "step"
+    flip: Flip = "none"
+    interpolation: Interpolation = "bilinear"
     rerank: bool = False
     multi_query: bool = False
     camera_rule: bool = True

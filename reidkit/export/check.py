@@ -21,7 +21,7 @@ from reidkit.data.sidewalk.plan import Settings, plan, take
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import evaluate_ranking
-from reidkit.evaluation.features import embed
+from reidkit.evaluation.features import Flip, embed
 from reidkit.export.formats import Runner
 from reidkit.models import ReIDModel
 
@@ -30,7 +30,7 @@ LATENCY_BATCHES = (1, 16)
 CALIBRATION_IMAGES = 128
 
 
-def pytorch(model: ReIDModel, flip: str) -> Runner:
+def pytorch(model: ReIDModel, flip: Flip) -> Runner:
     """What `extract_features` does with a batch, by its own code: the truth that the file is compared with."""
 
     @torch.no_grad()

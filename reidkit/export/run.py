@@ -15,6 +15,7 @@ import reidkit
 from reidkit.data import ReIDDataset
 from reidkit.errors import CheckpointError, ReIDKitError, unknown_name
 from reidkit.export import check, formats
+from reidkit.export.formats import Format, Precision
 from reidkit.export.network import EmbeddingNetwork
 from reidkit.export.report import ExportReport
 from reidkit.models import ReIDModel
@@ -47,8 +48,8 @@ def check_request(
     run: str | Path,
     out: str | Path | None = None,
     *,
-    to: str = "onnx",
-    precision: str = "fp32",
+    to: Format = "onnx",
+    precision: Precision = "fp32",
     with_dataset: bool = False,
 ) -> tuple[RunFolder, Path]:
     """The run's folder and the file to write, once all is refused that can be before an image is read.
@@ -80,8 +81,8 @@ def export_run(
     run: str | Path,
     out: str | Path | None = None,
     *,
-    to: str = "onnx",
-    precision: str = "fp32",
+    to: Format = "onnx",
+    precision: Precision = "fp32",
     dataset: ReIDDataset | None = None,
     progress: bool = True,
 ) -> ExportReport:
@@ -138,7 +139,7 @@ def report_file(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 
 
-def _target(out: str | Path, to: str) -> Path:
+def _target(out: str | Path, to: Format) -> Path:
     """`out` as a path that can be written."""
     out = Path(out)
     if out.suffix != formats.SUFFIXES[to] or out.is_dir():
@@ -149,7 +150,7 @@ def _target(out: str | Path, to: str) -> Path:
     return out
 
 
-def _write(network: EmbeddingNetwork, size: tuple[int, int], file: Path, to: str, images: Sequence[Tensor]) -> None:
+def _write(network: EmbeddingNetwork, size: tuple[int, int], file: Path, to: Format, images: Sequence[Tensor]) -> None:
     """One file of the format; with calibration images in int8."""
     if to == "torch-export":
         formats.write_torch_export(network, size, file)
@@ -160,7 +161,13 @@ def _write(network: EmbeddingNetwork, size: tuple[int, int], file: Path, to: str
 
 
 def _measured(
-    file: Path, model: ReIDModel, recipe: Recipe, to: str, precision: str, dataset: ReIDDataset | None, progress: bool
+    file: Path,
+    model: ReIDModel,
+    recipe: Recipe,
+    to: Format,
+    precision: Precision,
+    dataset: ReIDDataset | None,
+    progress: bool,
 ) -> dict[str, Any]:
     """The measured fields of the report. Raises ReIDKitError for an fp32 file that is not the network."""
     exported = formats.open_onnx(file) if to == "onnx" else formats.open_torch_export(file)
@@ -181,5 +188,5 @@ def _measured(
     }
 
 
-def _versions(to: str) -> dict[str, str]:
+def _versions(to: Format) -> dict[str, str]:
     return {name: import_module(name).__version__ for name in formats.PACKAGES} if to == "onnx" else {}

@@ -12,7 +12,7 @@ convs between MT and AT teaches the MT which channels belong to its part: parame
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,11 @@ from reidkit.models.backbones import Backbone, load_backbone_weights
 from reidkit.models.base import ModelOutput, ReIDModel
 from reidkit.models.parts import PartAttention, PartClassifier, PartConvBlock, max_pool
 from reidkit.priors import PriorBatch
-from reidkit.priors.part_features import MODES, part_features
+from reidkit.priors.part_features import MODES, Mode, part_features
 
-SHAREABLE = ("conv1", "conv2", "attention")
+Layer = Literal["conv1", "conv2", "attention"]
+SHAREABLE: tuple[Layer, ...] = get_args(Layer)
+SoftLayer = Literal["conv1", "conv2"]
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class MPNConfig:
     part_dim: int = 512
     main: bool = True
     aux: bool = True
-    share: tuple[str, ...] = SHAREABLE
-    soft_share: str | None = None
+    share: tuple[Layer, ...] = SHAREABLE
+    soft_share: SoftLayer | None = None
     share_bn: bool | None = None
     channel_attention: bool = False
     attention_dim: int | None = None
-    prior: str = "roi-mask"
+    prior: Mode = "roi-mask"
     separate_bn: bool = False
     spatial_attention: str | None = None
 
@@ -66,8 +68,8 @@ class MPNConfig:
         for layer in self.share:
             if layer not in SHAREABLE:
                 raise unknown_name("shared layer", layer, SHAREABLE)
-        if self.soft_share not in (None, "conv1", "conv2"):
-            raise unknown_name("soft_share", self.soft_share, ("conv1", "conv2"))
+        if self.soft_share not in (None, *get_args(SoftLayer)):
+            raise unknown_name("soft_share", self.soft_share, get_args(SoftLayer))
         if self.soft_share in self.share or (self.soft_share and not (self.main and self.aux)):
             raise ReIDKitError(
                 f"soft_share={self.soft_share!r} needs a main and an auxiliary task that do not share "

@@ -14,7 +14,7 @@ from torch import Tensor
 from traitlets import Int, Unicode
 
 from reidkit.attention import attention_from_maps
-from reidkit.attention.checks import randomised, spearman
+from reidkit.attention.checks import Layers, randomised, spearman
 from reidkit.attention.scores import background_energy, part_energy, stripe_regions
 from reidkit.data import ReIDDataset
 from reidkit.data.sidewalk import load_truth
@@ -40,7 +40,7 @@ from reidkit.panels.kit.runs import Recent, image_name, open_runs
 from reidkit.priors import PriorTable
 
 METHODS = ("gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "eigencam")  # fast ones of `attention.METHODS`
-CONTROLS = {"none": "none", "random heads": "heads", "random network": "all"}
+CONTROLS: dict[str, Layers] = {"random heads": "heads", "random network": "all"}
 TOP, TALLEST, WIDEST = 54, 330, 126  # pixels
 
 
@@ -96,7 +96,7 @@ class AttentionPanel(Panel):
             "part": Slider("part", 1, max(r.num_parts for r in self.runs.values())),
             "method": Choice("method", METHODS),
             "layer": Choice("layer", layer_names(run.model)),
-            "control": Choice("control", list(CONTROLS)),
+            "control": Choice("control", ["none", *CONTROLS]),
         }
 
     # ---- the maps ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from reidkit.errors import PriorError
 from reidkit.panels.kit.base import Panel, Slider, Toggle
 from reidkit.panels.kit.drawing import BLUE, MUTED, ORANGE, canvas, cells, paste, text, thumbnail
 from reidkit.priors import PriorSteps, open_source, prior_overlay, prior_steps, relative_path
+from reidkit.priors.build import Tool
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS
 
@@ -70,7 +71,7 @@ class PriorStepper(Panel):
         dataset: ReIDDataset,
         table=None,
         *,
-        tool: str = "sidewalk",
+        tool: Tool = "sidewalk",
         grid: tuple[int, int] = (18, 6),
         count: int = 24,
         **options,

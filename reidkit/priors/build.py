@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,15 @@ from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
 from reidkit.priors.files import FileMaps, Maps
-from reidkit.priors.labels import label_table
+from reidkit.priors.labels import LabelSet, label_table
 from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
 
 PIPELINE_VERSION = 1  # raise when coarse_priors changes its results: older caches are then rebuilt
 SAVE_SECONDS = 20  # at most this much work is lost when the machine goes down
-TOOLS = ("files", "sidewalk", "torchvision+segformer")
+Tool = Literal["files", "sidewalk", "torchvision+segformer"]
+TOOLS: tuple[Tool, ...] = get_args(Tool)
+Missing = Literal["error", "unreliable"]
+MISSING: tuple[Missing, ...] = get_args(Missing)
 
 
 class MapSource(Protocol):
@@ -46,15 +49,15 @@ class MapSource(Protocol):
 
 def build_priors(
     ds: ReIDDataset,
-    tool: str = "sidewalk",
+    tool: Tool = "sidewalk",
     *,
     grid: tuple[int, int] = (24, 8),
     splits: Sequence[str] | str = ("train",),
     out: str | Path | None = None,
     parsing_dir: str | Path | None = None,
     segmentation_dir: str | Path | None = None,
-    label_set: str = "lip",
-    missing: str = "error",
+    label_set: LabelSet = "lip",
+    missing: Missing = "error",
     min_head: float = MIN_HEAD,
     min_leg: float = MIN_LEG,
     threshold: float = THRESHOLD,
@@ -115,12 +118,12 @@ def build_priors(
     return table.subset(paths)
 
 
-def check_choices(tool: str, missing: str = "error", label_set: str = "lip") -> None:
+def check_choices(tool: Tool, missing: Missing = "error", label_set: LabelSet = "lip") -> None:
     """UnknownNameError if one of these is not a name that `build_priors` knows."""
     if tool not in TOOLS:
         raise unknown_name("prior tool", tool, TOOLS)
-    if missing not in ("error", "unreliable"):
-        raise unknown_name("treatment of missing maps", missing, ("error", "unreliable"))
+    if missing not in MISSING:
+        raise unknown_name("treatment of missing maps", missing, MISSING)
     label_table(label_set)
 
 
@@ -139,7 +142,14 @@ def check_writable(file: Path) -> None:
 
 
 def open_source(
-    ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_dir=None, label_set="lip", batch_size=None, **networks
+    ds: ReIDDataset,
+    tool: Tool,
+    *,
+    parsing_dir: str | Path | None = None,
+    segmentation_dir: str | Path | None = None,
+    label_set: LabelSet = "lip",
+    batch_size: int | None = None,
+    **networks: Any,
 ) -> MapSource:
     """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
     size = {"batch_size": batch_size} if batch_size else {}
@@ -154,7 +164,7 @@ def open_source(
     raise unknown_name("prior tool", tool, TOOLS)
 
 
-def default_file(ds: ReIDDataset, tool: str, grid: tuple[int, int]) -> Path:
+def default_file(ds: ReIDDataset, tool: Tool, grid: tuple[int, int]) -> Path:
     """`<ds.root>/priors/<tool>-<h>x<w>.npz` (or in `ds.cache_dir`), where priors are cached if nothing else is said."""
     return ds.derived("priors") / f"{tool}-{grid[0]}x{grid[1]}.npz"
 

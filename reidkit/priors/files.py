@@ -21,7 +21,7 @@ from reidkit.data.images import upright_size
 from reidkit.errors import DatasetError, PriorError
 from reidkit.priors.anatomy import EARLY, doubt, fitting_set
 from reidkit.priors.census import LabelCensus, MapCensus
-from reidkit.priors.labels import label_table
+from reidkit.priors.labels import LabelSet, label_table
 
 Maps = tuple[np.ndarray, np.ndarray]  # parsing [H, W] uint8 LIP labels; segmentation [H, W] bool or float32
 
@@ -37,9 +37,9 @@ class FileMaps:
     """
 
     root: Path
-    parsing_dir: Path | None = None
-    segmentation_dir: Path | None = None
-    label_set: str = "lip"
+    parsing_dir: str | Path | None = None
+    segmentation_dir: str | Path | None = None
+    label_set: LabelSet = "lip"
     batch_size: int = 256  # images read before the priors of all are computed; bounds the memory
     census: MapCensus = field(default_factory=MapCensus, compare=False, repr=False)
     folders: tuple[Path, Path] = field(init=False, compare=False, repr=False)  # of parsing, of segmentation
@@ -177,7 +177,7 @@ def file_stamp(path: str, *files: Path) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") | 1  # never 0
 
 
-def read_parsing(file: Path, label_set: str = "lip") -> np.ndarray:
+def read_parsing(file: Path, label_set: LabelSet = "lip") -> np.ndarray:
     """[H, W] uint8 LIP labels from a palette or grey PNG of the label set named."""
     table = label_table(label_set)
     labels = _read_labels(file)
@@ -204,7 +204,7 @@ def as_mask(values: np.ndarray, mode: str) -> np.ndarray:
     return values.astype(np.float32) / 255
 
 
-def _outside(file: Path, label: int, label_set: str, census: MapCensus) -> PriorError:
+def _outside(file: Path, label: int, label_set: LabelSet, census: MapCensus) -> PriorError:
     """The error for a label that is not in the label set; the maps read so far may tell what they are instead."""
     last = len(label_table(label_set)) - 1
     return PriorError(
@@ -213,7 +213,7 @@ def _outside(file: Path, label: int, label_set: str, census: MapCensus) -> Prior
     )
 
 
-def _guess(census: LabelCensus, label_set: str) -> str:
+def _guess(census: LabelCensus, label_set: LabelSet) -> str:
     """What a few maps with labels outside the label set may be."""
     other = fitting_set(census)
     if other in (None, label_set):

@@ -7,17 +7,20 @@ to the height of F, cut the result in K equal stripes. Resizing rows is linear, 
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.coarse import PriorBatch
 
-MODES = ("uniform", "roi", "roi-mask")
+Mode = Literal["uniform", "roi", "roi-mask"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def part_features(
-    feature_map: Tensor, prior: PriorBatch | None = None, num_parts: int = 6, mode: str = "roi-mask"
+    feature_map: Tensor, prior: PriorBatch | None = None, num_parts: int = 6, mode: Mode = "roi-mask"
 ) -> Tensor:
     """[B, C, H, W] -> [B, K, C, H/K, W], the inputs P_k of the K auxiliary tasks. Differentiable in the map.
 
@@ -51,7 +54,7 @@ def part_features(
     return _stripes(_resize_rows(feature_map, prior.top, prior.bottom, rows), num_parts)
 
 
-def _checked(feature_map: Tensor, prior: PriorBatch | None, mode: str) -> PriorBatch:
+def _checked(feature_map: Tensor, prior: PriorBatch | None, mode: Mode) -> PriorBatch:
     if prior is None:
         raise PriorError(
             f"mode {mode!r} needs the coarse priors of the images: pass a PriorBatch (build them with "

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
 from reidkit.errors import TrainingError, unknown_name
 
-PRECISIONS = ("no", "bf16", "fp16")
+Precision = Literal["no", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+AskedPrecision = Literal["auto", Precision]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -31,7 +34,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_precision(precision: str, device: torch.device) -> str:
+def choose_precision(precision: AskedPrecision, device: torch.device) -> Precision:
     """Resolve "auto": bf16 on a GPU or CPU whose hardware multiplies bfloat16, else full precision."""
     if precision == "auto":
         if device.type == "cuda":

@@ -12,11 +12,15 @@ import torch
 
 from reidkit.data import ReIDDataset
 from reidkit.data.cache import ImageCache
+from reidkit.data.images import Interpolation
 from reidkit.errors import DatasetError
 from reidkit.evaluation import evaluate_distance, evaluate_ranking, extract_features, pool_queries, rerank
+from reidkit.evaluation.features import Flip
 from reidkit.evaluation.forms import TestForm
+from reidkit.evaluation.ranking import APForm
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
+from reidkit.priors.build import Tool
 from reidkit.provenance import provenance
 from reidkit.training.device import choose_device
 from reidkit.training.preflight import check_matches, default_prior_tool, priors_for
@@ -136,12 +140,12 @@ def evaluate_run(
     device: str = "auto",
     use_rerank: bool = False,
     multi_query: bool = False,
-    flip: str | None = None,
-    ap: str = "step",
+    flip: Flip | None = None,
+    ap: APForm = "step",
     camera_rule: bool | None = None,
-    interpolation: str = "bilinear",
+    interpolation: Interpolation = "bilinear",
     priors: PriorTable | None = None,
-    prior_tool: str | None = None,
+    prior_tool: Tool | None = None,
     cache: bool = True,
     workers: int = 0,
     progress: bool = True,

@@ -32,8 +32,9 @@ from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorBatch
+from reidkit.priors.build import Tool
 from reidkit.provenance import provenance
-from reidkit.training.device import choose_device, choose_precision
+from reidkit.training.device import Precision, choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model, form_of
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
 from reidkit.training.preflight import check_start, default_prior_tool, priors_for
@@ -51,7 +52,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     preset: str = "custom",
-    prior_tool: str | None = None,
+    prior_tool: Tool | None = None,
     workers: int = 0,
     cache: bool = True,
     evaluate_every: int = 0,
@@ -302,7 +303,7 @@ def fit(
     return rows
 
 
-def make_accelerator(device: torch.device, precision: str) -> Accelerator:
+def make_accelerator(device: torch.device, precision: Precision) -> Accelerator:
     """One Accelerator a run, on the device asked for.
 
     Its process-wide state is renewed, so that a notebook may train twice with different precisions; under

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError, unknown_name
+from reidkit.priors.build import Tool
 from reidkit.training.device import choose_device
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
 from reidkit.training.preflight import check_start, default_prior_tool
@@ -109,7 +110,7 @@ def run_suite(
     preset: str = "quick",
     jobs: int | None = None,
     settings: Mapping[str, Any] | None = None,
-    prior_tool: str | None = None,
+    prior_tool: Tool | None = None,
     cache: bool = True,
     progress: bool = True,
 ) -> SuiteReport:
@@ -169,7 +170,7 @@ def _refusal(
     recipe: Recipe,
     runs: Path,
     preset: str,
-    prior_tool: str | None,
+    prior_tool: Tool | None,
     cache: bool,
     checked: set,
 ) -> str:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,8 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sets.market import SPLITS, SUFFIX, read_layout
 from reidkit.errors import DatasetError, unknown_name
 
-BOXES = ("detected", "labeled")
+Boxes = Literal["detected", "labeled"]
+BOXES: tuple[Boxes, ...] = get_args(Boxes)
 NAMES = ("cuhk03-np", "CUHK03-NP", "cuhk03_np", "cuhk03", "CUHK03", "cuhk03_release", "archive")
 MAT_FILE = "cuhk-03.mat"
 PROTOCOL_FILE = "cuhk03_new_protocol_config_{}.mat"
@@ -39,7 +41,7 @@ IMAGE_NAME = re.compile(
 VIEWS = 10  # columns of a person's row: five images of view 1, five of view 2
 
 
-def load_cuhk03(root: str | Path = "data", boxes: str = "detected", *, progress: bool = True) -> ReIDDataset:
+def load_cuhk03(root: str | Path = "data", boxes: Boxes = "detected", *, progress: bool = True) -> ReIDDataset:
     """CUHK03, new protocol: 767 training identities, 1,400 queries, 5,332 (labeled: 5,328) gallery images.
 
     root: the data set's folder or the folder above it. boxes: "detected" or "labeled".
@@ -67,7 +69,7 @@ def _places(root: Path) -> list[Path]:
     return [root, *(root / n for n in NAMES), *(root / outer / inner for outer in NAMES for inner in NAMES)]
 
 
-def _folder_places(places: list[Path], boxes: str) -> Iterator[Path]:
+def _folder_places(places: list[Path], boxes: Boxes) -> Iterator[Path]:
     """Where a Market-like layout of these boxes may lie. A bare root must not be named after the other boxes."""
     other = BOXES[1 - BOXES.index(boxes)]
     if other not in places[0].name.lower():
@@ -80,7 +82,7 @@ def _first_file(places: list[Path], name: str) -> Path | None:
     return next((p / name for p in places if (p / name).is_file()), None)
 
 
-def _not_found(root: Path, boxes: str, protocol: Path | None, mat: Path | None) -> str:
+def _not_found(root: Path, boxes: Boxes, protocol: Path | None, mat: Path | None) -> str:
     """What is there of form 2, and what to do."""
     have = [str(p) for p in (protocol, mat) if p is not None]
     return (
@@ -91,7 +93,7 @@ def _not_found(root: Path, boxes: str, protocol: Path | None, mat: Path | None) 
     )
 
 
-def extract_mat(mat: str | Path, boxes: str, out: str | Path, *, progress: bool = True) -> Path:
+def extract_mat(mat: str | Path, boxes: Boxes, out: str | Path, *, progress: bool = True) -> Path:
     """Write every image of `cuhk-03.mat` for one kind of boxes to the folder `out`, and return it.
 
     Work goes to `<out>.part`, where finished images are kept when the run is killed; the folder gets its name
@@ -120,7 +122,7 @@ def extract_mat(mat: str | Path, boxes: str, out: str | Path, *, progress: bool 
     return out
 
 
-def _cells(file, boxes: str, mat: Path) -> Iterator[tuple[str, object]]:
+def _cells(file, boxes: Boxes, mat: Path) -> Iterator[tuple[str, object]]:
     """(image name, HDF5 reference) of every cell: five pairs, each [persons, 10]."""
     if boxes not in file:
         raise DatasetError(f"{mat} has no entry {boxes!r}; it holds {', '.join(file)}. Expected {MAT_FILE}.")
@@ -142,7 +144,7 @@ def _write_image(array: np.ndarray, target: Path) -> None:
     os.replace(temporary, target)
 
 
-def _read_protocol(protocol: Path, images: Path, boxes: str) -> ReIDDataset:
+def _read_protocol(protocol: Path, images: Path, boxes: Boxes) -> ReIDDataset:
     """Tables from the protocol's `filelist`, `labels` and one-based index lists."""
     try:
         from scipy.io import loadmat

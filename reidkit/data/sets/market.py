@@ -19,7 +19,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -138,7 +138,7 @@ def read_folder(
 
 
 def read_layout(
-    folder: str | Path, name: str, *, splits: Mapping[str, str] = SPLITS, overlap: str = "error"
+    folder: str | Path, name: str, *, splits: Mapping[str, str] = SPLITS, overlap: Literal["error", "warn"] = "error"
 ) -> ReIDDataset:
     """A data set from one folder in Market-1501's layout.
 
@@ -170,7 +170,7 @@ def _without_junk(train: pd.DataFrame, name: str) -> pd.DataFrame:
     return kept
 
 
-def _check_overlap(tables: Mapping[str, pd.DataFrame], name: str, overlap: str) -> None:
+def _check_overlap(tables: Mapping[str, pd.DataFrame], name: str, overlap: Literal["error", "warn"]) -> None:
     """Training and test identities must differ, or the test measures memory."""
     test = (set(tables["query"].pid) | set(tables["gallery"].pid)) - {0, -1}
     both = sorted(test & set(tables["train"].pid))

@@ -22,6 +22,7 @@ from reidkit.data.images import read_image, relative_paths
 from reidkit.data.transforms import normalize
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.evaluation import extract_features
+from reidkit.evaluation.features import Flip
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorBatch, PriorTable
 from reidkit.training import RunFolder, load_run
@@ -114,7 +115,7 @@ class PanelRun:
             self._features[key] = self._read_or_extract(table, key, flip, progress).unflatten(1, (self.num_parts, -1))
         return self._features[key]
 
-    def _read_or_extract(self, table: pd.DataFrame, key: str, flip: str, progress: bool) -> Tensor:
+    def _read_or_extract(self, table: pd.DataFrame, key: str, flip: Flip, progress: bool) -> Tensor:
         """[N, D]; features of run folders are kept on disk, beside the data set's other caches."""
         file = None
         if self.weights is not None:
