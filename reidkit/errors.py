@@ -37,9 +37,10 @@ T = TypeVar("T")
 def one_of(kind: str, name: str, known: Iterable[T]) -> T:
     """`name`, which is one of `known`; UnknownNameError where it is not. For text from outside, such as an option."""
     choices = list(known)
-    if name not in choices:
-        raise unknown_name(kind, name, map(str, choices))
-    return choices[choices.index(name)]
+    for choice in choices:
+        if choice == name:
+            return choice
+    raise unknown_name(kind, name, map(str, choices))
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

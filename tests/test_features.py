@@ -133,8 +133,6 @@ def test_a_missing_prior_is_an_error(table, tmp_path):
     with pytest.raises(PriorError, match="have no prior"):
         some = prior_table(table.iloc[:5], tmp_path)
         extract_features(ToyModel(needs_prior=True), table, size=SIZE, priors=some, root=tmp_path, progress=False)
-    with pytest.raises(PriorError, match="name that folder with root="):
-        extract_features(ToyModel(needs_prior=True), table, size=SIZE, priors=some, progress=False)
 
 
 def test_every_module_keeps_its_mode(table):

@@ -152,7 +152,7 @@ def open_source(
     **networks: Any,
 ) -> MapSource:
     """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
-    size = {"batch_size": batch_size} if batch_size else {}
+    size: dict[str, Any] = {"batch_size": batch_size} if batch_size else {}
     if tool == "sidewalk":
         return FileMaps(Path(ds.root), **size)
     if tool == "files":
