@@ -24,7 +24,7 @@ def main() -> int:
     args = parser.parse_args()
     loads = [f"cuhk03-{args.boxes}"] if args.boxes else None
     try:
-        return run_script("cuhk03", args.archive, args.root, extra=args.protocol, loads=loads)
+        return run_script("cuhk03", args.archive, args.root, extra=args.protocol, loads=loads, decode=args.decode)
     except ReIDKitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,7 +2,7 @@
 
     python data_scripts/market1501.py --archive Market-1501-v15.09.15.zip --root data
 
-Without --archive it prints the official page. A killed run goes on where it stopped.
+Without --archive it prints the official page. A killed run leaves nothing half done: call it again.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python data_scripts/msmt17.py --archive MSMT17_V1.tar.gz --root data
 
-Without --archive it prints the official page, where a signed agreement is asked for. A killed run goes on
-where it stopped.
+Without --archive it prints the official page, where a signed agreement is asked for. A killed run leaves
+nothing half done: call it again.
 """
 
 from __future__ import annotations

@@ -15,15 +15,17 @@
 # ## The settings cell
 #
 # Every notebook has one cell like the next. The same notebook runs on the rendered *Sidewalk* set in minutes and on
-# a set of photographs with the paper's recipe: change `DATASET` and `PRESET`, run all cells again.
+# a set of photographs with the paper's recipe: change `DATASET` and `PRESET`, run all cells again. Where a notebook
+# needs more (`RUNS`, `SHIPPED`, ...), it has the same name and the same place in all of them.
 # Notebooks run inside the folder `notebooks/`, so data and runs live one level up, beside them.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS = Path("../data"), Path("../runs")
-DATASET = {"name": "sidewalk", "size": "tiny"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "tiny"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
 
 # %% [markdown]
@@ -58,6 +60,7 @@ def version(name):
         return "missing"
 
 
+# %%
 rows = [("Python", ".".join(map(str, sys.version_info[:3])), "3.11 or newer")]
 rows += [(name, version(name), what) for name, what in NEEDED.items()]
 rows += [(name, version(name), f"optional: {what}") for name, what in OPTIONAL.items()]
@@ -134,21 +137,21 @@ print(f"by hand {by_hand:.6f}   kit {by_kit:.6f}   difference {abs(by_hand - by_
 # Below: mAP as MPN's Table 1 prints it. These are the **paper's** numbers on Market-1501, not ours.
 
 # %%
-from reidkit import report
+from reidkit.reporting import report
 
 claims = report.paper_table("mpn-table1")
 claims = claims[(claims.dataset == "market1501") & (claims.metric == "mAP")].set_index("row")["value"]
 claims.rename("paper: mAP on Market-1501").to_frame()
 
 # %%
-from reidkit import plots
+from reidkit.reporting import plots
 
 plots.bars(claims, unit="paper: mAP on Market-1501 (%)", title="MPN Table 1 (paper)")
 
 # %% [markdown]
 # In the paper every step from Naive MTL to MPN adds something. Which steps show on a small rendered set
-# with a small network, and which do not, is measured in notebook 05: a claim that does not show at small scale is a
-# lesson too.
+# with a small network, and which do not, is measured in notebooks 05 and 13: a claim that does not show at small scale
+# is a lesson too.
 #
 # ## The map of the kit
 #
@@ -161,7 +164,7 @@ plots.bars(claims, unit="paper: mAP on Market-1501 (%)", title="MPN Table 1 (pap
 # | `reidkit/evaluation` | features, ranking, re-ranking |
 # | `reidkit/training` | recipes, the loop, the papers' tables as suites |
 # | `reidkit/attention.py` | what each part classifier looks at |
-# | `reidkit/report.py`, `plots.py` | our numbers beside the papers', figures |
+# | `reidkit/reporting/report.py`, `plots.py` | our numbers beside the papers', figures |
 # | `reidkit/panels` | interactive panels |
 #
 # A file is a lesson: open `reidkit/models/mpn.py` with the paper beside it.
@@ -174,7 +177,7 @@ NOTEBOOKS = {
     "02_coarse_priors": "from two imperfect maps to a body prior (MPN Sec. 3.2)",
     "03_mpn_step_by_step": "MPN, derived line by line (MPN Sec. 3.3-3.5)",
     "04_train_and_evaluate_mpn": "train, rank, and compare with the stripe baseline",
-    "05_mpn_ablations": "the rows of MPN Tables 1-4, K, soft sharing",
+    "05_mpn_ablations": "the rows of MPN Tables 1-4, Rank-1 under shift, K, soft sharing",
     "06_priors_from_real_tools": "priors from parsing and segmentation networks",
     "07_cgpn_step_by_step": "CGPN's stripes and supervised global parts (CGPN Sec. 3)",
     "08_train_cgpn": "train CGPN beside MGN",
@@ -182,6 +185,7 @@ NOTEBOOKS = {
     "10_part_attention": "what each part classifier looks at, in pictures and numbers",
     "11_retrieval_and_errors": "ranked lists: what was right, what was wrong, and why",
     "12_dashboard": "all interactive panels on one pair of models",
+    "13_look_further": "MPN's open questions: scale, errors in the priors, cost",
 }
 link = lambda n: f"[{n}]({n}.ipynb)" if Path(f"{n}.ipynb").exists() else f"{n} (not in this checkout)"
 lines = [f"| {link(name)} | {what} |" for name, what in NOTEBOOKS.items()]
@@ -194,21 +198,20 @@ Markdown("\n".join(["| notebook | what it shows |", "|---|---|", *lines]))
 #
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/00_solutions](solutions/00_solutions.ipynb).
 #
 # 1. Two right images stand at ranks 2 and 4 of a list. What is its AP?
 # 2. A query has four right images. What is the lowest AP that still has a right image at rank 1, in a gallery of 100?
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 answer_1 = None
 answer_2 = None
 
-worst = np.zeros(100, bool)
-worst[[0, 97, 98, 99]] = True
-print("1:", check(answer_1, 0.5, hint="mean of 1/2 and 2/4"))
-print("2:", check(answer_2, average_precision(worst), tolerance=1e-3, hint="the other three come last"))
+print("1:", check_exercise("00.1", answer_1))
+print("2:", check_exercise("00.2", answer_2))
 
 # %% [markdown]
 # ## Questionnaire

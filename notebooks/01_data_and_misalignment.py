@@ -5,19 +5,23 @@
 # protocol), what the rendered *Sidewalk* set holds, why colour alone does not solve it, what happens to fixed stripes
 # when a detector's box is off, what a batch and an epoch are, and how to switch to a set of photographs.
 #
-# **Prerequisites.** [00 Start here](00_start_here.ipynb): Rank-1 and mAP.
+# **Prerequisites.** [00 Start here](00_start_here.ipynb) (Rank-1 and mAP).
 #
-# **Paper.** MPN Sec. 1 and Fig. 1 (misalignment), Sec. 5.1 (data sets, batches, augmentation); CGPN Sec. 4.2 (batches).
+# **Paper.** MPN, Sec. 1 and Fig. 1 (misalignment), Sec. 5.1 (data sets, batches, augmentation); CGPN, Sec. 4.2
+# (batches).
 #
 # **Minutes.** 1 on a 2-core CPU (2 more if Sidewalk must be rendered first), 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS = Path("../data"), Path("../runs")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
 
 # %% [markdown]
 # ## A data set is three tables
@@ -33,11 +37,11 @@ import pandas as pd
 import torch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from reidkit import plots
 from reidkit.data import load_dataset
+from reidkit.reporting import plots
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # a tenth of the bytes of PNG for pictures
-ds = load_dataset(**DATASET, root=DATA)  # Sidewalk is rendered on first use
+ds = load_dataset(**DATASET, root=ROOT)  # Sidewalk is rendered on first use
 ds.summary()
 
 # %% [markdown]
@@ -45,7 +49,9 @@ ds.summary()
 # use Sidewalk, whatever `DATASET` says.
 
 # %%
-sidewalk = ds if DATASET["name"] == "sidewalk" else load_dataset("sidewalk", root=DATA, size="small")
+sidewalk = ds
+if DATASET["name"] != "sidewalk":
+    sidewalk = load_dataset("sidewalk", root=ROOT, size="small")
 
 
 def named(table):
@@ -58,12 +64,12 @@ named(ds.train).iloc[::700, :8]
 # %% [markdown]
 # The name of a file carries its labels. Market-1501 began it and most sets follow: `0002_c1s1_000451_03.jpg` is
 # identity 2, camera 1, sequence 1, frame 451, third box of that frame. A few lines read it; the kit's own reader
-# (`reidkit.data.market.parse_name`) also handles the odd names of real archives.
+# (`reidkit.data.sets.market.parse_name`) also handles the odd names of real archives.
 
 # %%
 import re
 
-from reidkit.data.market import parse_name
+from reidkit.data.sets.market import parse_name
 
 
 def read_name(name):
@@ -86,8 +92,9 @@ print(f"our three lines and the kit agree on {same} of {len(files)} names")
 # under the same camera* are removed too.
 
 # %%
-kinds = np.select([ds.gallery.pid.isin(ds.junk_pids), ds.gallery.pid == 0], ["junk (-1)", "distractor (0)"],
-                  "a test person")  # fmt: skip
+kinds = np.select(
+    [ds.gallery.pid.isin(ds.junk_pids), ds.gallery.pid == 0], ["junk (-1)", "distractor (0)"], "a test person"
+)
 counts = pd.crosstab(kinds, ds.gallery.camid, margins=True, margins_name="all")
 counts.rename_axis(index="gallery image", columns="camera")
 
@@ -172,8 +179,16 @@ rows = {
 
 # %%
 strong = sidewalk.levels["strong"][0]
-cases = [("ok", "none"), ("head", "none"), ("legs", "none"), ("loose", "none"), ("ok", "car"), ("ok", "person"),
-         ("legs", "crate"), ("head", "bush")]  # fmt: skip
+cases = [
+    ("ok", "none"),
+    ("head", "none"),
+    ("legs", "none"),
+    ("loose", "none"),
+    ("ok", "car"),
+    ("ok", "person"),
+    ("legs", "crate"),
+    ("head", "bush"),
+]
 examples = [strong[(strong.detector == d) & (strong.occluder == o)].iloc[:1] for d, o in cases]
 examples = pd.concat(examples)
 titles = [f"box {r.detector}" + (f", {r.occluder}" if r.occluder != "none" else "") for r in examples.itertuples()]
@@ -235,18 +250,20 @@ def histograms(images, K=1, top=0.0, bottom=1.0, weight=1.0):
     return np.sqrt(share).reshape(B, -1).astype(np.float32)
 
 
+# %%
 half_red = np.zeros((1, 3, 4, 4), np.uint8)
 half_red[:, 0, :, :2] = 255
 print("half red, half black:", np.unique(histograms(half_red) ** 2))  # two boxes hold a half each
 
+
 # %%
-def describe(table, K=1):
+def all_histograms(table, K=1):
     """Histograms of all images of a table, a batch at a time. [N, K*64]"""
     batches = test_batches(table, size=(144, 48), batch_size=256)
     return np.concatenate([histograms(batch.images.numpy(), K) for batch in batches])
 
 
-def score(qf, gf, q, g, **options):
+def rank1_and_map(qf, gf, q, g, **options):
     """Rank-1 and mAP in percent."""
     r = evaluate_ranking(qf, gf, q.pid, g.pid, q.camid, g.camid, **options)
     return {"Rank-1": round(100 * r.rank(1), 1), "mAP": round(100 * r.mAP, 1)}
@@ -254,10 +271,11 @@ def score(qf, gf, q, g, **options):
 
 rng = np.random.default_rng(SEED)
 noise = [rng.normal(size=(len(t), 64)) for t in (ds.query, ds.gallery)]
-features, rows = {}, {"random numbers": score(*noise, ds.query, ds.gallery)}
+features, rows = {}, {"random numbers": rank1_and_map(*noise, ds.query, ds.gallery)}
 for K in (1, 6):
-    features[K] = describe(ds.query, K), describe(ds.gallery, K)
-    rows[f"colours of {K} stripe{'s' * (K > 1)}"] = score(*features[K], ds.query, ds.gallery)
+    features[K] = all_histograms(ds.query, K), all_histograms(ds.gallery, K)
+    name = f"colours of {K} stripe{'s' * (K > 1)}"
+    rows[name] = rank1_and_map(*features[K], ds.query, ds.gallery)
 pd.DataFrame(rows).T
 
 # %% [markdown]
@@ -269,8 +287,8 @@ no_camera = ds.query.assign(camid=0)  # a camera that took no gallery image: not
 rows = {}
 for K, (qf, gf) in features.items():
     name = f"{K} stripe{'s' * (K > 1)}"
-    rows[f"{name}, the protocol"] = score(qf, gf, ds.query, ds.gallery)
-    rows[f"{name}, own camera allowed"] = score(qf, gf, no_camera, ds.gallery)
+    rows[f"{name}, the protocol"] = rank1_and_map(qf, gf, ds.query, ds.gallery)
+    rows[f"{name}, own camera allowed"] = rank1_and_map(qf, gf, no_camera, ds.gallery)
 pd.DataFrame(rows).T
 
 # %% [markdown]
@@ -286,8 +304,13 @@ qf, gf = features[6]
 best = top_k(qf[row], gf, 9, q_pid=q.pid, q_camid=q.camid, g_pids=ds.gallery.pid, g_camids=ds.gallery.camid)
 found = ds.gallery.iloc[best.gallery_index]
 captions = [f"camera {c}" for c in found.camid]
-plots.ranked_list(plt.imread(q.path), [plt.imread(p) for p in found.path], list(best.correct), captions,
-                  f"colours of 6 stripes; the query is from camera {q.camid}")  # fmt: skip
+plots.ranked_list(
+    plt.imread(q.path),
+    [plt.imread(p) for p in found.path],
+    list(best.correct),
+    captions,
+    f"colours of 6 stripes; the query is from camera {q.camid}",
+)
 
 # %% [markdown]
 # Now let an oracle help: on Sidewalk we know which pixels are the person. How much of the failure is the background,
@@ -314,14 +337,20 @@ def oracle_histograms(table):
     truth, images = load_truth(sidewalk, table), pixels(table)
     person = at_size(truth.segmentation)
     top, bottom = np.nan_to_num(truth.top, nan=0.0), np.nan_to_num(truth.bottom, nan=1.0)  # NaN: an empty street
-    return {"person": histograms(images, 1, weight=person), "person, 6 stripes": histograms(images, 6, weight=person),
-            "person, 6 stripes of the ROI": histograms(images, 6, top, bottom, person)}  # fmt: skip
+    return {
+        "person": histograms(images, 1, weight=person),
+        "person, 6 stripes": histograms(images, 6, weight=person),
+        "person, 6 stripes of the ROI": histograms(images, 6, top, bottom, person),
+    }
 
 
+# %%
 gallery_features = oracle_histograms(sidewalk.gallery)
 query_features = oracle_histograms(sidewalk.query)
-rows = {f"colours of the {name}": score(query_features[name], gallery_features[name], sidewalk.query, sidewalk.gallery)
-        for name in query_features}  # fmt: skip
+rows = {}
+for name, qf in query_features.items():
+    scores = rank1_and_map(qf, gallery_features[name], sidewalk.query, sidewalk.gallery)
+    rows[f"colours of the {name}"] = scores
 pd.DataFrame(rows).T
 
 # %% [markdown]
@@ -352,6 +381,7 @@ plots.image_grid(cut, [f"shift {s:.2f}" for s in one["shift"]] + ["exact parts"]
 # Over all queries: what does each stripe really hold? A row below is a stripe (1 is the top one), a number the
 # percentage of that stripe's pixels that are street (or something in front of the person), head, torso, ...
 
+
 # %%
 def contents(table):
     """What each of K stripes holds, from the exact part maps. [N, K, 7] pixels: not the person, head, torso, ..."""
@@ -378,6 +408,7 @@ plt.show()
 # does it go wrong? In a picture of height 1 a stripe is 1/K high, so a shift by $s$ moves a share $sK$ of each
 # stripe's pixels into the next one, until at $s = 1/K$ all have left theirs. Measured, pixel by pixel:
 
+
 # %%
 def moved_share(parts, s):
     """Share of the person's pixels [N, H, W] that are in another stripe (or outside) after a shift down by s."""
@@ -391,12 +422,15 @@ parts = load_truth(sidewalk, shifted[shifted["shift"] == 0]).parts
 likeness = lambda a, b: np.minimum(a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)).sum(-1)
 with np.errstate(invalid="ignore"):
     alike = {s: likeness(held[0.0][..., 1:], held[s][..., 1:]) for s in shifts}  # [N, K], NaN: nobody in the stripe
-table = pd.DataFrame({
-    "expected: left their stripe": [min(1, s * K) for s in shifts],
-    "measured: left their stripe": [moved_share(parts, s) for s in shifts],
-    "stripe still holds the same parts": [np.nanmean(alike[s]) for s in shifts],
-    "spread over queries (sd)": [np.nanstd(np.nanmean(alike[s], axis=1)) for s in shifts],
-}, index=pd.Index(shifts, name="shift"))  # fmt: skip
+table = pd.DataFrame(
+    {
+        "expected: left their stripe": [min(1, s * K) for s in shifts],
+        "measured: left their stripe": [moved_share(parts, s) for s in shifts],
+        "stripe still holds the same parts": [np.nanmean(alike[s]) for s in shifts],
+        "spread over queries (sd)": [np.nanstd(np.nanmean(alike[s], axis=1)) for s in shifts],
+    },
+    index=pd.Index(shifts, name="shift"),
+)
 (100 * table).round(1).add_suffix(" %")
 
 # %% [markdown]
@@ -412,7 +446,8 @@ curves = {name: [] for name in gallery_features}
 for s in shifts:
     q = shifted[shifted["shift"] == s]
     for name, qf in oracle_histograms(q).items():
-        curves[name].append(score(qf, gallery_features[name], q, sidewalk.gallery)["Rank-1"])
+        found = rank1_and_map(qf, gallery_features[name], q, sidewalk.gallery)
+        curves[name].append(found["Rank-1"])
 
 figure, ax = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
 for i, (name, values) in enumerate(curves.items()):
@@ -424,7 +459,8 @@ plt.show()
 
 # %%
 pd.DataFrame(curves, index=pd.Index(shifts, name="shift")).assign(
-    lost_by_uniform_stripes=lambda t: t["person, 6 stripes"].iloc[0] - t["person, 6 stripes"])  # fmt: skip
+    lost_by_uniform_stripes=lambda t: t["person, 6 stripes"].iloc[0] - t["person, 6 stripes"]
+)
 
 # %% [markdown]
 # Uniform stripes are better than no stripes while the box is right, and worse than none when it is off by 20 %.
@@ -438,6 +474,7 @@ pd.DataFrame(curves, index=pd.Index(shifts, name="shift")).assign(
 # Settings are chosen on *training* identities that are held out. Siblings stay on one side: otherwise the model would
 # have trained on the held-out person but for the shoes. Derived for any table, then compared with
 # `validation_split`.
+
 
 # %%
 def hold_out(train, fraction=0.2, seed=0):
@@ -509,8 +546,9 @@ rows = []
 for mode in ("cover", "independent"):
     s = PKSampler(labels, P, A, seed=SEED, mode=mode)
     used = np.unique(s.epoch_batches(0))
-    rows.append((ds.name, mode, f"{P} x {A}", len(s), len(np.unique(labels[used])) / ds.num_train_ids,
-                 len(used) / len(labels)))  # fmt: skip
+    rows.append(
+        (ds.name, mode, f"{P} x {A}", len(s), len(np.unique(labels[used])) / ds.num_train_ids, len(used) / len(labels))
+    )
 epochs = pd.DataFrame(rows, columns=["data set", "epoch", "P x K", "batches", "people seen", "images seen"])
 epochs.round(2)
 
@@ -519,12 +557,15 @@ epochs.round(2)
 # MPN enlarges the training set by a factor of five with translated copies, and its epoch grows with it.
 
 # %%
-from reidkit.data.published import PUBLISHED
+from reidkit.data.sets.published import PUBLISHED
 
 market = PUBLISHED["market1501"]["train"]
 rows = []
-recipes = (("MPN", 6, 8, "independent", 1, 70), ("MPN, enlarged x5", 6, 8, "independent", 5, 70),
-           ("CGPN", 8, 8, "cover", 1, 240))  # fmt: skip
+recipes = (
+    ("MPN", 6, 8, "independent", 1, 70),
+    ("MPN, enlarged x5", 6, 8, "independent", 5, 70),
+    ("CGPN", 8, 8, "cover", 1, 240),
+)
 for name, p, a, mode, copies, n in recipes:
     length = len(PKSampler(np.arange(market.images * copies) % market.ids, p, a, mode=mode))
     rows.append((name, mode, f"{p} x {a}", length, n, n * length))
@@ -559,8 +600,12 @@ from reidkit.data.transforms import flip_images, flip_prior, translate_images, t
 B, dy = len(batch), 0.1
 yes, move, still = torch.ones(B, dtype=torch.bool), torch.full((B,), dy), torch.zeros(B)
 flipped, flipped_prior = flip_images(batch.images, yes), flip_prior(batch.prior, yes)
-print("flip, image:", torch.equal(flipped, batch.images.flip(-1)),
-      " mask:", torch.equal(flipped_prior["mask"], batch.prior["mask"].flip(-1)))  # fmt: skip
+print(
+    "flip, image:",
+    torch.equal(flipped, batch.images.flip(-1)),
+    " mask:",
+    torch.equal(flipped_prior["mask"], batch.prior["mask"].flip(-1)),
+)
 
 lower, lower_prior = translate_images(batch.images, still, move), translate_prior(batch.prior, still, move)
 H = batch.images.shape[2]
@@ -582,8 +627,12 @@ augmented = TrainAugment(config)(batch, torch.Generator().manual_seed(SEED))
 mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean, config.std))
 visible = ((augmented.images * std + mean).clamp(0, 1) * 255).byte()  # undo the normalisation, to look at it
 i = int(torch.nonzero(good & (batch.prior["bottom"] < 0.95))[0])
-stages = {"loaded": (batch.images, batch.prior), "flipped": (flipped, flipped_prior),
-          "translated 10 %": (lower, lower_prior), "augmented": (visible, augmented.prior)}  # fmt: skip
+stages = {
+    "loaded": (batch.images, batch.prior),
+    "flipped": (flipped, flipped_prior),
+    "translated 10 %": (lower, lower_prior),
+    "augmented": (visible, augmented.prior),
+}
 pictures = []
 for images, prior in stages.values():
     mask, top, bottom = (prior[k][i].numpy() for k in ("mask", "top", "bottom"))
@@ -603,15 +652,15 @@ person = torch.from_numpy(train_truth.segmentation).float()[:, None]  # [B, 1, H
 true_mask = adaptive_avg_pool2d(person, grid)[:, 0] >= 0.5  # [B, h, w]
 
 
-def overlap(mask, truth):
+def mean_iou(mask, truth):
     """Mean intersection over union of masks [B, h, w], reliable priors only."""
     inside, either = (mask & truth).sum((1, 2)), (mask | truth).sum((1, 2)).clamp(min=1)
     return float((inside / either)[good].mean())
 
 
-print(f"not flipped                       {overlap(batch.prior['mask'], true_mask):.3f}")
-print(f"image flipped, mask flipped too   {overlap(flipped_prior['mask'], true_mask.flip(-1)):.3f}")
-print(f"image flipped, mask forgotten     {overlap(batch.prior['mask'], true_mask.flip(-1)):.3f}")
+print(f"not flipped                       {mean_iou(batch.prior['mask'], true_mask):.3f}")
+print(f"image flipped, mask flipped too   {mean_iou(flipped_prior['mask'], true_mask.flip(-1)):.3f}")
+print(f"image flipped, mask forgotten     {mean_iou(batch.prior['mask'], true_mask.flip(-1)):.3f}")
 
 # %% [markdown]
 # A forgotten mask does not crash anything: training just gets worse. Tests guard such things better than eyes.
@@ -623,7 +672,7 @@ print(f"image flipped, mask forgotten     {overlap(batch.prior['mask'], true_mas
 # photographs. These sets have a parser; the counts are the published ones.
 
 # %%
-from reidkit.data.published import OFFICIAL_PAGES
+from reidkit.data.sets.published import OFFICIAL_PAGES
 
 rows = {
     name: {f"{split} {what}": getattr(c, what) for split, c in splits.items() for what in ("ids", "images")}
@@ -640,21 +689,9 @@ pd.DataFrame(rows).T
 import shutil
 import tempfile
 
-from reidkit.errors import ReIDKitError
+from lesson import told
 
-
-def told(call, **folders):
-    """Print what a call returns, or the error that it raises."""
-    try:
-        text = str(call())
-    except ReIDKitError as error:
-        text = f"{type(error).__name__}: {error}"
-    for name, folder in folders.items():
-        text = text.replace(str(Path(folder).resolve()), name)
-    print(text)
-
-
-told(lambda: load_dataset("market1501", root=DATA).summary(), data=DATA)
+told(lambda: load_dataset("market1501", root=ROOT).summary(), data=ROOT)
 
 # %% [markdown]
 # If you count with a paper beside you, some of its numbers will not come out; they are slips of the papers. For
@@ -669,9 +706,11 @@ told(lambda: load_dataset("market1501", root=DATA).summary(), data=DATA)
 temporary = tempfile.TemporaryDirectory()
 mine = Path(temporary.name) / "my-set"
 test_people = sidewalk.query.pid.unique()[:4]
-parts_of = {"bounding_box_train": sidewalk.train[sidewalk.train.pid.isin(people.pid[:6])],
-            "query": sidewalk.query[sidewalk.query.pid.isin(test_people)],
-            "bounding_box_test": sidewalk.gallery[sidewalk.gallery.pid.isin([*test_people, 0, -1])]}  # fmt: skip
+parts_of = {
+    "bounding_box_train": sidewalk.train[sidewalk.train.pid.isin(people.pid[:6])],
+    "query": sidewalk.query[sidewalk.query.pid.isin(test_people)],
+    "bounding_box_test": sidewalk.gallery[sidewalk.gallery.pid.isin([*test_people, 0, -1])],
+}
 for folder, table in parts_of.items():
     (mine / folder).mkdir(parents=True)
     for path in table.path:
@@ -685,7 +724,7 @@ told(lambda: load_dataset("market-layout", root=mine).summary())
 # gallery under another name.
 
 # %%
-from reidkit.data.check import check_dataset
+from reidkit.data.copies.check import check_dataset
 
 files = sorted((mine / "bounding_box_train").glob("*.jpg"))
 files[0].write_bytes(files[0].read_bytes()[:300])
@@ -723,14 +762,15 @@ temporary.cleanup()
 from reidkit.panels.misalignment import MisalignmentSandbox
 from reidkit.training import obtain_run
 
-SHIPPED = Path("../results/sidewalk/checkpoints")
-pair = {name: obtain_run(name, sidewalk, runs=RUNS, shipped=SHIPPED) for name in ("baseline", "mpn-no-ca")}
+places = {"runs": RUNS, "shipped": SHIPPED, "preset": PRESET, "seed": SEED}
+pair = {name: obtain_run(name, sidewalk, **places) for name in ("baseline", "mpn-no-ca")}
 MisalignmentSandbox(pair, sidewalk)
 
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/01_solutions](solutions/01_solutions.ipynb).
 #
 # 1. With K = 8 stripes and a box that is 5 % too high, which share of the person's pixels changes its stripe?
 # 2. Market-1501 is enlarged five times by translation; batches are 6 x 8. How many batches has an `independent` epoch?
@@ -738,25 +778,15 @@ MisalignmentSandbox(pair, sidewalk)
 #    the protocol removes from this query's list (an array of bool).
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 answer_1 = None
 answer_2 = None
-answer_3 = None
+answer_3 = None  # a function
 
-
-def protocol_agrees(function):
-    """Whether a function ignores what the kit's protocol ignores, for 50 queries."""
-    p, c = ds.gallery.pid.to_numpy(), ds.gallery.camid.to_numpy()
-    truth = GroundTruth(ds.query.pid, p, ds.query.camid, c)
-    first = ds.query.head(50)
-    return all(np.array_equal(np.flatnonzero(function(p, c, row.pid, row.camid)), np.sort(truth.of(i)[1]))
-               for i, row in enumerate(first.itertuples()))  # fmt: skip
-
-
-print("1:", check(answer_1, 0.05 * 8, hint="a stripe is 1/8 high"))
-print("2:", check(answer_2, market.images * 5 // 48, hint="whole batches only"))
-print("3:", check(answer_3, protocol_agrees, hint="junk (-1) for every query; the same pid under the same camid"))
+print("1:", check_exercise("01.1", answer_1))
+print("2:", check_exercise("01.2", answer_2))
+print("3:", check_exercise("01.3", answer_3))
 
 # %% [markdown]
 # ## Questionnaire

@@ -8,20 +8,22 @@
 #
 # **Prerequisites.** [01 Data and the misalignment problem](01_data_and_misalignment.ipynb).
 #
-# **Paper.** MPN Sec. 3.2, Fig. 4 (what the tools do), Fig. 5 (the pipeline), Table 2 (the variants of the input).
+# **Paper.** MPN, Sec. 3.2, Fig. 4 (what the tools do), Fig. 5 (the pipeline), Table 2 (the variants of the input).
 #
 # **Minutes.** 1 on a 2-core CPU, 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS = Path("../data"), Path("../runs")
-DATASET = {"name": "sidewalk", "size": "small"}  # the set and size that this notebook is made for
-PRESET = "quick"  # nothing is trained here; the paper's grid and K are used under both presets
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
 
 # %% [markdown]
-# This notebook measures against exact truth, so it needs Sidewalk. For a set of photographs, the same pipeline runs on
+# This notebook measures against exact truth, so it needs Sidewalk, and trains nothing: the paper's grid and K are used
+# under every preset. For a set of photographs, the same pipeline runs on
 # the maps that real tools make: [06 Priors from real tools](06_priors_from_real_tools.ipynb).
 
 # %%
@@ -31,15 +33,15 @@ import pandas as pd
 import torch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from reidkit import plots
 from reidkit.data import load_dataset
 from reidkit.data.sidewalk import load_truth
+from reidkit.reporting import plots
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})  # a tenth of the bytes of PNG for pictures
 if DATASET["name"] != "sidewalk":
     print(f"{DATASET['name']} has no ground truth: going on with Sidewalk small")
     DATASET = {"name": "sidewalk", "size": "small"}
-ds = load_dataset(**DATASET, root=DATA)
+ds = load_dataset(**DATASET, root=ROOT)
 GRID, K = (24, 8), 6  # the paper's feature map and number of parts
 ds.summary()
 
@@ -127,7 +129,7 @@ print(f"a cell is {rows} x {columns} pixels; max difference to the kit: {np.abs(
 from reidkit.priors.coarse import area_weights
 
 
-def overlap(size, cells):
+def area_in_cells(size, cells):
     """[cells, size] how much of each pixel lies in each cell, in pixels."""
     edges = np.arange(cells + 1) * size / cells
     pixel = np.arange(size)
@@ -135,8 +137,9 @@ def overlap(size, cells):
     return np.maximum(high - low, 0)
 
 
-print(overlap(3, 2))  # the middle pixel belongs to both cells, half and half
-print("max difference to the kit, 128 pixels in 24 cells:", np.abs(overlap(128, 24) - area_weights(128, 24) / 24).max())
+print(area_in_cells(3, 2))  # the middle pixel belongs to both cells, half and half
+difference = np.abs(area_in_cells(128, 24) - area_weights(128, 24) / 24).max()
+print("max difference to the kit, 128 pixels in 24 cells:", difference)
 
 # %% [markdown]
 # Why not simply take every sixth pixel? Because one wrong pixel would be a wrong cell. Nine random pixels in a hundred
@@ -149,8 +152,9 @@ by_pixel = noisy[rows // 2 :: rows, columns // 2 :: columns]
 clean = resized >= 0.5
 wrong = {"by area": (by_area != clean).sum(), "every sixth pixel": (by_pixel != clean).sum()}
 print("wrong cells of", clean.size, ":", {name: int(n) for name, n in wrong.items()})
-plots.image_grid([noisy, by_area, by_pixel, clean], ["noisy union", "by area", "by pixel", "no noise"], columns=4,
-                 height=1.8)  # fmt: skip
+plots.image_grid(
+    [noisy, by_area, by_pixel, clean], ["noisy union", "by area", "by pixel", "no noise"], columns=4, height=1.8
+)
 
 # %% [markdown]
 # ## Steps 4 and 5: binarise, dilate with a 1 x 2 kernel
@@ -173,8 +177,10 @@ print("binarised equal:", np.array_equal(binarised, steps.binarised), " M equal:
 # %%
 occupied = np.flatnonzero(dilated.any(axis=1))
 top, bottom = occupied[0] / GRID[0], (occupied[-1] + 1) / GRID[0]
-print(f"ROI from {top:.3f} to {bottom:.3f} (kit {steps.top:.3f}, {steps.bottom:.3f}); "
-      f"the body is from {exact.top[0]:.3f} to {exact.bottom[0]:.3f}")  # fmt: skip
+print(
+    f"ROI from {top:.3f} to {bottom:.3f} (kit {steps.top:.3f}, {steps.bottom:.3f}); "
+    f"the body is from {exact.top[0]:.3f} to {exact.bottom[0]:.3f}"
+)
 stripes = top + (bottom - top) * np.arange(K + 1) / K
 print("stripes:", np.round(stripes, 3), " max difference:", np.abs(stripes - steps.stripes).max())
 plots.prior_steps(photo, parsing, segmentation, steps.prior, K)
@@ -193,7 +199,7 @@ def our_prior(parsing, segmentation, grid=GRID):
     head = np.isin(parsing, HEAD_LABELS).mean() > MIN_HEAD
     legs = np.isin(parsing, LEG_LABELS).mean() > MIN_LEG
     union = np.maximum(parsing > 0, segmentation)
-    share = overlap(H, h) @ union @ overlap(W, w).T / (H * W / (h * w))
+    share = area_in_cells(H, h) @ union @ area_in_cells(W, w).T / (H * W / (h * w))
     body = share >= 0.5 - 1e-9  # sums of fractions are not exact; the kit counts in whole numbers
     body[:, 1:] |= body[:, :-1].copy()
     rows = np.flatnonzero(body.any(axis=1))
@@ -219,8 +225,10 @@ stacks = [np.stack(column) for column in zip(*maps)]
 start = time.process_time()
 many = coarse_priors(*stacks, GRID)
 seconds = time.process_time() - start
-equal = [np.array_equal(m, k.mask) and (t, b) == (np.float32(k.top), np.float32(k.bottom))
-         for m, t, b, k in zip(many.mask.numpy(), many.top.numpy(), many.bottom.numpy(), kits)]  # fmt: skip
+equal = [
+    np.array_equal(m, k.mask) and (t, b) == (np.float32(k.top), np.float32(k.bottom))
+    for m, t, b, k in zip(many.mask.numpy(), many.top.numpy(), many.bottom.numpy(), kits)
+]
 print(f"all at once: equal for {sum(equal)} of {len(kits)} images; {len(kits) / seconds:,.0f} images a CPU second")
 
 # %%
@@ -245,6 +253,15 @@ def has(table, *faults):
     return table.tool_faults.str.contains("|".join(faults))
 
 
+def case_pictures(row):
+    """Image, parser, segmenter, prior of one training image, and what the pipeline said."""
+    photo, (parsing, segmentation) = plt.imread(t.path[row]), tools.maps([train_paths[row]])[0]
+    steps = prior_steps(parsing, segmentation, GRID)
+    result = prior_overlay(photo, steps.mask, steps.top, steps.bottom, K)
+    return [photo, plots.LIP_COLOURS[parsing], segmentation, result], steps.reason
+
+
+# %%
 PARSER, SEGMENTER = ("no-head", "no-legs", "merged"), ("empty", "band", "bleed")
 t = ds.train
 plain = (t.detector == "ok") & (t.occluder == "none")
@@ -260,15 +277,6 @@ cases = {
     "(e) both failed": has(t, "no-head", "no-legs") & has(t, "band", "empty"),
     "(f) bad box": (t.detector == "legs") & (t.bottom > 1.35) & good,
 }
-
-
-def case_pictures(row):
-    """Image, parser, segmenter, prior of one training image, and what the pipeline said."""
-    photo, (parsing, segmentation) = plt.imread(t.path[row]), tools.maps([train_paths[row]])[0]
-    steps = prior_steps(parsing, segmentation, GRID)
-    result = prior_overlay(photo, steps.mask, steps.top, steps.bottom, K)
-    return [photo, plots.LIP_COLOURS[parsing], segmentation, result], steps.reason
-
 
 # %%
 pictures, titles = [], []
@@ -305,8 +313,12 @@ truths = load_truth(ds, first).segmentation
 parsings, segmentations = stacks
 found = {"parser": parsings > 0, "segmenter": segmentations >= 0.5}
 found["union"] = found["parser"] | found["segmenter"]
-groups = {"all": np.ones(len(first), bool), "no failure": ~(has(first, *PARSER) | has(first, *SEGMENTER)),
-          "parser failed": has(first, *PARSER), "segmenter failed": has(first, *SEGMENTER)}  # fmt: skip
+groups = {
+    "all": np.ones(len(first), bool),
+    "no failure": ~(has(first, *PARSER) | has(first, *SEGMENTER)),
+    "parser failed": has(first, *PARSER),
+    "segmenter failed": has(first, *SEGMENTER),
+}
 table = {}
 for name, f in found.items():
     right = (f & truths).sum((1, 2))
@@ -325,6 +337,7 @@ for name, f in found.items():
 #
 # **Predict:** a box with the head cut off. Is the prior always "not reliable"?
 
+
 # %%
 def lookup(table):
     """The priors of a table's images, as columns beside it."""
@@ -337,8 +350,11 @@ known = {name: lookup(table[table.pid > 0]) for name, table in levels.items()}
 rows = {}
 for name, table in known.items():
     by = table.groupby("detector").reliable.mean()
-    rows[name] = {"all": table.reliable.mean(), **{f"box {d}": by[d] for d in ("ok", "loose", "head", "legs")},
-                  "occluded": table[table.occluder != "none"].reliable.mean()}  # fmt: skip
+    rows[name] = {
+        "all": table.reliable.mean(),
+        **{f"box {d}": by[d] for d in ("ok", "loose", "head", "legs")},
+        "occluded": table[table.occluder != "none"].reliable.mean(),
+    }
 (100 * pd.DataFrame(rows).T).round(1).add_suffix(" %")
 
 # %% [markdown]
@@ -363,14 +379,17 @@ for name, table in known.items():
 #
 # **Predict:** what is the smallest mean error that a grid of 24 rows can have, if the body ends anywhere in a row?
 
+
 # %%
 def errors(table):
     """Mean absolute errors of upper and lower boundary, in % of the height: the prior's and uniform division's."""
     top, bottom = table.top.clip(0, 1), table.bottom.clip(0, 1)
     return {
-        "upper, prior": 100 * (table.p_top - top).abs().mean(), "upper, uniform": 100 * top.abs().mean(),
-        "lower, prior": 100 * (table.p_bottom - bottom).abs().mean(), "lower, uniform": 100 * (1 - bottom).mean(),
-    }  # fmt: skip
+        "upper, prior": 100 * (table.p_top - top).abs().mean(),
+        "upper, uniform": 100 * top.abs().mean(),
+        "lower, prior": 100 * (table.p_bottom - bottom).abs().mean(),
+        "lower, uniform": 100 * (1 - bottom).mean(),
+    }
 
 
 rows = {}
@@ -423,6 +442,7 @@ by_shift.round(2)
 # end, the ROI stops at the picture's edge and its stripes are squeezed onto the rest of the body. That is a limit of
 # *any* equal division between first and last visible row.
 
+
 # %%
 def held(table, top, bottom):
     """Pixels of each body part in each of K stripes between top and bottom [N]. [N, K, 6]"""
@@ -430,8 +450,9 @@ def held(table, top, bottom):
     y = (np.arange(parts.shape[1]) + 0.5) / parts.shape[1]
     top, bottom = (np.asarray(v)[:, None] for v in (top, bottom))
     stripe = np.floor((y - top) / (bottom - top) * K)  # [N, H]; outside the ROI: below 0 or from K on
-    return np.stack([[((parts == i + 1) & (stripe == k)[:, :, None]).sum((1, 2)) for i in range(6)]
-                     for k in range(K)]).transpose(2, 0, 1)  # fmt: skip
+    return np.stack(
+        [[((parts == i + 1) & (stripe == k)[:, :, None]).sum((1, 2)) for i in range(6)] for k in range(K)]
+    ).transpose(2, 0, 1)
 
 
 def alike(a, b):
@@ -440,6 +461,7 @@ def alike(a, b):
         return np.minimum(a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)).sum(-1)
 
 
+# %%
 groups = dict(list(shifted.groupby("shift")))
 uniform = {s: held(g, np.zeros(len(g)), np.ones(len(g))) for s, g in groups.items()}
 roi = {s: held(g, g.p_top, g.p_bottom) for s, g in groups.items()}
@@ -458,15 +480,25 @@ for s in groups:
 
 # %%
 base = {"min_head": MIN_HEAD, "min_leg": MIN_LEG, "threshold": 0.5}
-trials = [base, base | {"min_head": MIN_HEAD / 4}, base | {"min_head": MIN_HEAD * 4}, base | {"min_leg": MIN_LEG / 4},
-          base | {"min_leg": MIN_LEG * 4}, base | {"threshold": 0.2}, base | {"threshold": 0.8}]  # fmt: skip
+trials = [
+    base,
+    base | {"min_head": MIN_HEAD / 4},
+    base | {"min_head": MIN_HEAD * 4},
+    base | {"min_leg": MIN_LEG / 4},
+    base | {"min_leg": MIN_LEG * 4},
+    base | {"threshold": 0.2},
+    base | {"threshold": 0.8},
+]
 rows = []
 for settings in trials:
     batch = coarse_priors(*stacks, GRID, **settings)
     table = first.assign(p_top=batch.top.numpy(), p_bottom=batch.bottom.numpy(), reliable=batch.reliable.numpy())
     off = errors(table[table.reliable & (table.occluder == "none")])
-    rows.append(settings | {"reliable %": 100 * table.reliable.mean()}
-                | {side: off[f"{side}, prior"] for side in ("upper", "lower")})  # fmt: skip
+    rows.append(
+        settings
+        | {"reliable %": 100 * table.reliable.mean()}
+        | {side: off[f"{side}, prior"] for side in ("upper", "lower")}
+    )
 pd.DataFrame(rows).rename(columns={"upper": "upper error %", "lower": "lower error %"}).round(3)
 
 # %% [markdown]
@@ -514,9 +546,15 @@ for mode in ("uniform", "roi", "roi-mask"):
 from reidkit.priors.coarse import PriorBatch
 
 sound = lookup(t[(t.occluder == "none") & good]).query("reliable")
-chosen = [sound[(sound.detector == d) & condition(sound)].index[1] for d, condition in (
-    ("loose", lambda x: x.top > 0.15), ("loose", lambda x: x.bottom < 0.8), ("ok", lambda x: x.top > 0.12),
-    ("legs", lambda x: x.bottom > 1.3))]  # fmt: skip
+chosen = [
+    sound[(sound.detector == d) & condition(sound)].index[1]
+    for d, condition in (
+        ("loose", lambda x: x.top > 0.15),
+        ("loose", lambda x: x.bottom < 0.8),
+        ("ok", lambda x: x.top > 0.12),
+        ("legs", lambda x: x.bottom > 1.3),
+    )
+]
 photos = np.stack([plt.imread(t.path[i]) for i in chosen])
 F = torch.from_numpy(photos).permute(0, 3, 1, 2) / 255  # [4, 3, H, W]
 small = priors.lookup([train_paths[i] for i in chosen])
@@ -524,6 +562,7 @@ mask = small.mask.repeat_interleave(H // GRID[0], 1).repeat_interleave(W // GRID
 batch = PriorBatch(mask, small.top, small.bottom, small.reliable)
 
 
+# %%
 def stacked(parts, gap=4):
     """[K, 3, h, W] -> one picture with white gaps between the parts."""
     padded = torch.nn.functional.pad(parts, (0, 0, 0, gap), value=1.0)  # [K, 3, h + gap, W]
@@ -553,26 +592,25 @@ PriorStepper.from_dataset(ds)
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/02_solutions](solutions/02_solutions.ipynb).
 #
 # 1. `share` below is a resized union on a 4 x 3 grid. Which mask M (bool, 4 x 3) comes out of steps 4 and 5?
 # 2. What are the boundaries `(top, bottom)` of that mask?
 # 3. For the example image (`parsing`, `segmentation`): how many rows of the 24 does the ROI have with `threshold=0.9`?
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 share = np.array([[0.0, 0.1, 0.0], [0.4, 0.6, 0.1], [0.2, 0.5, 0.9], [0.1, 0.3, 0.2]])
 answer_1 = None
 answer_2 = None
 answer_3 = None
 
-body = share >= 0.5
-mask = body | np.pad(body, ((0, 0), (1, 0)))[:, :-1]
-print("1:", check(answer_1, mask, hint="at least 0.5; then each set cell sets its right neighbour too"))
-print("2:", check(answer_2, (1 / 4, 3 / 4), hint="first occupied row / 4, (last + 1) / 4"))
-tight = prior_steps(parsing, segmentation, GRID, threshold=0.9)
-print("3:", check(answer_3, round((tight.bottom - tight.top) * 24), hint="prior_steps(..., threshold=0.9).rows"))
+print("1:", check_exercise("02.1", answer_1, share=share))
+print("2:", check_exercise("02.2", answer_2, share=share))
+example = {"parsing": parsing, "segmentation": segmentation, "grid": GRID}
+print("3:", check_exercise("02.3", answer_3, **example))
 
 # %% [markdown]
 # ## Questionnaire

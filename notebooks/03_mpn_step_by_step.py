@@ -5,19 +5,23 @@
 # task of a part, what they share, every loss from Eq. 1 to Eq. 10, where gradients flow, and one whole step of
 # training by hand. Each piece is derived in a few lines and then compared with the same piece of the kit.
 #
-# **Prerequisites.** Notebooks 00 and 02 (what a coarse prior is), PyTorch, batch normalisation.
+# **Prerequisites.** [00 Start here](00_start_here.ipynb), [02 Coarse priors](02_coarse_priors.ipynb) (what a coarse
+# prior is), PyTorch, batch normalisation.
 #
 # **Paper.** MPN, Sec. 3.1 to 3.5 and Sec. 4; Fig. 2, 3, 5b and 6; Table 9.
 #
-# **Minutes.** 1 on a 2-core CPU (and 1 more, once, to render the data), 1 on a GPU.
+# **Minutes.** 1 on a 2-core CPU (2 more if Sidewalk must be rendered first), 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
 
 # %% [markdown]
 # ## One batch and its priors
@@ -26,21 +30,22 @@ SEED = 0
 # mask $M$, upper and lower boundary. Only training needs it.
 
 # %%
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from reidkit import losses, plots
+from reidkit import losses
 from reidkit.data import load_dataset
 from reidkit.data.loaders import train_loader
 from reidkit.data.transforms import normalize
 from reidkit.models import create_backbone, create_model
 from reidkit.priors import PriorBatch, build_priors, part_features
+from reidkit.reporting import plots
 from reidkit.training import RunFolder, load_run, recipe_for, run_name
 
-ds = load_dataset(root=DATA, **DATASET)
+# %%
+ds = load_dataset(root=ROOT, **DATASET)
 recipe = recipe_for("mpn", PRESET)
 torch.manual_seed(SEED)
 network = create_model("mpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model)
@@ -65,17 +70,10 @@ plots.image_grid(pixels.permute(0, 2, 3, 1)[:16], columns=16, height=1.5)
 # and how far apart they are. The last section counts how many comparisons agreed.
 
 # %%
-AGREED = []
+from lesson import AGREED, compare
 
-
-def compare(name, by_hand, kit):
-    """exact / approximate / largest difference of two results."""
-    by_hand, kit = torch.as_tensor(by_hand).detach(), torch.as_tensor(kit).detach()
-    exact, close = torch.equal(by_hand, kit), torch.allclose(by_hand, kit, atol=1e-5, rtol=1e-4)
-    AGREED.append(close)
-    difference = (by_hand - kit).abs().max().item()
-    print(f"{name:34s} exact {exact!s:5}  approximate {close!s:5}  max difference {difference:.1e}")
-
+float64 = lambda x: torch.tensor(x, dtype=torch.float64)
+compare("0.1 + 0.2 = 0.3", float64(0.1 + 0.2), float64(0.3))
 
 # %% [markdown]
 # ## The feature map F (Sec. 3.3)
@@ -183,23 +181,15 @@ chosen = [rows[0] for rows in rows_of if rows][:4]  # one image each of four ide
 with torch.no_grad():
     maps = subject.feature_maps(images)  # F, [B, C, h, w]
 
-figure, axes = plt.subplots(4, K + 1, figsize=(0.95 * (K + 1), 9), dpi=80, layout="constrained")
-for row, i in zip(axes, chosen):
-    picture = pixels[i].permute(1, 2, 0)
-    extent = (0, picture.shape[1], picture.shape[0], 0)
-    row[0].imshow(picture)
-    for k, (ax, channel) in enumerate(zip(row[1:], channels)):
-        ax.imshow(picture.float().mean(2), cmap="gray", vmax=400)
-        ax.imshow(maps[i, channel], cmap="inferno", alpha=0.7, extent=extent, interpolation="bilinear", vmin=0)
-        if i == chosen[0]:
-            ax.set_title(f"part {k + 1}\nchannel {channel}\n{best[k, channel]:.0%} there", fontsize=8)
-    for ax in row:
-        ax.set(xticks=[], yticks=[])
-axes[0, 0].set_title("image", fontsize=8)
+
+# %%
+import figures
+
+names = [f"part {k + 1}\nchannel {c}\n{best[k, c]:.0%} there" for k, c in enumerate(channels)]
 which = "trained network" if trained else "RANDOM WEIGHTS"
-figure.suptitle(f"Most local channels, {which} (bright: strong)", fontsize=9)
-plt.close(figure)
-figure
+figures.local_channels(
+    pixels[chosen], maps[chosen][:, channels], names, f"Most local channels, {which} (bright: strong)"
+)
 
 # %%
 for name, value in tells.items():
@@ -273,11 +263,14 @@ height, stripe = y.shape[2], slice(k * y.shape[2] // K, (k + 1) * y.shape[2] // 
 change = []
 for rows in range(0, height // 3 + 1):
     other = moved(y, rows)
-    whole, cut = (F.cosine_similarity(a, b).mean().item() for a, b in (
-        (pooled, other.amax((2, 3))), (y[:, :, stripe].amax((2, 3)), other[:, :, stripe].amax((2, 3)))))  # fmt: skip
+    whole, cut = (
+        F.cosine_similarity(a, b).mean().item()
+        for a, b in ((pooled, other.amax((2, 3))), (y[:, :, stripe].amax((2, 3)), other[:, :, stripe].amax((2, 3))))
+    )
     change.append((rows, whole, cut))
 pd.DataFrame(change, columns=["rows moved", "GMP of the whole map", "GMP of a fixed stripe"]).round(3).set_index(
-    "rows moved").T.rename_axis("similarity to the unmoved vector")  # fmt: skip
+    "rows moved"
+).T.rename_axis("similarity to the unmoved vector")
 
 # %% [markdown]
 # The fixed stripe of the baseline sees another part of the body after the move; the main task sees the same one as
@@ -342,23 +335,12 @@ compare("P_1 ... P_K of one image", torch.stack(P), part_features(maps[i : i + 1
 print(f"rows {rows[0]} to {rows[1]} of {grid[0]} belong to the person; P_k is {tuple(P[0].shape)}")
 
 # %%
-height, width = pixels.shape[2:]
-steps = [maps[i].mean(0), masked.mean(0), resized.mean(0)]
-top, bottom = steps[0].min().item(), steps[0].max().item()
-figure, axes = plt.subplots(1, 5, figsize=(8, 3.6), layout="constrained")
-axes[0].imshow(pixels[i].permute(1, 2, 0))
-axes[1].imshow(prior.mask[i], cmap="gray", extent=(0, width, height, 0))
-for ax, step in zip(axes[2:], steps):
-    ax.imshow(step, cmap="inferno", extent=(0, width, height, 0), vmin=0, vmax=bottom)
-for ax in axes[:4]:
-    ax.hlines([r * height / grid[0] for r in rows], 0, width, color="#56B4E9", lw=2)
-axes[4].hlines([height * j / K for j in range(1, K)], 0, width, color="#56B4E9", lw=1.5)
-names = ["image, boundaries", "mask M", "F (mean channel)", "F * M", f"resized: P_1 ... P_{K}"]
-for ax, name in zip(axes, names):
-    ax.set_title(name, fontsize=9)
-    ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
-plt.close(figure)
-figure
+means = {
+    "F (mean channel)": maps[i].mean(0),
+    "F * M": masked.mean(0),
+    f"resized: P_1 ... P_{K}": resized.mean(0),
+}
+figures.part_steps(pixels[i], prior.mask[i], means, [r / grid[0] for r in rows], K)
 
 # %% [markdown]
 # From here on an AT is the same function as an MT, with $P_k$ instead of F and its own classifier
@@ -405,7 +387,7 @@ with torch.device("meta"):  # shapes only: nothing is allocated
 compare("parameters of MPNo", trunk + K_paper * (conv1 + conv2), models["mpn-no-ca"].count_parameters())
 
 # %%
-from reidkit import report
+from reidkit.reporting import report
 
 paper = report.paper_table("mpn-table9").set_index(["variant", "metric"])["value"]
 
@@ -488,20 +470,9 @@ print("loss of each anchor:", np.round(found, 3), f"  violating: {sum(v > 0 for 
 compare("Eq. 3", by_hand, losses.batch_hard_triplet(points, torch.tensor(people), margin=0.2))
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), layout="constrained")
-for ax, a in zip(axes, (0, 2, 4)):
-    ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="#BBBBBB"))
-    for person, (colour, marker) in enumerate(zip(plots.COLOURS, "os^")):
-        own = [j for j in range(6) if people[j] == person]
-        ax.plot(*points[own].T, marker, color=colour, ms=8, label=f"identity {person}")
-    for j, style, name in zip(pairs[a], ("-", ":"), ("hardest positive", "hardest negative")):
-        ax.plot(*points[[a, j]].T, style, color="black", lw=1.6, label=name, zorder=0)
-    ax.plot(*points[a], "o", ms=15, mfc="none", mec="black")
-    ax.set(aspect="equal", xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), xticks=[], yticks=[])
-    ax.set_title(f"anchor at {np.rad2deg(angles[a]):.0f} degrees: loss {found[a]:.2f}", fontsize=9)
-figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
-plt.close(figure)
-figure
+degrees = np.rad2deg(angles)
+titles = {a: f"anchor at {degrees[a]:.0f} degrees: loss {found[a]:.2f}" for a in (0, 2, 4)}
+figures.triplets(points, people, pairs, titles)
 
 # %% [markdown]
 # ## Eq. 5 to 9: aligning the two feature spaces (FSA)
@@ -528,25 +499,7 @@ compare("Eq. 9, sample-wise", sample_wise, losses.sample_alignment(h_tiny, g_tin
 print(f"class-wise {class_wise:.3f}   sample-wise {sample_wise:.3f}")
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), layout="constrained")
-for ax, title in zip(axes, ("sample-wise: each h to its g", "class-wise: mean to mean")):
-    for p, colour in enumerate(plots.COLOURS[:2]):
-        own = who == p
-        faint = 1.0 if title.startswith("sample") else 0.25
-        ax.plot(*h_tiny[own].T, "o", color=colour, ms=7, alpha=faint, label=f"h, identity {p}")
-        ax.plot(*g_tiny[own].T, "^", color=colour, ms=10, mfc="none", mew=1.5, alpha=faint, label=f"g, identity {p}")
-        pairs = zip(h_tiny[own], g_tiny[own]) if title.startswith("sample") else [(h_mean[p], g_mean[p])]
-        for a, b in pairs:
-            ax.plot(*torch.stack([a, b]).T, color="black", lw=1)
-        if title.startswith("class"):
-            ax.plot(*h_mean[p], "o", color=colour, ms=12)
-            ax.plot(*g_mean[p], "^", color=colour, ms=13, mfc="none", mew=2)
-    ax.plot(0, 0, "+", color="#7F7F7F", ms=9)
-    ax.set(title=title, aspect="equal", xticks=[], yticks=[], xlim=(-0.9, 1.3), ylim=(-1.15, 1.25))
-    ax.title.set_fontsize(9)
-figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
-plt.close(figure)
-figure
+figures.alignments(h_tiny, g_tiny, who)
 
 # %% [markdown]
 # A length tells nothing here (the distance is a cosine: it compares directions from the cross), so look at angles: the
@@ -585,7 +538,7 @@ naive = create_model("naive-mtl", ds.num_train_ids, backbone=recipe.backbone, **
 naive.load_backbone(network.backbone.state_dict())
 
 
-def gradient_norms(model):
+def norms_by_layer(model):
     """Norm of each loss term's gradient on each layer; "-" where no gradient arrives."""
     out = model(images, prior)
     terms = {
@@ -604,11 +557,11 @@ def gradient_norms(model):
     return pd.DataFrame(table)
 
 
-flow = gradient_norms(network)
+flow = norms_by_layer(network)
 flow
 
 # %%
-naive_flow = gradient_norms(naive)
+naive_flow = norms_by_layer(naive)
 naive_flow
 
 # %%
@@ -713,7 +666,8 @@ def reestimate(model, batches=8):
     return model.eval()
 
 
-def score(model, level, people=50):
+# %%
+def sampled_map(model, level, people=50):
     """mAP of the first `people` test identities (a sample, to be quick)."""
     test = ds.at_level(level)
     chosen = sorted(test.query.pid.unique())[:people]
@@ -731,7 +685,7 @@ def score(model, level, people=50):
 if trained:
     levels = dict.fromkeys([ds.level, *(v for v in ds.levels if v == "strong")])
     networks = {"mixed, as in the paper": trained, "main tasks alone": reestimate(trained)}
-    rows = {name: {f"mAP, {v}": score(net, v) for v in levels} for name, net in networks.items()}
+    rows = {name: {f"mAP, {v}": sampled_map(net, v) for v in levels} for name, net in networks.items()}
     statistics = pd.DataFrame(rows).T.round(1)
     change = statistics.diff().iloc[-1]
     print("main tasks alone minus mixed:", ", ".join(f"{n} {v:+.1f}" for n, v in change.items()))
@@ -769,10 +723,15 @@ def broken(prior, share):
     bad = torch.randperm(n, generator=generator) < round(share * n)
     size = 0.3 + 0.3 * torch.rand(n, generator=generator)
     top = (1 - size) * torch.rand(n, generator=generator)
-    return PriorBatch(prior.mask | bad[:, None, None], torch.where(bad, top, prior.top),
-                      torch.where(bad, top + size, prior.bottom), prior.reliable)  # fmt: skip
+    return PriorBatch(
+        prior.mask | bad[:, None, None],
+        torch.where(bad, top, prior.top),
+        torch.where(bad, top + size, prior.bottom),
+        prior.reliable,
+    )
 
 
+# %%
 ALIGN = {
     "class-wise": lambda a, b: losses.class_alignment(a, b, labels8),
     "sample-wise": lambda a, b: losses.sample_alignment(a, b),
@@ -796,24 +755,15 @@ for share in (0, 0.125, 0.25, 0.375, 0.5):
 robust = pd.DataFrame(rows, columns=["loss", "broken priors", "how far the teacher moved", "agreement of the gradient"])
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-for ax, column in zip(axes, robust.columns[2:]):
-    for colour, marker, (kind, t) in zip(plots.COLOURS, "os", robust.groupby("loss")):
-        mean, sd = (getattr(t.groupby("broken priors")[column], what)() for what in ("mean", "std"))
-        ax.errorbar(100 * mean.index, mean, sd, color=colour, marker=marker, ms=5, capsize=3, label=kind)
-    ax.set(xlabel="broken priors (%)", ylabel="cosine " + ("distance" if "far" in column else "similarity"))
-    ax.set_title(column, fontsize=10)
-    ax.grid(alpha=0.25)
-    ax.spines[["top", "right"]].set_visible(False)
-axes[0].legend(frameon=False)
-plt.close(figure)
-figure
+figures.against_broken_priors(robust)
 
 # %%
 half = robust[robust["broken priors"] == 0.5].groupby("loss").mean()
 for kind, row in half.iterrows():
-    print(f"half of the priors broken, {kind}: the teacher moved by {row.iloc[1]:.3f}, "
-          f"the gradient agrees to {row.iloc[2]:.2f}")  # fmt: skip
+    print(
+        f"half of the priors broken, {kind}: the teacher moved by {row.iloc[1]:.3f}, "
+        f"the gradient agrees to {row.iloc[2]:.2f}"
+    )
 difference = half.loc["class-wise"] - half.loc["sample-wise"]
 print("class-wise has the steadier teacher: ", bool(difference.iloc[1] < 0))
 print("class-wise has the steadier gradient:", bool(difference.iloc[2] > 0))
@@ -838,6 +788,7 @@ compare("Eq. 11 = 1 - Eq. 4", rho, 1 - losses.cosine_distance(h_test[0], h_test[
 # %% [markdown]
 # Did conv1 learn where its part is? Of the maxima that GMP picks for part $k$, which share lies on stripe $k$ of the
 # person? Chance is 1/K. Notebook 10 looks at this in depth, with attention maps.
+
 
 # %%
 @torch.no_grad()
@@ -870,7 +821,8 @@ LossPlayground()
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/03_solutions](solutions/03_solutions.ipynb).
 #
 # 1. How many parameters do the K heads of MPN train *in addition* with channel attention, at the paper's sizes
 #    (512 -> 128 -> 512, each conv with bias and BN, K = 6)?
@@ -879,18 +831,15 @@ LossPlayground()
 #    `h_tiny` and `g_tiny`.
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 attention_parameters = None
 margin = None
 batch_wise = None  # a function of h and g
 
-with_attention = create_model("mpn", 751).count_parameters() - models["mpn-no-ca"].count_parameters()
-print("1:", check(attention_parameters, with_attention, hint="two convs with bias, two BN of two numbers a channel"))
-violates = lambda m: all(v > 0 for v in triplet(points, people, margin=m)[1])
-print("2:", check(margin, violates, hint="a cosine distance is at most 2"))
-right = lambda f: torch.allclose(torch.as_tensor(f(h_tiny, g_tiny)), losses.batch_alignment(h_tiny, g_tiny), atol=1e-5)
-print("3:", check(batch_wise, right, hint="distance(h.mean(0), g.mean(0))"))
+print("1:", check_exercise("03.1", attention_parameters))
+print("2:", check_exercise("03.2", margin, points=points, people=people))
+print("3:", check_exercise("03.3", batch_wise))
 
 # %% [markdown]
 # ## Questionnaire

@@ -5,21 +5,25 @@
 # scored (CMC, AP in its two forms, mINP); and whether MPNo, which is MPN without channel attention, beats a stripe
 # baseline where boxes are wrong, over several seeds. And every choice that no paper prints, with a reason.
 #
-# **Prerequisites.** Notebooks 00 and 03.
+# **Prerequisites.** [00 Start here](00_start_here.ipynb), [03 MPN step by step](03_mpn_step_by_step.ipynb).
 #
 # **Paper.** MPN, Sec. 4, Sec. 5.1 and 5.2.1, Table 1; AP after Zheng et al. 2015 (Market-1501), mINP after Ye et al.
 # 2021, re-ranking after Zhong et al. 2017.
 #
-# **Minutes.** 1 on a 2-core CPU with finished runs at hand, 5 more to train the two networks; 1 on a GPU.
+# **Minutes.** 1 on a 2-core CPU (5 more to train the two networks, where no finished run is at hand), 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
-RETRAIN = False  # True: train both networks here and now, whatever runs exist
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
+RETRAIN = False  # True: train here and now, whatever runs exist
+RESULTS = Path("../results/sidewalk/runs.csv")  # measured results of many seeds
 
 # %% [markdown]
 # ## The question
@@ -36,10 +40,10 @@ import torch
 from IPython.display import display
 from PIL import Image
 
-from reidkit import plots, report
 from reidkit.data import load_dataset
+from reidkit.reporting import plots, report
 
-ds = load_dataset(root=DATA, **DATASET)
+ds = load_dataset(root=ROOT, **DATASET)
 levels = [ds.level, *(level for level in ds.levels if level != ds.level)]
 tables = {level: ds.at_level(level) for level in levels}
 pd.DataFrame({v: {"queries": len(t.query), "gallery": len(t.gallery)} for v, t in tables.items()})
@@ -71,8 +75,23 @@ from dataclasses import asdict
 from reidkit.training import recipe_for
 
 recipe = recipe_for("mpn-no-ca", PRESET)
-show = ["backbone", "size", "num_ids", "num_instances", "sampling", "translation_copies", "epochs", "batches_per_epoch",
-        "lr", "schedule", "milestones", "weight_decay", "warmup_batches", "ide_init", "precision"]  # fmt: skip
+show = [
+    "backbone",
+    "size",
+    "num_ids",
+    "num_instances",
+    "sampling",
+    "translation_copies",
+    "epochs",
+    "batches_per_epoch",
+    "lr",
+    "schedule",
+    "milestones",
+    "weight_decay",
+    "warmup_batches",
+    "ide_init",
+    "precision",
+]
 pd.DataFrame({p: {k: str(asdict(recipe_for("mpn-no-ca", p))[k]) for k in show} for p in ("paper", "quick")})
 
 # %% [markdown]
@@ -91,8 +110,10 @@ from reidkit.training.choices import choices_table
 
 choices = choices_table("MPN", "Baseline (UB)", "IDE")
 silent = choices["the paper prints"].str.contains("not said|no number|none named")
-print(f"{silent.sum()} of {len(choices)} rows are not printed, or not in full; in "
-      f"{(silent & choices.why.str.contains('as released')).sum()} of them the released code decides")  # fmt: skip
+print(
+    f"{silent.sum()} of {len(choices)} rows are not printed, or not in full; in "
+    f"{(silent & choices.why.str.contains('as released')).sum()} of them the released code decides"
+)
 Markdown(report.markdown(choices))
 
 # %% [markdown]
@@ -114,16 +135,25 @@ from reidkit.data import PKSampler
 paper = recipe_for("mpn-no-ca", "paper")
 images = 12936 * paper.translation_copies
 per_epoch = images // paper.batch_size
-print(f"paper: {images:,} images / {paper.batch_size} = {per_epoch} batches an epoch, "
-      f"{per_epoch * paper.epochs:,} in all")  # fmt: skip
+print(
+    f"paper: {images:,} images / {paper.batch_size} = {per_epoch} batches an epoch, {per_epoch * paper.epochs:,} in all"
+)
 
-sampler = PKSampler(ds.train.pid, recipe.num_ids, recipe.num_instances, seed=SEED, mode=recipe.sampling,
-                    batches_per_epoch=recipe.batches_per_epoch)  # fmt: skip
+sampler = PKSampler(
+    ds.train.pid,
+    recipe.num_ids,
+    recipe.num_instances,
+    seed=SEED,
+    mode=recipe.sampling,
+    batches_per_epoch=recipe.batches_per_epoch,
+)
 rows = sampler.epoch_batches(0)  # [batches, S * A] rows of the training table
 seen = ds.train.pid.to_numpy()[rows]
 print(f"{PRESET} here: {len(rows)} batches an epoch, {len(rows) * recipe.epochs:,} in all")
-print(f"one epoch shows {len(np.unique(seen))} of {ds.num_train_ids} identities and "
-      f"{len(np.unique(rows))} of {len(ds.train)} images")  # fmt: skip
+print(
+    f"one epoch shows {len(np.unique(seen))} of {ds.num_train_ids} identities and "
+    f"{len(np.unique(rows))} of {len(ds.train)} images"
+)
 print("identities of the first batch:", seen[0].reshape(recipe.num_ids, -1)[:, 0].tolist())
 
 # %% [markdown]
@@ -188,8 +218,10 @@ plots.training_curves(curves, columns=(title,))
 K = load_run(runs["MPNo"].path).num_parts
 guess = K * np.log(ds.num_train_ids)
 first, last = log.iloc[0], log.iloc[-1]
-print(f"guessing would cost K log(identities) = {guess:.1f}; the first epoch averages {first['identity']:.1f}, "
-      f"the last {last['identity']:.1f}")  # fmt: skip
+print(
+    f"guessing would cost K log(identities) = {guess:.1f}; the first epoch averages {first['identity']:.1f}, "
+    f"the last {last['identity']:.1f}"
+)
 if "identity_aux" in log:
     slower = "auxiliary" if last["identity_aux"] > last["identity"] else "main"
     print(f"the {slower} tasks end higher: {last['identity_aux']:.1f} (ATs) against {last['identity']:.1f} (MTs)")
@@ -223,13 +255,20 @@ if ide and RunFolder(ide[0]).finished:
     model.load_backbone(load_run(ide[0]).backbone.state_dict())  # Sec. 5.1
 print("starts from", f"the IDE {ide[0].name}" if ide else "random weights: no IDE run here, so the loss will differ")
 
+# %%
 grid = tuple(side // model.stride for side in recipe.size)
 loader = train_loader(
-    ds, size=recipe.size, num_ids=recipe.num_ids, num_instances=recipe.num_instances, seed=SEED, mode=recipe.sampling,
-    batches_per_epoch=recipe.batches_per_epoch, translation_copies=recipe.translation_copies,
+    ds,
+    size=recipe.size,
+    num_ids=recipe.num_ids,
+    num_instances=recipe.num_instances,
+    seed=SEED,
+    mode=recipe.sampling,
+    batches_per_epoch=recipe.batches_per_epoch,
+    translation_copies=recipe.translation_copies,
     priors=build_priors(ds, settings["prior_tool"], grid=grid, progress=False),
     cache=ImageCache.for_table(ds.train, ds.root, recipe.size, progress=False),
-)  # fmt: skip
+)
 
 # %%
 from tqdm.auto import tqdm
@@ -238,7 +277,13 @@ augment = TrainAugment(AugmentConfig(recipe.size, recipe.flip, recipe.erasing, r
 heads = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
 optimizer = torch.optim.SGD(
     [{"params": list(model.backbone.parameters()), "factor": 1.0}, {"params": heads, "factor": recipe.head_lr_factor}],
-    lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)  # fmt: skip
+    lr=recipe.lr,
+    momentum=recipe.momentum,
+    weight_decay=recipe.weight_decay,
+    nesterov=recipe.nesterov,
+)
+
+# %%
 model.to(memory_format=torch.channels_last).train()
 loader.sampler.set_epoch(0)
 generator = torch.Generator().manual_seed(SEED * 1_000_003 + 1)  # of epoch 0, see `seed_epoch`
@@ -257,8 +302,10 @@ for step, batch in enumerate(tqdm(loader, desc="one epoch by hand")):
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     optimizer.step()
     history.append(loss.item())
-print(f"mean loss by hand {np.mean(history):.4f}   first row of metrics.csv {log['loss'].iloc[0]:.4f}   "
-      f"difference {abs(np.mean(history) - log['loss'].iloc[0]):.1e}")  # fmt: skip
+print(
+    f"mean loss by hand {np.mean(history):.4f}   first row of metrics.csv {log['loss'].iloc[0]:.4f}   "
+    f"difference {abs(np.mean(history) - log['loss'].iloc[0]):.1e}"
+)
 
 # %% [markdown]
 # The mean hides how an epoch goes. **Predict.** Will the loss of the first batches fall steadily? Think of the sampler:
@@ -311,6 +358,7 @@ mini = replace(ds, train=few(ds.train, people), query=few(ds.query, tested), gal
 short = recipe_for("mt-only", "smoke", {"epochs": 4, "ide_init": False})  # 4 epochs of 3 small batches
 
 
+# %%
 class PowerCut(Exception):
     pass
 
@@ -351,22 +399,32 @@ networks["untrained"] = create_model("mpn-no-ca", ds.num_train_ids, backbone=rec
 test_levels = [level for level in levels if level != "shift"]
 
 
-def features(network, table):
+def test_features(network, table):
     """[N, D] of a test table; images are read from the cache on disk."""
     cache = ImageCache.for_table(table, ds.root, recipe.size, progress=False)
-    return extract_features(network, table, size=recipe.size, flip=recipe.test_flip, cache=cache, root=ds.root,
-                            amp=recipe.precision, progress=False)  # fmt: skip
+    return extract_features(
+        network,
+        table,
+        size=recipe.size,
+        flip=recipe.test_flip,
+        cache=cache,
+        root=ds.root,
+        amp=recipe.precision,
+        progress=False,
+    )
 
 
-def rank(network, level, **options):
+# %%
+def rank_level(network, level, **options):
     """Scores, and the features they came from."""
     t = tables[level]
-    qf, gf = features(network, t.query), features(network, t.gallery)
+    qf, gf = test_features(network, t.query), test_features(network, t.gallery)
     ids = (t.query.pid, t.gallery.pid, t.query.camid, t.gallery.camid)
     return evaluate_ranking(qf, gf, *ids, junk_pids=ds.junk_pids, **options), qf, gf
 
 
-ranked = {(n, v): rank(net, v) for n, net in tqdm(networks.items(), desc="features") for v in test_levels}
+# %%
+ranked = {(n, v): rank_level(net, v) for n, net in tqdm(networks.items(), desc="features") for v in test_levels}
 scores = pd.DataFrame({k: r.summary() for k, (r, _, _) in ranked.items()}).T
 (100 * scores).round(1).rename_axis(["ours, one seed", "level"])
 
@@ -432,8 +490,9 @@ figure
 forms = {}
 for (name, level), (r, qf, gf) in ranked.items():
     t = tables[level]
-    other = evaluate_ranking(qf, gf, t.query.pid, t.gallery.pid, t.query.camid, t.gallery.camid, ap="trapezoid",
-                             junk_pids=ds.junk_pids)  # fmt: skip
+    other = evaluate_ranking(
+        qf, gf, t.query.pid, t.gallery.pid, t.query.camid, t.gallery.camid, ap="trapezoid", junk_pids=ds.junk_pids
+    )
     forms[name, level] = {"step": 100 * r.mAP, "trapezoid": 100 * other.mAP}
 forms = pd.DataFrame(forms).T
 forms.assign(difference=forms["trapezoid"] - forms["step"]).round(2)
@@ -469,16 +528,26 @@ from reidkit.evaluation import top_k
 
 hardest = test_levels[-1]
 gain = ranked["MPNo", hardest][0].per_query["ap"] - ranked["baseline", hardest][0].per_query["ap"]
-print(f"{hardest}: MPNo has the higher AP in {(gain > 0).mean():.0%} of the queries, the lower in "
-      f"{(gain < 0).mean():.0%}")  # fmt: skip
+print(
+    f"{hardest}: MPNo has the higher AP in {(gain > 0).mean():.0%} of the queries, the lower in {(gain < 0).mean():.0%}"
+)
 
 
+# %%
 def list_of(label, query, k=7):
     """The first k matches of one query as a figure."""
     t, (r, qf, gf) = tables[hardest], ranked[label, hardest]
     q = t.query.iloc[query]
-    best = top_k(qf[query], gf, k, q_pid=q.pid, q_camid=q.camid, g_pids=t.gallery.pid, g_camids=t.gallery.camid,
-                 junk_pids=ds.junk_pids)  # fmt: skip
+    best = top_k(
+        qf[query],
+        gf,
+        k,
+        q_pid=q.pid,
+        q_camid=q.camid,
+        g_pids=t.gallery.pid,
+        g_camids=t.gallery.camid,
+        junk_pids=ds.junk_pids,
+    )
     pictures = [Image.open(t.gallery.path.iloc[i]) for i in best.gallery_index]
     title = f"{label}: AP {100 * r.per_query['ap'].iloc[query]:.0f}"
     figure = plots.ranked_list(Image.open(q.path), pictures, best.correct.tolist(), title=title)
@@ -516,8 +585,10 @@ if has_shift:
     line = own[own["shift"].notna() & (own.metric == "rank1")].pivot(index="shift", columns="system", values="value")
     kept = line.iloc[-1] / line.iloc[0]
     for system, share in kept.items():
-        print(f"{system}: Rank-1 {line[system].iloc[0]:.1%} unshifted, {line[system].iloc[-1]:.1%} "
-              f"at {line.index[-1]:.2f}; {share:.0%} of it survives")  # fmt: skip
+        print(
+            f"{system}: Rank-1 {line[system].iloc[0]:.1%} unshifted, {line[system].iloc[-1]:.1%} "
+            f"at {line.index[-1]:.2f}; {share:.0%} of it survives"
+        )
     print("MPNo keeps more:", bool(kept["mpn-no-ca"] > kept["baseline"]))
 
 # %% [markdown]
@@ -528,14 +599,13 @@ if has_shift:
 # spread less than the numbers: compare seed by seed.
 
 # %%
-STORED = Path("../results/sidewalk/runs.csv")
 label = own.dataset.iloc[0]
 stored, source = own, "the runs of this notebook alone"
-if STORED.is_file():
-    table = report.collect_results(STORED)
+if RESULTS.is_file():
+    table = report.collect_results(RESULTS)
     table = table[(table.dataset == label) & (table.preset == PRESET)]
     if set(NAMES.values()) <= set(table.system):
-        stored, source = table, STORED.as_posix()
+        stored, source = table, RESULTS.as_posix()
 seeds = sorted(stored.seed[stored.system.isin(NAMES.values())].unique().tolist())
 print(f"from {source}: {label}, {PRESET}, seeds {seeds}")
 if len(seeds) < 3:
@@ -573,8 +643,10 @@ def verdict(d):
 
 
 for (level, metric), d in paired.iterrows():
-    print(f"{level:7s} {metric:6s} {d.difference:+5.1f} points, higher in {d.wins:.0f} of {d.seeds:.0f} seeds; "
-          f"95 % interval: {verdict(d)}")  # fmt: skip
+    print(
+        f"{level:7s} {metric:6s} {d.difference:+5.1f} points, higher in {d.wins:.0f} of {d.seeds:.0f} seeds; "
+        f"95 % interval: {verdict(d)}"
+    )
 paired.round(1).astype({"wins": int, "seeds": int}).rename_axis(["MPNo - baseline", "metric"])
 
 # %%
@@ -590,8 +662,11 @@ curves
 # with the paper is its *sign*.
 
 # %%
-claims = {"MPNo above the untrained network everywhere": all(
-    ranked["MPNo", v][0].mAP > ranked["untrained", v][0].mAP for v in test_levels)}  # fmt: skip
+claims = {
+    "MPNo above the untrained network everywhere": all(
+        ranked["MPNo", v][0].mAP > ranked["untrained", v][0].mAP for v in test_levels
+    )
+}
 for level in test_levels:
     d = paired.loc[level, "mAP"]
     seeds_ahead = f"{d.wins:.0f} of {d.seeds:.0f}"
@@ -608,7 +683,7 @@ for claim, holds in claims.items():
 # A "NO" is a result. On Market-1501 the paper has MPNo above the baseline; where that does not appear here, ask what
 # differs: boxes that are nearly right, a network of half a million parameters, a few hundred batches for main tasks
 # that must *find* their part while a stripe is handed its own. Each of these can be tested: `--preset long`, another
-# backbone, a larger set. Notebook 05 looks at every row of the table.
+# backbone, a larger set. Notebook 05 looks at every row of the table, notebook 13 at other scales.
 #
 # ## Re-ranking: an option, always labelled
 #
@@ -623,8 +698,14 @@ from reidkit.evaluation.ranking import evaluate_distance
 rows = {}
 for label in ("MPNo", "baseline"):
     t, (r, qf, gf) = tables[hardest], ranked[label, hardest]
-    again = evaluate_distance(rerank(qf, gf, k1=20, k2=6, lambda_value=0.3), t.query.pid, t.gallery.pid,
-                              t.query.camid, t.gallery.camid, junk_pids=ds.junk_pids)  # fmt: skip
+    again = evaluate_distance(
+        rerank(qf, gf, k1=20, k2=6, lambda_value=0.3),
+        t.query.pid,
+        t.gallery.pid,
+        t.query.camid,
+        t.gallery.camid,
+        junk_pids=ds.junk_pids,
+    )
     rows |= {f"{label}": r.summary(), f"{label} + RE-RANKING": again.summary()}
 (100 * pd.DataFrame(rows).T).round(1).rename_axis(f"ours, {hardest}, one seed")
 
@@ -639,8 +720,11 @@ for label in ("MPNo", "baseline"):
 import shutil
 
 with tempfile.TemporaryDirectory() as folder:
-    for split, table, pids in (("bounding_box_train", ds.train, people), ("query", ds.query, tested),
-                               ("bounding_box_test", ds.gallery, tested)):  # fmt: skip
+    for split, table, pids in (
+        ("bounding_box_train", ds.train, people),
+        ("query", ds.query, tested),
+        ("bounding_box_test", ds.gallery, tested),
+    ):
         target = Path(folder, "my-set", split)
         target.mkdir(parents=True)
         for path in few(table, pids).path:
@@ -671,26 +755,23 @@ print({k: round(scored[k], 3) for k in ("rank1", "mAP", "queries")}, "after 6 sm
 #
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/04_solutions](solutions/04_solutions.ipynb).
 #
 # 1. Right images at ranks 2 and 3. The trapezoid AP?
 # 2. Write `rank_k(first_hits, k)`: Rank-k from the ranks of the first right image of each query.
 # 3. With the paper's schedule, how many of the 70 epochs run at a learning rate below 0.0005?
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 trapezoid_ap = None
 rank_k = None  # a function
 epochs_below = None
 
-hint = "((0/1 + 1/2)/2 + (1/2 + 2/3)/2) / 2"
-print("1:", check(trapezoid_ap, average_precision(np.array([2, 3]), "trapezoid"), tolerance=1e-3, hint=hint))
-found = ranked["MPNo", ds.level][0]
-expected = lambda f: abs(f(found.per_query["first_hit_rank"], 5) - found.rank(5)) < 1e-9
-print("2:", check(rank_k, expected, hint="a mean of True and False"))
-low = sum(paper.lr * paper.lr_factor(e, 1) < 5e-4 for e in range(paper.epochs))
-print("3:", check(epochs_below, low, hint="0.01, 0.001, 0.0001, ...: which epochs have which?"))
+print("1:", check_exercise("04.1", trapezoid_ap))
+print("2:", check_exercise("04.2", rank_k))
+print("3:", check_exercise("04.3", epochs_below))
 
 # %% [markdown]
 # ## Questionnaire
@@ -723,4 +804,5 @@ print("3:", check(epochs_below, low, hint="0.01, 0.001, 0.0001, ...: which epoch
 #
 # A run is a recipe, a seed and a folder; it can be killed and resumed to the same weights. A ranking is scored by its
 # first right image (CMC), by all (AP, in two forms) and by the last (mINP). Whether MPNo beats the stripes was asked
-# where it matters, under misalignment, with one thing varied, and over seeds. Next: 05 MPN ablations.
+# where it matters, under misalignment, with one thing varied, and over seeds. Next:
+# [05 MPN's ablations](05_mpn_ablations.ipynb).

@@ -7,22 +7,24 @@
 #
 # **Prerequisites.** [02 Coarse priors](02_coarse_priors.ipynb). The last part needs the package `transformers`.
 #
-# **Paper.** MPN Sec. 3.2 and Fig. 4: the tools are a human parser trained on LIP ([44]) and a person segmenter ([45]).
+# **Paper.** MPN, Sec. 3.2 and Fig. 4: the tools are a human parser trained on LIP ([44]) and a person segmenter ([45]).
 #
-# **Minutes.** 1 on a 2-core CPU, 1 on a GPU (with tiny networks; with real ones, see the end).
+# **Minutes.** 1 on a 2-core CPU, 1 on a GPU. With real networks instead of tiny ones: see the end.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS = Path("../data"), Path("../runs")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"}: the networks then see its photographs
-PRESET = "quick"  # nothing is trained here
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
-WEIGHTS = None  # None: tiny networks with random weights. Real ones, downloaded by the two libraries on first use:
+WEIGHTS = None  # None: tiny networks with random weights. Real ones, downloaded on first use:
 # WEIGHTS = {"segmentation_weights": "DEFAULT", "parsing_model": "mattmdjaga/segformer_b2_clothes"}
 
 # %% [markdown]
-# The maps of the first part are Sidewalk's, so that the answer is known. 400 training images are enough.
+# The maps of the first part are Sidewalk's, so that the answer is known. 400 training images are enough. Set `DATASET`
+# to photographs and the networks of the last part see those; nothing is trained, whatever `PRESET` says.
 
 # %%
 from dataclasses import replace
@@ -33,13 +35,15 @@ import pandas as pd
 from IPython.display import display
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from reidkit import plots
 from reidkit.data import load_dataset
 from reidkit.priors import build_priors, contact_sheet, open_source, relative_paths
+from reidkit.reporting import plots
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})  # a tenth of the bytes of PNG for pictures
-ds = load_dataset(**DATASET, root=DATA)
-sidewalk = ds if DATASET["name"] == "sidewalk" else load_dataset("sidewalk", root=DATA, size="small")
+ds = load_dataset(**DATASET, root=ROOT)
+sidewalk = ds
+if DATASET["name"] != "sidewalk":
+    sidewalk = load_dataset("sidewalk", root=ROOT, size="small")
 few = replace(sidewalk, train=sidewalk.train.head(400))
 GRID = (24, 8)
 paths = relative_paths(few, "train")
@@ -73,8 +77,10 @@ pd.DataFrame(table).rename_axis("label")
 rows = {}
 for name, labels in LABEL_SETS.items():
     in_lip = label_table(name)
-    rows[name] = {"head": ", ".join(l for l, i in zip(labels, in_lip) if i in HEAD_LABELS),
-                  "legs": ", ".join(l for l, i in zip(labels, in_lip) if i in LEG_LABELS)}  # fmt: skip
+    rows[name] = {
+        "head": ", ".join(l for l, i in zip(labels, in_lip) if i in HEAD_LABELS),
+        "legs": ", ".join(l for l, i in zip(labels, in_lip) if i in LEG_LABELS),
+    }
 with pd.option_context("display.max_colwidth", None):
     display(pd.DataFrame(rows).T)
 
@@ -96,11 +102,13 @@ from PIL import Image
 temporary = tempfile.TemporaryDirectory()
 work = Path(temporary.name)
 TO_ATR = {"glove": "left-arm", "coat": "upper-clothes", "socks": "left-leg", "jumpsuits": "dress"}
-TO_PASCAL = {**dict.fromkeys(["hat", "hair", "sunglasses", "face"], "head"),
-             **dict.fromkeys(["upper-clothes", "dress", "coat", "jumpsuits", "scarf"], "torso"),
-             **dict.fromkeys(["glove", "left-arm", "right-arm"], "lower-arms"),
-             **dict.fromkeys(["pants", "skirt", "left-leg", "right-leg"], "upper-legs"),
-             **dict.fromkeys(["socks", "left-shoe", "right-shoe"], "lower-legs")}  # fmt: skip
+TO_PASCAL = {
+    **dict.fromkeys(["hat", "hair", "sunglasses", "face"], "head"),
+    **dict.fromkeys(["upper-clothes", "dress", "coat", "jumpsuits", "scarf"], "torso"),
+    **dict.fromkeys(["glove", "left-arm", "right-arm"], "lower-arms"),
+    **dict.fromkeys(["pants", "skirt", "left-leg", "right-leg"], "upper-legs"),
+    **dict.fromkeys(["socks", "left-shoe", "right-shoe"], "lower-legs"),
+}
 maps = open_source(sidewalk, "sidewalk").maps(paths)
 palette = plots.LIP_COLOURS.ravel().tolist()
 for name, names in {"lip": {}, "atr": TO_ATR, "pascal": TO_PASCAL}.items():
@@ -123,20 +131,35 @@ segmentations = sidewalk.root / "segmentation"
 def priors_from(folder, label_set, **options):
     """The priors of the 400 images from maps in a folder; cached in the same folder."""
     options = {"out": work / f"{folder}-{label_set}.npz"} | options
-    return build_priors(few, "files", grid=GRID, parsing_dir=work / folder, segmentation_dir=segmentations,
-                        label_set=label_set, progress=False, **options)  # fmt: skip
+    return build_priors(
+        few,
+        "files",
+        grid=GRID,
+        parsing_dir=work / folder,
+        segmentation_dir=segmentations,
+        label_set=label_set,
+        progress=False,
+        **options,
+    )
 
 
-def compare(tables, reference):
+# %%
+def changed_priors(tables, reference):
     """How many of the images get another prior than in the reference."""
-    rows = {name: {"reliable": t.reliable.sum(), "other verdict": (t.reliable != reference.reliable).sum(),
-                   "other mask": (t.masks != reference.masks).any((1, 2)).sum(),
-                   "largest change of a boundary": np.abs(t.top - reference.top).max()} for name, t in tables.items()}
-    return pd.DataFrame(rows).T.astype({"reliable": int, "other verdict": int, "other mask": int})  # fmt: skip
+    rows = {
+        name: {
+            "reliable": t.reliable.sum(),
+            "other verdict": (t.reliable != reference.reliable).sum(),
+            "other mask": (t.masks != reference.masks).any((1, 2)).sum(),
+            "largest change of a boundary": np.abs(t.top - reference.top).max(),
+        }
+        for name, t in tables.items()
+    }
+    return pd.DataFrame(rows).T.astype({"reliable": int, "other verdict": int, "other mask": int})
 
 
 tables = {name: priors_from(name, name) for name in LABEL_SETS}
-compare(tables, tables["lip"])
+changed_priors(tables, tables["lip"])
 
 # %% [markdown]
 # The union asks only "is it body?", so masks differ only where the verdict does. ATR keeps all that step 1 counts.
@@ -179,13 +202,16 @@ census = LabelCensus()
 for labels in atr_maps:
     census.add(labels)
 used = np.flatnonzero(census.pixels[1:]) + 1
-pd.DataFrame({
-    "in ATR": [atr[i] for i in used],
-    "in LIP": [LIP_LABELS[i] for i in used],
-    "height in the body %": 100 * census.heights[used] / census.pixels[used],
-    "share of the body %": 100 * census.pixels[used] / census.pixels[1:].sum(),
-    "at most %, if LIP": [100 * PLACES[LIP_LABELS[i]].most for i in used],
-}, index=used).round(1)  # fmt: skip
+pd.DataFrame(
+    {
+        "in ATR": [atr[i] for i in used],
+        "in LIP": [LIP_LABELS[i] for i in used],
+        "height in the body %": 100 * census.heights[used] / census.pixels[used],
+        "share of the body %": 100 * census.pixels[used] / census.pixels[1:].sum(),
+        "at most %, if LIP": [100 * PLACES[LIP_LABELS[i]].most for i in used],
+    },
+    index=used,
+).round(1)
 
 # %% [markdown]
 # Sunglasses that cover half of the body, a face at its feet. `build_priors` keeps these counts while it reads, and
@@ -241,26 +267,16 @@ t.groupby("quarter", observed=True)[columns].mean().round(2)
 # ## What is cached, and when it is built anew
 #
 # Priors are computed once and kept in one small file with a **manifest**: how they were made, and from what. The file
-# stays valid while settings and map files are the same. (`told` prints results and errors, with long folder names
-# shortened.)
+# stays valid while settings and map files are the same. (`told` prints results, warnings and errors, with long folder
+# names shortened.)
 
 # %%
 import time
-import warnings
+from functools import partial
 
-from reidkit.errors import ReIDKitError
+import lesson
 
-
-def told(call):
-    """Print what a call returns, its warnings, and the error that it raises."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            text = str(call())
-        except ReIDKitError as error:
-            text = f"{type(error).__name__}: {error}"
-    text = "\n".join([*(f"warning: {w.message}" for w in caught if w.category is UserWarning), text])
-    print(text.replace(str(sidewalk.root.resolve()), "SIDEWALK").replace(str(work.resolve()), "WORK"))
+told = partial(lesson.told, SIDEWALK=sidewalk.root, WORK=work)
 
 
 def listed(manifest):
@@ -270,6 +286,7 @@ def listed(manifest):
 
 told(lambda: listed(tables["lip"].manifest))
 print("file:", (work / "lip-lip.npz").stat().st_size, "bytes for", len(tables["lip"]), "images")
+
 
 # %%
 def seconds(call):
@@ -349,11 +366,8 @@ told(lambda: priors_from("lip", "lip", out=out, batch_size=50).summary())
 # weights, saved to disk and loaded by the very code that loads real ones. **So the maps below are noise.** What you see
 # is that the path works, not how well the tools do.
 
+
 # %%
-import torch
-from torchvision import models
-
-
 def save_random_networks(folder):
     """Two checkpoints as real ones are stored; returns the options that point to them."""
     import transformers
@@ -362,13 +376,26 @@ def save_random_networks(folder):
     network = models.get_model("lraspp_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=21)
     torch.save(network.state_dict(), folder / "lraspp.pth")
     config = transformers.SegformerConfig(
-        num_labels=18, id2label=dict(enumerate(LABEL_SETS["atr"])), depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 8, 8],
-        num_attention_heads=[1, 1, 1, 1], decoder_hidden_size=8, mlp_ratios=[1, 1, 1, 1])  # fmt: skip
+        num_labels=18,
+        id2label=dict(enumerate(LABEL_SETS["atr"])),
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 8, 8, 8],
+        num_attention_heads=[1, 1, 1, 1],
+        decoder_hidden_size=8,
+        mlp_ratios=[1, 1, 1, 1],
+    )
     transformers.SegformerForSemanticSegmentation(config).save_pretrained(folder / "segformer")
     transformers.SegformerImageProcessor().save_pretrained(folder / "segformer")
-    return {"segmentation_model": "lraspp_mobilenet_v3_large", "segmentation_weights": folder / "lraspp.pth",
-            "parsing_model": folder / "segformer"}  # fmt: skip
+    return {
+        "segmentation_model": "lraspp_mobilenet_v3_large",
+        "segmentation_weights": folder / "lraspp.pth",
+        "parsing_model": folder / "segformer",
+    }
 
+
+# %%
+import torch
+from torchvision import models
 
 networks = WEIGHTS or save_random_networks(work)
 networks["device"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -440,8 +467,16 @@ from reidkit.priors.labels import to_lip_table
 
 told(lambda: to_lip_table(["background", "wall", "sky", "person"], "the parsing model ade20k"))
 print()
-told(lambda: build_priors(photos, "torchvision+segformer", grid=GRID, out=work / "x.npz", progress=False,
-                          **networks | {"segmentation_weights": work / "gone.pth"}))  # fmt: skip
+told(
+    lambda: build_priors(
+        photos,
+        "torchvision+segformer",
+        grid=GRID,
+        out=work / "x.npz",
+        progress=False,
+        **networks | {"segmentation_weights": work / "gone.pth"},
+    )
+)
 temporary.cleanup()
 
 # %% [markdown]
@@ -452,7 +487,8 @@ temporary.cleanup()
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/06_solutions](solutions/06_solutions.ipynb).
 #
 # 1. Which LIP label number does ATR's label 16 become, and why is that right for a *union*?
 # 2. Which Pascal label numbers count as legs? A list, ascending.
@@ -460,23 +496,15 @@ temporary.cleanup()
 #    LIP label numbers they should become.
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 answer_1 = None
 answer_2 = None
 answer_3 = None
 
-
-def usable(table):
-    """Whether a translation of (background, head, upper body, lower body, shoes) serves steps 1 and 2."""
-    background, head, upper, lower, shoes = table
-    plain = set(range(1, 20)) - set(HEAD_LABELS) - set(LEG_LABELS)
-    return background == 0 and head in HEAD_LABELS and upper in plain and {lower, shoes} <= set(LEG_LABELS)
-
-
-print("1:", check(answer_1, int(label_table("atr")[16]), hint="it is the bag"))
-print("2:", check(answer_2, [i for i, l in enumerate(label_table("pascal")) if l in LEG_LABELS], hint="count from 0"))
-print("3:", check(answer_3, usable, hint="head counts as head; lower body and shoes as legs; upper body as neither"))
+print("1:", check_exercise("06.1", answer_1))
+print("2:", check_exercise("06.2", answer_2))
+print("3:", check_exercise("06.3", answer_3))
 
 # %% [markdown]
 # ## Questionnaire

@@ -6,20 +6,25 @@
 # this costs beside MGN, its nearest relative. Each piece is derived in a few lines and compared with the same piece of
 # the kit.
 #
-# **Prerequisites.** Notebooks 00 and 01 (why fixed stripes fail), PyTorch, batch normalisation. MPN is not needed.
+# **Prerequisites.** [00 Start here](00_start_here.ipynb),
+# [01 Data and the misalignment problem](01_data_and_misalignment.ipynb) (why fixed stripes fail), PyTorch, batch
+# normalisation. MPN is not needed.
 #
 # **Paper.** CGPN (the robust coarse granularity part-level network), Sec. 3.1 and 3.2, Fig. 2 to 4, Eq. 1 to 4;
 # Sec. 4.4 for Fig. 4.
 #
-# **Minutes.** 1 on a 2-core CPU (and 1 more, once, to render the data), 1 on a GPU.
+# **Minutes.** 1 on a 2-core CPU (2 more if Sidewalk must be rendered first), 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA = Path("../data")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
 
 # %% [markdown]
 # ## The idea in three sentences
@@ -36,14 +41,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reidkit import losses, plots
+from reidkit import losses
 from reidkit.data import load_dataset
 from reidkit.data.loaders import train_loader
 from reidkit.data.transforms import normalize
 from reidkit.models import create_model
+from reidkit.reporting import plots
 from reidkit.training import recipe_for
 
-ds = load_dataset(root=DATA, **DATASET)
+ds = load_dataset(root=ROOT, **DATASET)
 recipe = recipe_for("cgpn", PRESET)
 torch.manual_seed(SEED)
 model = create_model("cgpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model).train()
@@ -59,17 +65,7 @@ plots.image_grid(pixels.permute(0, 2, 3, 1)[:16], columns=16, height=1.5)
 # and how far apart they are. A cell near the end counts how many comparisons agreed.
 
 # %%
-AGREED = []
-
-
-def compare(name, by_hand, kit):
-    """exact / approximate / largest difference of two results."""
-    by_hand, kit = torch.as_tensor(by_hand).detach(), torch.as_tensor(kit).detach()
-    exact, close = torch.equal(by_hand, kit), torch.allclose(by_hand, kit, atol=1e-5, rtol=1e-4)
-    AGREED.append(close)
-    difference = (by_hand - kit).abs().max().item()
-    print(f"{name:34s} exact {exact!s:5}  approximate {close!s:5}  max difference {difference:.1e}")
-
+from lesson import AGREED, compare
 
 # %% [markdown]
 # ## The structure (Sec. 3.1, Fig. 2)
@@ -104,40 +100,10 @@ pd.DataFrame({k: ["x".join(map(str, v.shape))] for k, v in walk.items()}).T.rena
 # Figure 2 in a drawing made from the model itself, so it cannot disagree with the code.
 
 # %%
+import figures
+
 branches, c = model.config.branches, paper_model.channels
-figure, ax = plt.subplots(figsize=(10, 4.6), layout="constrained")
-
-
-def box(x, y, w, h, text, colour):
-    ax.add_patch(plt.Rectangle((x, y), w, h, facecolor=colour, edgecolor="#333333", lw=0.8))
-    ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=7.5)
-
-
-def arrow(x0, y0, x1, y1):
-    ax.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "-|>", "lw": 0.8, "color": "#555555"})
-
-
-GREY, BLUE, YELLOW = "#EEEEEE", "#CBE3F5", "#FBE7BD"
-box(0, 1.1, 1.3, 0.8, "trunk\nto res_conv4_1", GREY)
-for i, branch in enumerate(branches):
-    y = 2 - i
-    arrow(1.3, 1.5, 1.9, y + 0.5)
-    box(1.9, y + 0.2, 1.2, 0.6, f"tail {i + 1}\nmap {c}x24x8", GREY)
-    arrow(3.1, y + 0.5, 3.6, y + 0.73)
-    box(3.6, y + 0.58, 3.0, 0.32, "1x1 conv, GMP: fg_1   |   1x1 conv, GMP: fg_2", BLUE)
-    arrow(6.6, y + 0.74, 7.1, y + 0.74)
-    box(7.1, y + 0.58, 2.0, 0.32, f"fg of {branch.name}: {2 * c} -> 256", BLUE)
-    arrow(3.1, y + 0.5, 3.6, y + 0.27)
-    names = ",  ".join(group.name for group in branch.groups)
-    box(3.6, y + 0.1, 3.0, 0.32, f"GMP of stripe groups  {names}", YELLOW)
-    arrow(6.6, y + 0.26, 7.1, y + 0.26)
-    box(7.1, y + 0.1, 2.0, 0.32, f"{len(branch.groups)} fl: {c} -> 256 each", YELLOW)
-ax.text(9.25, 1.5, f"{model.num_parts} features\nside by side:\n{model.num_parts} x 256\n= {model.num_parts * 256}",
-        va="center", fontsize=9)  # fmt: skip
-ax.set(xlim=(-0.1, 10.6), ylim=(0, 3.05), title="CGPN, Fig. 2 (blue: global part, yellow: local part)")
-ax.axis("off")
-plt.close(figure)
-figure
+figures.cgpn_structure(branches, c, model.num_parts)
 
 # %% [markdown]
 # ## Three branches, one start (Sec. 4.2)
@@ -226,34 +192,11 @@ for n, branch in enumerate((BRANCH_1, BRANCH_2, BRANCH_3, BRANCH_4, BRANCH_5), s
 # Figure 3, drawn from the kit's one table of stripe groups (`reidkit/models/stripes.py`): the network, the figures and
 # the CGPN panel all read it. A filled part is what one local feature sees.
 
+# %%
+figures.stripe_groups(branches, "CGPN: coarse stripe groups (Fig. 3)")
 
 # %%
-def draw_groups(branches, title):
-    """One picture a stripe group; branches in boxes side by side."""
-    counts = [len(b.groups) for b in branches]
-    figure, axes = plt.subplots(1, sum(counts), figsize=(0.95 * sum(counts), 2.6), layout="constrained")
-    panels = iter(axes)
-    for i, branch in enumerate(branches):
-        for group in branch.groups:
-            ax = next(panels)
-            (top, bottom), colour = group.extent, plots.COLOURS[i]
-            ax.add_patch(plt.Rectangle((0, top), 1, bottom - top, facecolor=colour, alpha=0.75))
-            ax.hlines(np.arange(1, group.of) / group.of, 0, 1, color="#333333", lw=0.8, ls=":")
-            for stripe in range(group.of):
-                inside = group.start <= stripe < group.stop
-                ax.text(0.5, (stripe + 0.5) / group.of, stripe + 1, ha="center", va="center", fontsize=9,
-                        color="white" if inside else "#333333", fontweight="bold" if inside else None)  # fmt: skip
-            ax.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[], aspect=2)
-            ax.set_title(f"{branch.name}\n{group.height} of h", fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    plt.close(figure)
-    return figure
-
-
-draw_groups(branches, "CGPN: coarse stripe groups (Fig. 3)")
-
-# %%
-draw_groups(fine(2, 3, 4), "CGPN-2: fine stripes, for the ablation of Sec. 4.4 (Fig. 4)")
+figures.stripe_groups(fine(2, 3, 4), "CGPN-2: fine stripes, for the ablation of Sec. 4.4 (Fig. 4)")
 
 # %% [markdown]
 # ### Where the paper contradicts itself
@@ -273,8 +216,10 @@ claims = {
     "adjacent groups of 4 stripes": adjacent,
 }
 heights = [Fraction(1, 2), Fraction(2, 3), Fraction(3, 4)]
-table = pd.DataFrame({name: [count.get(h, 0) for h in heights] for name, count in claims.items()},
-                     index=[f"covers {h} of the map" for h in heights]).T  # fmt: skip
+table = pd.DataFrame(
+    {name: [count.get(h, 0) for h in heights] for name, count in claims.items()},
+    index=[f"covers {h} of the map" for h in heights],
+).T
 for name, count in claims.items():
     table.loc[name, "possible with adjacent stripes"] = "yes" if dict(count) == dict(adjacent) else "no"
 table.astype(str)
@@ -308,8 +253,10 @@ kit_rows = {h: [group.rows(h) for _, group in groups] for h in HEIGHTS}
 agree = all(rows_by_hand(g, h) == g.rows(h) for _, g in groups for h in HEIGHTS)
 AGREED.append(agree)
 print("by hand as in the kit:", agree)
-table = pd.DataFrame({f"h = {h}": [f"{a}-{b} ({(b - a) / h:.0%})" for a, b in rows] for h, rows in kit_rows.items()},
-                     index=[f"{name} {group.name}" for name, group in groups])  # fmt: skip
+table = pd.DataFrame(
+    {f"h = {h}": [f"{a}-{b} ({(b - a) / h:.0%})" for a, b in rows] for h, rows in kit_rows.items()},
+    index=[f"{name} {group.name}" for name, group in groups],
+)
 table.rename_axis("rows (share of the map)")
 
 # %% [markdown]
@@ -338,7 +285,7 @@ conv = model.global_convs[0]  # both 1x1 convs of branch 1
 print(f"weights {tuple(conv.weight.shape)} = [2, c, c], bias {tuple(conv.bias.shape)}")
 
 
-def conv_1x1(x, weight, bias):
+def mix_channels(x, weight, bias):
     """[B, c, h, w] -> [B, c, h, w]"""
     return torch.einsum("oc,bchw->bohw", weight, x) + bias[:, None, None]
 
@@ -349,7 +296,7 @@ def gmp(x):
 
 
 T = maps[0]  # the branch's map, [B, c, h, w]
-fg_1, fg_2 = (gmp(conv_1x1(T, conv.weight[p], conv.bias[p])) for p in (0, 1))
+fg_1, fg_2 = (gmp(mix_channels(T, conv.weight[p], conv.bias[p])) for p in (0, 1))
 fg = torch.cat([fg_1, fg_2], dim=1)  # [B, 2c]
 compare("fg_1, fg_2 of branch 1", torch.stack([fg_1, fg_2], 1), conv(T).amax((-2, -1)))
 print(f"c = {T.shape[1]}, the global feature before its reduction has 2c = {fg.shape[1]} numbers")
@@ -379,7 +326,7 @@ compare("fgl_2, branch 1", fgl_2, out.supervision[1][1])
 order = torch.randperm(T.shape[2], generator=torch.Generator().manual_seed(SEED))
 shuffled = T[:, :, order]
 change = {
-    "fg_1, the pupil": (fg_1, gmp(conv_1x1(shuffled, conv.weight[0], conv.bias[0]))),
+    "fg_1, the pupil": (fg_1, gmp(mix_channels(shuffled, conv.weight[0], conv.bias[0]))),
     "fgl_1, the teacher": (fgl_1, gmp(shuffled[:, :, :half])),
 }
 for name, (before, after) in change.items():
@@ -398,7 +345,7 @@ for name, (before, after) in change.items():
 
 # %%
 identity = torch.eye(T.shape[1])
-fg_identity = gmp(conv_1x1(T, identity, torch.zeros(T.shape[1])))
+fg_identity = gmp(mix_channels(T, identity, torch.zeros(T.shape[1])))
 compare("identity conv: max(fgl_1, fgl_2)", fg_identity, torch.maximum(fgl_1, fgl_2))
 wrong = (fg_identity != fgl_1).float().mean().item()
 print(f"it misses fgl_1 in {wrong:.0%} of all numbers: where the lower half answers more strongly")
@@ -421,7 +368,7 @@ def reduction(x, weight, norm, k):
 
 features = []
 for i, (m, conv) in enumerate(zip(maps, model.global_convs)):  # global: one a branch
-    fg = torch.cat([gmp(conv_1x1(m, conv.weight[p], conv.bias[p])) for p in (0, 1)], dim=1)
+    fg = torch.cat([gmp(mix_channels(m, conv.weight[p], conv.bias[p])) for p in (0, 1)], dim=1)
     features.append(reduction(fg, model.reduce_global.conv.weight[i], model.reduce_global.norm, i))
 k = 0
 for m, branch in zip(maps, branches):  # local: branch by branch, group by group
@@ -441,15 +388,19 @@ compare("the embedding, side by side", by_hand.flatten(1), out.embedding)
 order = pd.DataFrame(
     {
         "branch": [branches[b].name for b, _ in paper_model.places],
-        "sees": ["whole map" if g is None else f"rows {g.rows(24)[0]} to {g.rows(24)[1]} of 24"
-                 for _, g in paper_model.places],
+        "sees": [
+            "whole map" if g is None else f"rows {g.rows(24)[0]} to {g.rows(24)[1]} of 24"
+            for _, g in paper_model.places
+        ],
         "from": [2 * c if g is None else c for _, g in paper_model.places],
         "to": paper_model.config.reduced_dim,
     },
     index=paper_model.part_names,
-)  # fmt: skip
-print(f"{len(order)} x {order['to'].iloc[0]} = {order['to'].sum()} numbers; this preset: "
-      f"{model.num_parts} x {out.part_features.shape[2]} = {out.embedding.shape[1]}")  # fmt: skip
+)
+print(
+    f"{len(order)} x {order['to'].iloc[0]} = {order['to'].sum()} numbers; this preset: "
+    f"{model.num_parts} x {out.part_features.shape[2]} = {out.embedding.shape[1]}"
+)
 AGREED.append(order["to"].sum() == 3072)
 order.rename_axis("feature, in order")
 
@@ -488,7 +439,7 @@ print(f"twelve guesses cost 12 log({ds.num_train_ids}) = {12 * np.log(ds.num_tra
 
 
 # %%
-def triplet(f, labels, margin=1.2):
+def triplet_sum(f, labels, margin=1.2):
     """Eq. 2 as printed: a *sum* over all P x K anchors. Also how many anchors violate the margin."""
     total, violating = 0.0, 0
     for a in range(len(f)):
@@ -499,7 +450,7 @@ def triplet(f, labels, margin=1.2):
     return total, violating
 
 
-sums, violating = zip(*(triplet(f.detach(), labels) for f in features))
+sums, violating = zip(*(triplet_sum(f.detach(), labels) for f in features))
 kit = losses.triplet_term(out, labels, CGPN_LOSS)
 compare("Eq. 2 divided by P x K", sum(sums) / len(labels), kit)
 print(f"the printed sum is {sum(sums) / kit.item():.1f} times the kit's value: P x K = {len(labels)} anchors")
@@ -523,7 +474,7 @@ squared, N, channels = 0.0, len(images), T.shape[1]
 for i in range(3):  # branches
     for p in range(2):  # parts
         conv, rows = model.global_convs[i], slice(0, half) if p == 0 else slice(half, None)
-        fg_p = gmp(conv_1x1(maps[i], conv.weight[p], conv.bias[p]))
+        fg_p = gmp(mix_channels(maps[i], conv.weight[p], conv.bias[p]))
         fgl_p = gmp(maps[i][:, :, rows])
         for n in range(N):  # images
             squared = squared + ((fg_p[n] - fgl_p[n]) ** 2).sum()  # || . ||^2 over c channels
@@ -605,6 +556,7 @@ def follow_supervision(detach, steps=25):
     return np.array(track)
 
 
+# %%
 tracks = {"both ends move": follow_supervision(False), "teacher detached": follow_supervision(True)}
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
 for (name, track), colour, style in zip(tracks.items(), plots.COLOURS, ("-", "--")):
@@ -639,35 +591,39 @@ d = 256
 trunk, tail = count(paper_model.shared), count(paper_model.tails[0])
 global_convs = 6 * (c * c + c)  # 3 branches x 2 convs, with bias
 reductions = 3 * (2 * c) * d + 9 * c * d + 12 * 2 * d  # matrices, and two numbers a channel for batch norm
-print(f"trunk {trunk / 1e6:.2f} + 3 x {tail / 1e6:.2f} (tails) + {global_convs / 1e6:.2f} (1x1 convs) "
-      f"+ {reductions / 1e6:.2f} (reductions) million")  # fmt: skip
+print(
+    f"trunk {trunk / 1e6:.2f} + 3 x {tail / 1e6:.2f} (tails) + {global_convs / 1e6:.2f} (1x1 convs) "
+    f"+ {reductions / 1e6:.2f} (reductions) million"
+)
 compare("parameters of CGPN", trunk + 3 * tail + global_convs + reductions, paper_model.count_parameters())
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
 
-from reidkit import report
+from reidkit.reporting import report
 
 
-def cost(name):
+def cost_by_stage(name):
     """Parameters (without classifiers) and FLOPs of one 384x128 image, by stage. Nothing is computed: meta device."""
     with torch.device("meta"), torch.no_grad():
         network = create_model(name, 751).eval()
         x, flops = torch.empty(1, 3, 384, 128), {}
-        stages = {"trunk": network.shared, "tails": lambda x: tuple(tail(x) for tail in network.tails),
-                  "heads": network.heads}  # fmt: skip
-        for stage, run in stages.items():
+        tails = lambda x: tuple(tail(x) for tail in network.tails)
+        for stage, run in (("trunk", network.shared), ("tails", tails), ("heads", network.heads)):
             with FlopCounterMode(display=False) as counter:
                 x = run(x)
             flops[stage] = counter.get_total_flops() / 1e9
-    total, trunk, tails = network.count_parameters(), count(network.shared), count(network.tails)
-    millions = {"trunk": trunk, "tails": tails, "heads": total - trunk - tails, "total": total}
+    total, trunk, branches = network.count_parameters(), count(network.shared), count(network.tails)
+    millions = {"trunk": trunk, "tails": branches, "heads": total - trunk - branches, "total": total}
     flops["total"] = sum(flops.values())
-    return {**{("M parameters", k): v / 1e6 for k, v in millions.items()},
-            **{("GFLOPs", k): v for k, v in flops.items()}}  # fmt: skip
+    return {
+        **{("M parameters", k): v / 1e6 for k, v in millions.items()},
+        **{("GFLOPs", k): v for k, v in flops.items()},
+    }
 
 
-costs = pd.DataFrame({name: cost(name) for name in ("cgpn", "cgpn-1", "cgpn-3", "mgn")}).T
+# %%
+costs = pd.DataFrame({name: cost_by_stage(name) for name in ("cgpn", "cgpn-1", "cgpn-3", "mgn")}).T
 printed = report.paper_table("mpn-table9").set_index(["variant", "metric"])["value"]
 costs.insert(4, ("M parameters", "paper"), pd.Series({"mgn": printed["mgn", "testing parameters (M)"]}))
 costs.map(lambda v: "-" if np.isnan(v) else f"{v:.1f}")
@@ -679,8 +635,10 @@ costs.map(lambda v: "-" if np.isnan(v) else f"{v:.1f}")
 
 # %%
 a, b = costs.loc["cgpn"], costs.loc["mgn"]
-print(f"CGPN has {a['M parameters', 'total'] / b['M parameters', 'total']:.2f} times MGN's parameters and "
-      f"{a['GFLOPs', 'total'] / b['GFLOPs', 'total']:.2f} times its FLOPs")  # fmt: skip
+print(
+    f"CGPN has {a['M parameters', 'total'] / b['M parameters', 'total']:.2f} times MGN's parameters and "
+    f"{a['GFLOPs', 'total'] / b['GFLOPs', 'total']:.2f} times its FLOPs"
+)
 for stage in ("trunk", "tails", "heads"):
     share, more = a["GFLOPs", stage] / a["GFLOPs", "total"], a["GFLOPs", stage] - b["GFLOPs", stage]
     print(f"  {stage}: {share:.0%} of CGPN's FLOPs, {more:+.1f} GFLOPs beside MGN")
@@ -706,29 +664,29 @@ print(f"{sum(AGREED)} of {len(AGREED)} comparisons of a derived piece with the k
 from reidkit.panels.cgpn_explorer import CGPNExplorer
 from reidkit.training import obtain_run
 
-SHIPPED = Path("../results/sidewalk/checkpoints")
-CGPNExplorer(obtain_run("cgpn", ds, runs=Path("../runs"), shipped=SHIPPED), ds)
+places = {"runs": RUNS, "shipped": SHIPPED, "preset": PRESET, "seed": SEED}
+CGPNExplorer(obtain_run("cgpn", ds, **places), ds)
 
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/07_solutions](solutions/07_solutions.ipynb).
 #
 # 1. How many coarse groups has a branch that cuts the map in six stripes?
 # 2. How long is the test feature of CGPN-2 (Fig. 4), with 256 numbers a feature?
 # 3. Write `teachers(maps)`: maps [B, c, h, w] with even h -> [B, 2, c], the two pooled halves.
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 answer_1 = None
 answer_2 = None
-teachers = None
+teachers = None  # a function
 
-right = lambda f: torch.equal(f(T), torch.stack([fgl_1, fgl_2], dim=1))
-print("1:", check(answer_1, len(coarse_groups(6)), hint="runs of 3, of 4 and of 5 stripes"))
-print("2:", check(answer_2, 256 * (3 + 2 + 3 + 4), hint="three global ones, and 2 + 3 + 4 stripes"))
-print("3:", check(teachers, right, hint="torch.stack([...], dim=1) of two calls of gmp"))
+print("1:", check_exercise("07.1", answer_1))
+print("2:", check_exercise("07.2", answer_2))
+print("3:", check_exercise("07.3", teachers))
 
 # %% [markdown]
 # ## Questionnaire

@@ -5,20 +5,24 @@
 # than the paper's plain sum. Then CGPN beside MGN on easy and on occluded test images: numbers, global feature
 # maps with and without supervision, and ranked lists.
 #
-# **Prerequisites.** Notebook 07 (the network and its losses), 00 (Rank-1 and mAP).
+# **Prerequisites.** [00 Start here](00_start_here.ipynb) (Rank-1 and mAP),
+# [07 CGPN step by step](07_cgpn_step_by_step.ipynb) (the network and its losses).
 #
 # **Paper.** CGPN, Sec. 4.2 (recipe), 4.3 (Tables 1 and 2), Sec. 4.5 with Fig. 5, Sec. 4.7 with Fig. 6.
 #
-# **Minutes.** 2 on a 2-core CPU with finished or shipped runs, 10 more to train them; 5 on a GPU.
+# **Minutes.** 2 on a 2-core CPU (10 more to train the networks, where no finished run is at hand), 5 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
-RETRAIN = False  # True: train the networks here and now, whatever runs exist
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
+RETRAIN = False  # True: train here and now, whatever runs exist
 
 # %% [markdown]
 # ## Two recipes
@@ -29,21 +33,21 @@ RETRAIN = False  # True: train the networks here and now, whatever runs exist
 # %%
 from dataclasses import asdict, replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch.nn import functional as F
 
-from reidkit import losses, plots, report
+from reidkit import losses
 from reidkit.data import load_dataset
+from reidkit.reporting import plots, report
 from reidkit.training import RunFolder, load_run, obtain_run, recipe_for
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})  # a tenth of the bytes of PNG for pictures
 pd.set_option("display.max_colwidth", None)
 
-ds = load_dataset(root=DATA, **DATASET)
+ds = load_dataset(root=ROOT, **DATASET)
 recipe, paper_recipe = recipe_for("cgpn", PRESET), recipe_for("cgpn", "paper")
 settings = pd.DataFrame({"paper, Sec. 4.2": asdict(paper_recipe), f"here: {PRESET}": asdict(recipe)})
 settings[settings.iloc[:, 0].astype(str) != settings.iloc[:, 1].astype(str)]
@@ -92,6 +96,8 @@ pd.DataFrame(origin).T
 # exactly the margin, 1.2, in the triplet loss.
 
 # %%
+import figures
+
 from reidkit.models.zoo import variant
 
 
@@ -110,21 +116,15 @@ def per_feature(name):
 curves = {name: per_feature(name) for name in NAMES}
 figure = plots.training_curves({NAMES[n]: t for n, t in curves.items()}, ("cross entropy", "triplet", "Eq. 3"))
 marks = ((np.log(ds.num_train_ids), "guessing", 3, "bottom"), (1.2, "all features equal", -3, "top"))
-for ax, (level, text, offset, side) in zip(figure.axes, marks):
-    ax.axhline(level, color="#333333", lw=1, ls=":")
-    ax.annotate(text, (1, level), xytext=(0, offset), textcoords="offset points", fontsize=8, ha="left", va=side)
-    ax.set_ylim(0, max(ax.get_ylim()[1], 1.12 * level))
-for ax in figure.axes:
-    for line in ax.lines:
-        if line.get_label() == "CGPN-4":  # it often hides CGPN
-            line.set(linestyle="--", markerfacecolor="white", markersize=5)
-figure
+figures.with_levels(figure, marks, dashed="CGPN-4")
 
 # %%
 last = {NAMES[n]: t.iloc[-1] for n, t in curves.items()}
 for name, row in last.items():
-    print(f"{name:7s} at the end: cross entropy {row['cross entropy']:.2f} (guessing "
-          f"{np.log(ds.num_train_ids):.2f}), triplet {row['triplet']:.2f} (margin 1.2)")  # fmt: skip
+    print(
+        f"{name:7s} at the end: cross entropy {row['cross entropy']:.2f} (guessing "
+        f"{np.log(ds.num_train_ids):.2f}), triplet {row['triplet']:.2f} (margin 1.2)"
+    )
 
 # %% [markdown]
 # ## Why the quick recipe weighs the losses
@@ -146,27 +146,38 @@ from reidkit.training.ide import copy_backbone, ide_path
 
 torch.manual_seed(SEED)
 start = create_model("cgpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model)
-ide = [f for p in (place, SHIPPED) if RunFolder(f := ide_path(ds, recipe, p, seed=SEED, preset=PRESET)).finished]
+places = [ide_path("cgpn", ds, recipe, p, seed=SEED, preset=PRESET) for p in (place, SHIPPED)]
+ide = [folder for folder in places if RunFolder(folder).finished]
 if ide:
     copy_backbone(load_run(ide[0]), start)
 print("start:", ide[0].name if ide else "random weights (no finished IDE run here)")
 
-loader = train_loader(ds, size=recipe.size, num_ids=recipe.num_ids, num_instances=recipe.num_instances, seed=SEED,
-                      batches_per_epoch=4, mode=recipe.sampling)  # fmt: skip
+loader = train_loader(
+    ds,
+    size=recipe.size,
+    num_ids=recipe.num_ids,
+    num_instances=recipe.num_instances,
+    seed=SEED,
+    batches_per_epoch=4,
+    mode=recipe.sampling,
+)
 augment = TrainAugment(AugmentConfig(size=recipe.size, erasing=recipe.erasing, erasing_area=recipe.erasing_area))
 generator = torch.Generator().manual_seed(SEED)
 batches = [augment(batch, generator) for batch in loader]
 
 # %%
+TERMS = ("softmax, Eq. 1", "triplet, Eq. 2", "MSE, Eq. 3")
 PAPER_LOSS = variant("cgpn").loss  # all weights 1, the identity term summed over features
 QUICK_LOSS = replace(PAPER_LOSS, **recipe.loss)
 
 
 def loss_terms(out, labels):
     """The three terms of Eq. 4, unweighted; identity and triplet are sums over the twelve features."""
-    return {"softmax, Eq. 1": losses.part_cross_entropy(out.logits, labels),
-            "triplet, Eq. 2": losses.triplet_term(out, labels, PAPER_LOSS),
-            "MSE, Eq. 3": losses.supervision_mse(out.supervision)}  # fmt: skip
+    return {
+        "softmax, Eq. 1": losses.part_cross_entropy(out.logits, labels),
+        "triplet, Eq. 2": losses.triplet_term(out, labels, PAPER_LOSS),
+        "MSE, Eq. 3": losses.supervision_mse(out.supervision),
+    }
 
 
 def weights_of(loss, parts=12):
@@ -175,7 +186,8 @@ def weights_of(loss, parts=12):
     return pd.Series([identity, loss.triplet_weight, loss.supervision_weight], index=list(TERMS))
 
 
-def gradient_norms(network):
+# %%
+def norms_by_term(network):
     """Mean norm of each term's gradient on trunk and tails, over four batches."""
     shared = [p for module in network.train().backbone_modules() for p in module.parameters()]
     rows = []
@@ -186,28 +198,18 @@ def gradient_norms(network):
     return pd.DataFrame(rows).mean()
 
 
-TERMS = ("softmax, Eq. 1", "triplet, Eq. 2", "MSE, Eq. 3")
-norms = pd.DataFrame({"start": gradient_norms(start), "trained": gradient_norms(load_run(folders["cgpn"]))})
+trained = load_run(folders["cgpn"])
+norms = pd.DataFrame({"start": norms_by_term(start), "trained": norms_by_term(trained)})
 weights = pd.DataFrame({"plain sum (paper)": weights_of(PAPER_LOSS), f"{PRESET} recipe": weights_of(QUICK_LOSS)})
 norms.rename(columns="gradient norm, {}".format).join(weights.rename(columns="weight, {}".format)).round(3)
 
 # %%
-shares = {(state, name): norms[state] * w / (norms[state] * w).sum() for state in norms for name, w in weights.items()}
-figure, ax = plt.subplots(figsize=(7.5, 2.4), layout="constrained")
-for y, share in enumerate(shares.values()):
-    left = 0.0
-    for (term, value), colour, hatch in zip(share.items(), plots.COLOURS, ("", "///", "..")):
-        label = term if y == 0 else None
-        ax.barh(y, value, left=left, color=colour, hatch=hatch, edgecolor="white", alpha=0.85, label=label)
-        left += value
-    ax.text(1.01, y, f"softmax {share.iloc[0]:.1%}", va="center", fontsize=8)
-ax.set(yticks=range(len(shares)), yticklabels=[f"{state}: {name}" for state, name in shares], xlim=(0, 1.16),
-       xlabel="share of the sum of gradient norms on trunk and tails")  # fmt: skip
-ax.invert_yaxis()
-ax.spines[["top", "right"]].set_visible(False)
-figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-plt.close(figure)
-figure
+relative = {}
+for state in norms:
+    for name, w in weights.items():
+        felt = norms[state] * w
+        relative[f"{state}: {name}"] = felt / felt.sum()
+figures.stacked_shares(relative, "share of the sum of gradient norms on trunk and tails")
 
 # %% [markdown]
 # Where it comes from: at the start the softmax gradient reaches the trunk *through* the classifiers' weights, drawn
@@ -226,8 +228,10 @@ if recipe.clip_norm:
         for name, w in weights.items():
             length = (norms[state] * w).pow(2).sum() ** 0.5  # as if the terms' gradients stood at right angles
             kept = min(1.0, recipe.clip_norm / length)
-            print(f"{state:8s} {name:18s} length about {length:5.1f}, clipped to {recipe.clip_norm:g}: the softmax "
-                  f"gradient keeps {kept:.0%} of its length")  # fmt: skip
+            print(
+                f"{state:8s} {name:18s} length about {length:5.1f}, clipped to {recipe.clip_norm:g}: the softmax "
+                f"gradient keeps {kept:.0%} of its length"
+            )
 else:
     print("this recipe does not clip")
 
@@ -249,8 +253,12 @@ else:
 
 # %%
 METRICS = {"rank1": "Rank-1", "mAP": "mAP"}
-ours = {NAMES[n]: {(level, title): 100 * m[metric] for level, m in r["metrics"].items()
-                   for metric, title in METRICS.items()} for n, r in results.items()}  # fmt: skip
+ours = {
+    NAMES[n]: {
+        (level, title): 100 * m[metric] for level, m in r["metrics"].items() for metric, title in METRICS.items()
+    }
+    for n, r in results.items()
+}
 table = pd.DataFrame(ours).T.rename_axis(f"ours: {ds.name}, {PRESET}, seed {SEED} (%)")
 table.round(1)
 
@@ -312,13 +320,13 @@ print("exact", torch.equal(by_hand, by_kit), "  max difference", f"{(by_hand - b
 LEVELS = [ds.level, *(level for level in ("strong",) if level in ds.levels)]
 
 
-def features(name, level, flip):
+def features_of(name, level, flip):
     """(query features, gallery features) of one test level."""
     tables = ds.at_level(level).query, ds.at_level(level).gallery
     return tuple(extract_features(networks[name], t, size=recipe.size, flip=flip, progress=False) for t in tables)
 
 
-def rank(level, pair):
+def rank_pair(level, pair):
     q, g = ds.at_level(level).query, ds.at_level(level).gallery
     ids = (t.to_numpy() for t in (q.pid, g.pid, q.camid, g.camid))
     return evaluate_ranking(*pair, *ids, junk_pids=ds.junk_pids)
@@ -326,9 +334,12 @@ def rank(level, pair):
 
 rows = {}
 for level in LEVELS:
-    found = {flip: rank(level, features("cgpn", level, flip)) for flip in ("none", "mean")}
-    rows[level] = {"image alone": found["none"].mAP, "image and mirror image": found["mean"].mAP,
-                   "in the run's result": results["cgpn"]["metrics"][level]["mAP"]}  # fmt: skip
+    found = {flip: rank_pair(level, features_of("cgpn", level, flip)) for flip in ("none", "mean")}
+    rows[level] = {
+        "image alone": found["none"].mAP,
+        "image and mirror image": found["mean"].mAP,
+        "in the run's result": results["cgpn"]["metrics"][level]["mAP"],
+    }
 print(f"the run's result was computed in precision {results['cgpn']['provenance']['precision']!r}, here in float32")
 (100 * pd.DataFrame(rows).T).round(2).rename_axis("CGPN, mAP (%)")
 
@@ -341,14 +352,19 @@ print(f"the run's result was computed in precision {results['cgpn']['provenance'
 
 # %%
 hardest = ds.at_level(LEVELS[-1])
-with_flip = {name: features(name, LEVELS[-1], "mean") for name in ("mgn", "cgpn")}  # for the ranked lists, too
-ap = pd.DataFrame({NAMES[n]: 100 * rank(LEVELS[-1], f).per_query.ap.to_numpy() for n, f in with_flip.items()})
+with_flip = {name: features_of(name, LEVELS[-1], "mean") for name in ("mgn", "cgpn")}
+found = {NAMES[n]: rank_pair(LEVELS[-1], f).per_query.ap for n, f in with_flip.items()}
+ap = pd.DataFrame({name: 100 * values.to_numpy() for name, values in found.items()})
 ap["CGPN - MGN"] = ap.CGPN - ap.MGN
 if "occluder" in hardest.query:
     hidden = np.where(hardest.query.occluder == "none", "nothing in front", "something in front")
     kinds = {"all": np.full(len(ap), "all queries"), "occlusion": hidden, "box": hardest.query.detector.to_numpy()}
-    groups = pd.concat({k: ap.groupby(v).mean().assign(queries=ap.groupby(v).size(),
-                        error=ap.groupby(v)["CGPN - MGN"].sem()) for k, v in kinds.items()})  # fmt: skip
+    groups = pd.concat(
+        {
+            k: ap.groupby(v).mean().assign(queries=ap.groupby(v).size(), error=ap.groupby(v)["CGPN - MGN"].sem())
+            for k, v in kinds.items()
+        }
+    )
     summary = groups.rename(columns={"error": "standard error of the difference"}).round(1)
 else:
     summary = ap.mean().round(1).to_frame("mean AP (%)")
@@ -369,8 +385,10 @@ summary
 def responses(network, images):
     """[B, branches, 2, c, h, w]: the answers of the global parts' convs, before pooling."""
     maps = network.eval().feature_maps(images)
-    answers = [torch.einsum("poc,bchw->bpohw", conv.weight, m) + conv.bias[:, :, None, None]
-               for conv, m in zip(network.global_convs, maps)]  # fmt: skip
+    answers = [
+        torch.einsum("poc,bchw->bpohw", conv.weight, m) + conv.bias[:, :, None, None]
+        for conv, m in zip(network.global_convs, maps)
+    ]
     return torch.stack(answers, dim=1)
 
 
@@ -418,34 +436,9 @@ maps = {name: pictures(responses(networks[name], images), recipe.size) for name 
 
 # %%
 HEADS = {"cgpn-4": "not supervised", "cgpn": "supervised"}
-
-
-def overlay(ax, picture, heat):
-    """A map over the grey image; bright is strong."""
-    ax.imshow(picture.mean(2), cmap="gray", vmin=0, vmax=400)
-    ax.imshow(heat, cmap="inferno", alpha=0.65, vmin=0, vmax=1)
-
-
-def map_figure(columns, title):
-    """Rows: images. columns: {heading: maps [B, H, W]}."""
-    rows, width = len(shown), len(columns) + 1
-    figure, axes = plt.subplots(rows, width, figsize=(0.85 * width, 2.1 * rows), layout="constrained")
-    for i, row in enumerate(axes):
-        row[0].imshow(shown[i])
-        row[0].set_ylabel(captions[i], fontsize=8)
-        for ax, (heading, heat) in zip(row[1:], columns.items()):
-            overlay(ax, shown[i].astype(float), heat[i])
-            if i == 0:
-                ax.set_title(heading, fontsize=8)
-        for ax in row:
-            ax.set(xticks=[], yticks=[])
-    figure.suptitle(title, fontsize=9)
-    plt.close(figure)
-    return figure
-
-
 columns = {f"{NAMES[name]}\nbranch {i + 1}": maps[name][:, i].mean(1) for name in HEADS for i in range(3)}
-map_figure(columns, "CGPN-4 (not supervised) and CGPN (supervised): both convs of each branch together (Fig. 5)")
+title = "CGPN-4 (not supervised) and CGPN (supervised): both convs of each branch together (Fig. 5)"
+figures.maps_over(shown, captions, columns, title)
 
 # %% [markdown]
 # And the two convs of one branch apart. **Predict**: what should the difference between "conv 1" and "conv 2" be, in
@@ -453,7 +446,8 @@ map_figure(columns, "CGPN-4 (not supervised) and CGPN (supervised): both convs o
 
 # %%
 columns = {f"{NAMES[name]}\nconv {p + 1}": maps[name][:, 0, p] for name in HEADS for p in range(2)}
-map_figure(columns, "branch 1 (CGPN: conv 1 is taught the upper half, 2 the lower)")
+title = "branch 1 (CGPN: conv 1 is taught the upper half, 2 the lower)"
+figures.maps_over(shown, captions, columns, title)
 
 # %% [markdown]
 # ### Count instead of looking
@@ -495,8 +489,10 @@ if "occluder" in sample:
         hit = on_grid.gather(1, cells.flatten(1)).float().mean(1)  # [N]
         for kind, inside in (("whole", sample.occluder == "none"), ("occluded", sample.occluder != "none")):
             inside = torch.tensor(inside.to_numpy())
-            rows[kind, NAMES[name]] = {"on the person": hit[inside].mean().item(),
-                                       "blind": on_grid[inside].float().mean().item()}  # fmt: skip
+            rows[kind, NAMES[name]] = {
+                "on the person": hit[inside].mean().item(),
+                "blind": on_grid[inside].float().mean().item(),
+            }
     found = pd.DataFrame(rows).T
     found["gain over blind"] = found["on the person"] - found["blind"]
     shown_table = found.map("{:.1%}".format).rename_axis(["images", "winning cells"])
@@ -506,8 +502,10 @@ shown_table
 
 # %%
 split = upper["conv 1 - conv 2"]
-print(f"conv 1 wins that much more often in the upper half than conv 2: {split.iloc[1]:+.0%} with supervision, "
-      f"{split.iloc[0]:+.0%} without")  # fmt: skip
+print(
+    f"conv 1 wins that much more often in the upper half than conv 2: {split.iloc[1]:+.0%} with supervision, "
+    f"{split.iloc[0]:+.0%} without"
+)
 if "occluder" in sample:
     for kind in ("whole", "occluded"):
         d = found.loc[(kind, "CGPN"), "on the person"] - found.loc[(kind, "CGPN-4"), "on the person"]
@@ -536,47 +534,34 @@ chosen = {"largest gain": gain.nlargest(2).index, "largest loss": gain.nsmallest
 
 
 def top_four(name, i):
-    """The four best gallery rows of query i of the hardest level."""
+    """[(file, right)] of the four best gallery images of query i of the hardest level."""
     qf, gf = with_flip[name]
     q, g = hardest.query.iloc[i], hardest.gallery
-    return top_k(qf[i], gf, 4, q_pid=q.pid, q_camid=q.camid, g_pids=g.pid.to_numpy(), g_camids=g.camid.to_numpy(),
-                 junk_pids=ds.junk_pids)  # fmt: skip
-
-
-def frame(ax, colour, sign, text):
-    for spine in ax.spines.values():
-        spine.set(color=colour, linewidth=3, capstyle="butt", linestyle=(0, (2, 1)) if sign == "x" else "-")
-    ax.set_title(f"{text}{sign}", color=colour, fontsize=9, fontweight="bold", pad=3)
+    labels = {"g_pids": g.pid.to_numpy(), "g_camids": g.camid.to_numpy(), "junk_pids": ds.junk_pids}
+    found = top_k(qf[i], gf, 4, q_pid=q.pid, q_camid=q.camid, **labels)
+    return list(zip(g.path.iloc[found.gallery_index], found.correct))
 
 
 # %%
-queries = [(why, i) for why, group in chosen.items() for i in group]
-figure, axes = plt.subplots(len(queries), 11, figsize=(8.2, 2.3 * len(queries)), layout="constrained",
-                            gridspec_kw={"width_ratios": [1, 0.2, 1, 1, 1, 1, 0.2, 1, 1, 1, 1]})  # fmt: skip
-for row, (why, i) in zip(axes, queries):
-    row[0].imshow(plt.imread(hardest.query.path.iloc[i]))
-    frame(row[0], "black", "", "query")
-    row[0].set_ylabel(f"{why}\nAP {ap.CGPN[i]:.0f} | {ap.MGN[i]:.0f}", fontsize=8)
-    for name, columns in (("cgpn", row[2:6]), ("mgn", row[7:11])):
-        for r, (ax, found_row) in enumerate(zip(columns, top_four(name, i).itertuples()), start=1):
-            ax.imshow(plt.imread(hardest.gallery.path.iloc[found_row.gallery_index]))
-            frame(ax, *(plots.RIGHT if found_row.correct else plots.WRONG), f"{r} ")
-    for ax in row:
-        ax.set(xticks=[], yticks=[])
-    row[1].axis("off"), row[6].axis("off")
-figure.suptitle("query  |  CGPN's first four  |  MGN's first four   (AP: CGPN | MGN, %)", fontsize=10)
-plt.close(figure)
-figure
+rows = []
+for why, i in ((why, i) for why, group in chosen.items() for i in group):
+    caption = f"{why}\nAP {ap.CGPN[i]:.0f} | {ap.MGN[i]:.0f}"
+    rows.append((caption, hardest.query.path.iloc[i], top_four("cgpn", i), top_four("mgn", i)))
+title = "query  |  CGPN's first four  |  MGN's first four   (AP: CGPN | MGN, %)"
+figures.two_lists(rows, title)
 
 # %%
 better, worse = (gain > 0).mean(), (gain < 0).mean()
-print(f"{LEVELS[-1]}: CGPN's list is better for {better:.0%} of the queries, worse for {worse:.0%}; "
-      f"mean difference {gain.mean():+.1f} points of AP (one seed)")  # fmt: skip
+print(
+    f"{LEVELS[-1]}: CGPN's list is better for {better:.0%} of the queries, worse for {worse:.0%}; "
+    f"mean difference {gain.mean():+.1f} points of AP (one seed)"
+)
 
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/08_solutions](solutions/08_solutions.ipynb).
 #
 # 1. All twelve features of CGPN are the same for every image. What is the value of the triplet term (Eq. 2, mean over
 #    anchors, margin 1.2)?
@@ -585,23 +570,15 @@ print(f"{LEVELS[-1]}: CGPN's list is better for {better:.0%} of the queries, wor
 #    as long as that of the MSE term (both with weight 1)? (`norms` holds the numbers.)
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 answer_1 = None
-flip_average = None
+flip_average = None  # a function
 share = None
 
-
-def same_as_by_hand(f):
-    with torch.no_grad():
-        expected = (network.embed(images) + network.embed(images.flip(3))) / 2
-        return torch.allclose(f(network, images), expected, atol=1e-5)
-
-
-wanted = norms.loc["MSE, Eq. 3", "start"] / norms.loc["triplet, Eq. 2", "start"]
-print("1:", check(answer_1, 12 * 1.2, hint="all distances are 0; what is left of [0 - 0 + margin]?"))
-print("2:", check(flip_average, same_as_by_hand, hint="images.flip(3) mirrors; embed both, take the mean"))
-print("3:", check(share, wanted, tolerance=1e-3, hint="a ratio of two entries of norms['start']"))
+print("1:", check_exercise("08.1", answer_1))
+print("2:", check_exercise("08.2", flip_average, network=network, images=images))
+print("3:", check_exercise("08.3", share, norms=norms))
 
 # %% [markdown]
 # ## Questionnaire

@@ -5,22 +5,25 @@
 # beside the paper's number, and which of the paper's orderings appear, are reversed, or cannot be decided. Two
 # questions of their own: do CGPN's parts help *more* on occluded images, and how many branches are enough?
 #
-# **Prerequisites.** [07 CGPN step by step](07_cgpn_step_by_step.ipynb). [05 MPN's ablations](05_mpn_ablations.ipynb)
-# explains the paired interval; a line here repeats it.
+# **Prerequisites.** [07 CGPN step by step](07_cgpn_step_by_step.ipynb), [05 MPN's ablations](05_mpn_ablations.ipynb)
+# (the paired interval; a line here repeats it).
 #
 # **Paper.** CGPN, Sec. 4.3 (Tables 1 and 2), 4.4 and 4.5 (Table 3), 4.6 (Table 4).
 #
-# **Minutes.** 1 on a 2-core CPU, 1 on a GPU: nothing is trained here, the numbers come from finished runs. The commands
+# **Minutes.** 1 on a 2-core CPU, 1 on a GPU. Nothing is trained here, the numbers come from finished runs; the commands
 # that make them are printed where rows are missing, a few CPU minutes a run.
 
 # %%
 from pathlib import Path
 
-RESULTS, RUNS = Path("../results/sidewalk/runs.csv"), Path("../runs")  # the first that holds a CGPN run is used
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
 PRESET = "quick"  # or "long", or "paper" for a GPU
+SEED = 0
+RUNS = Path("../runs")  # your own runs, looked for first
+RESULTS = Path("../results/sidewalk/runs.csv")  # measured results of many seeds
 SEEDS = 3  # seeds a row should have
-SEED = 0  # for the simulated example
 
 # %% [markdown]
 # ## Which runs are here?
@@ -33,51 +36,32 @@ SEED = 0  # for the simulated example
 # %%
 from collections import Counter
 
+import figures
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from lesson import all_results, label_of, missing_runs
 
-from reidkit import claims, plots, report
 from reidkit.models.zoo import VARIANTS
+from reidkit.reporting import claims, report
 from reidkit.training.suites import SUITES
 
-
-def load_results():
-    """The table of all runs, and the place it was read from: RESULTS, or your own runs, or none."""
-    places = {
-        RESULTS: [RESULTS] if RESULTS.is_file() else [],
-        RUNS: sorted(f.parent for f in RUNS.glob("*/result.json")),
-    }
-    for place, files in places.items():
-        table = pd.concat([report.collect_results(f) for f in files]) if files else report.no_results()
-        if table.system.str.startswith("cgpn").any():
-            return table, place.as_posix()
-    return report.no_results(), "nowhere: no CGPN run is finished"
-
-
-everything, source = load_results()
-WHERE = "-".join(filter(None, (DATASET["name"], DATASET.get("size"))))
+everything, source = all_results((RESULTS, RUNS), "cgpn")
+WHERE = label_of(DATASET)
 CGPN_SUITES = [s for s in SUITES if s.startswith("cgpn")]
 NAMES = list(dict.fromkeys(entry.variant for suite in CGPN_SUITES for entry in SUITES[suite]))
-
-here = (everything.dataset == WHERE) & (everything.preset == PRESET) & everything.system.isin(NAMES)
-chosen = everything[here]
+here = (everything.dataset == WHERE) & (everything.preset == PRESET)
+chosen = everything[here & everything.system.isin(NAMES)]
 ours = chosen[chosen["shift"].isna() & (chosen.level != "shift")]
 LEVELS = list(dict.fromkeys(ours.level)) or ["mild", "strong"]
 EASY, HARD = LEVELS[0], LEVELS[-1]
-devices, commits = (", ".join(sorted(set(chosen[c]))) or "none" for c in ("device", "commit"))
-print(f"{WHERE}, preset {PRESET}: {chosen.run.nunique()} runs of {chosen.system.nunique()} of {len(NAMES)} systems")
-print(f"from {source}; device {devices}; commit {commits}")
 
 # %%
-missing = {s: claims.missing_runs(s, everything, SEEDS, dataset=WHERE, preset=PRESET) for s in CGPN_SUITES}
-for suite, table in missing.items():
-    rows, lacking = len(SUITES[suite]), len(table)
-    print(f"{suite}: {rows - lacking} of {rows} rows have {SEEDS} seeds" + ("" if lacking else ", complete"))
-    if lacking:
-        print("   missing: " + "; ".join(f"{r.system} (seed {r[2]})" for r in table.itertuples()))
-        print("   " + table.command.iloc[0])
+print(f"{WHERE}, preset {PRESET}: {chosen.run.nunique()} runs of {chosen.system.nunique()} of {len(NAMES)} systems")
+devices, commits = (", ".join(sorted(set(chosen[c]))) or "none" for c in ("device", "commit"))
+print(f"from {source}; device {devices}; commit {commits}")
+missing = missing_runs(everything, CGPN_SUITES, SEEDS, dataset=WHERE, preset=PRESET)
 
 # %% [markdown]
 # ## What each row switches on
@@ -122,21 +106,10 @@ prediction = None  # e.g. ["cgpn-1", "cgpn-3", "cgpn-2", "cgpn-4", "cgpn"], from
 # alone and is far below all others, so its gap to CGPN says little. (The slips of Sec. 4.1, such as 16,552 training
 # images for DukeMTMC-reID, do not touch the tables: see notebook 01.)
 
-
 # %%
-def beside_the_paper(suite):
-    """The paper's table and our columns, with the metric as a second line of the heading."""
-    table = report.report_table(suite, ours)
-    own_rows = report.paper_table(suite).query("variant != ''").row
-    table = table.loc[[row for row in table.index if row in set(own_rows) | set(NAMES)]]
-    table.columns = pd.MultiIndex.from_tuples([tuple(c.rsplit(" ", 1)) for c in table.columns])
-    lacking = missing[suite]
-    if len(lacking):
-        print(f"rows that lack some of {SEEDS} seeds: {', '.join(lacking.system)}\n{lacking.command.iloc[0]}")
-    return table
+from lesson import beside_the_paper
 
-
-beside_the_paper("cgpn-table1")
+beside_the_paper("cgpn-table1", ours, missing["cgpn-table1"])
 
 # %% [markdown]
 # Table 2 of the paper, on photographs of occluded people. MGN is not in it; of its rows the kit builds CGPN.
@@ -146,50 +119,20 @@ table_2 = report.paper_table("cgpn-table2").pivot(index="row", columns="metric",
 table_2[["rank1", "rank5", "rank10", "mAP"]].sort_values("mAP").rename_axis("PAPER, Occluded-DukeMTMC (%)")
 
 # %%
-beside_the_paper("cgpn-table3")
-
+beside_the_paper("cgpn-table3", ours, missing["cgpn-table3"])
 
 # %% [markdown]
 # The same as a picture. A small dot is a seed, the diamond the mean, the bar one standard deviation. Look at two
 # things: how far apart rows are, and how wide each row is by itself.
 
+# %%
+title = f"ours: Tables 1 and 3, {WHERE}, {PRESET}"
+figures.dots(ours, ["ide", "mgn", "cgpn-1", "cgpn-2", "cgpn-3", "cgpn-4", "cgpn"], title=title)
 
 # %%
-def dots(systems, metric="mAP", title=""):
-    """One panel a level; systems without a run are left out and named."""
-    data = ours[(ours.metric == metric) & ours.system.isin(systems)]
-    present = [s for s in systems if s in set(data.system)]
-    if lacking := [s for s in systems if s not in present]:
-        print("not run yet:", ", ".join(lacking))
-    if not present:
-        return None
-    figure, axes = plt.subplots(1, len(LEVELS), figsize=(8, 0.3 * len(present) + 1.1), sharey=True, squeeze=False,
-                                layout="constrained")  # fmt: skip
-    plt.close(figure)
-    for ax, level in zip(axes[0], LEVELS):
-        for y, system in enumerate(present):
-            values = 100 * data.value[(data.system == system) & (data.level == level)]
-            ax.errorbar(values.mean(), y, xerr=values.std() if len(values) > 1 else None, fmt="D", ms=5,
-                        color=plots.COLOURS[0], elinewidth=2, zorder=2)  # fmt: skip
-            ax.plot(values, [y] * len(values), "o", color=plots.COLOURS[4], ms=4, alpha=0.9, zorder=3)
-        ax.set(title=level, xlabel=f"{metric} (%)", yticks=range(len(present)), yticklabels=present)
-        ax.set_ylim(len(present) - 0.5, -0.5)
-        ax.grid(alpha=0.25)
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=10)
-    return figure
+from lesson import pairs_as_predicted
 
-
-dots(["ide", "mgn", "cgpn-1", "cgpn-2", "cgpn-3", "cgpn-4", "cgpn"], title=f"ours: Tables 1 and 3, {WHERE}, {PRESET}")
-
-# %%
-if not prediction:
-    print("you made no prediction; the cell above Tables 1 and 3 waits for one")
-else:
-    mean = report.mean_spread(ours[(ours.level == HARD) & (ours.metric == "mAP")]).set_index("system")["mean"]
-    have = [s for s in prediction if s in mean]
-    pairs = [(a, b) for i, a in enumerate(have) for b in have[i + 1 :]]
-    print(f"{sum(mean[a] < mean[b] for a, b in pairs)} of {len(pairs)} pairs as you predicted, on {HARD}")
+pairs_as_predicted(prediction, ours, HARD)
 
 # %% [markdown]
 # ## The claims of the paper's text
@@ -201,53 +144,40 @@ else:
 
 # %%
 mine = {"dataset": WHERE, "preset": PRESET}
-checked = {(level, metric): claims.check_claims(ours, claims.CGPN_CLAIMS, metric, level=level, **mine)
-           for level in LEVELS for metric in ("mAP", "rank1")}  # fmt: skip
+checked = {
+    (level, metric): claims.check_claims(ours, claims.CGPN_CLAIMS, metric, level=level, **mine)
+    for level in LEVELS
+    for metric in ("mAP", "rank1")
+}
 
 # the list against the paper's own tables: does the paper order each pair that way?
 for metric in ("mAP", "rank1"):
     printed = [(c, claims.paper_difference(c, metric)) for c in claims.CGPN_CLAIMS]
     against = [f"{c.better} over {c.worse} ({d:+.1f})" for c, d in printed if d < 0]
     unknown = sum(np.isnan(d) for _, d in printed)
-    print(f"{metric}: {sum(d > 0 for _, d in printed)} claims stand in the paper's tables, {unknown} are not printed, "
-          f"against the text: {', '.join(against) or 'none'}")  # fmt: skip
+    print(
+        f"{metric}: {sum(d > 0 for _, d in printed)} claims stand in the paper's tables, {unknown} are not printed, "
+        f"against the text: {', '.join(against) or 'none'}"
+    )
 
 # %% [markdown]
 # (The paper's text calls two 1x1 convs the best choice; its own Table 4 agrees in mAP and not in Rank-1.)
 
 # %%
+from lesson import claims_overview, draw_claims
+
 hard = checked[HARD, "mAP"]
-
-
-def cell(row):
-    """The difference and its verdict, "+3.1 appears", or the verdict alone where there is no difference."""
-    return f"{row.difference:+.1f} {row.verdict}" if row.seeds else row.verdict
-
-
-grid = {f"ours: {level} {metric}": t.apply(cell, axis=1) for (level, metric), t in checked.items()}
-about = hard[["where", "better in the paper", "worse in the paper", "paper"]].rename(columns={"paper": "paper: mAP"})
-overview = about.assign(**grid, seeds=hard.seeds).set_index("where")
-overview["paper: mAP"] = overview["paper: mAP"].map(lambda v: "-" if np.isnan(v) else f"{v:+.1f}")
-overview
+claims_overview(checked, (HARD, "mAP"))
 
 # %% [markdown]
 # *paper: mAP* is the paper's own difference, the mean over its data sets. Now the intervals of mAP on each level. The
 # number in brackets is the number of seeds that both systems have.
 
+# %%
+draw_claims(hard, f"ours: the paper's claims on {WHERE}, {HARD}")
 
 # %%
-def draw(level):
-    """The intervals as a picture, or a line that says what is missing."""
-    table = checked[level, "mAP"]
-    if (table.seeds == 0).all():
-        return print(f"{level}: no pair of systems was run; see the commands above")
-    return plots.differences(table, f"ours: the paper's claims on {WHERE}, {level}")
-
-
-draw(HARD)
-
-# %%
-draw(EASY)
+draw_claims(checked[EASY, "mAP"], f"ours: the paper's claims on {WHERE}, {EASY}")
 
 # %% [markdown]
 # ### In words
@@ -268,20 +198,17 @@ Markdown(f"**{WHERE}, {EASY}, preset {PRESET}.** " + claims.explain(checked[EASY
 # no relation, -1: the opposite order.
 
 # %%
-counts, correlation = {}, {}
-for suite in ("cgpn-table3", "cgpn-table4"):
-    printed = report.paper_table(suite).query("metric == 'mAP' and variant != ''").groupby("variant")["value"].mean()
-    for level in LEVELS:
-        pairs = report.paper_orderings(suite, "mAP")
-        verdicts = report.ordering(ours, pairs, "mAP", level=level, dataset=WHERE, preset=PRESET).verdict
-        counts[suite, level] = verdicts.value_counts()
-        mean = ours[(ours.level == level) & (ours.metric == "mAP")].groupby("system")["value"].mean()
-        both = pd.concat([printed, mean], axis=1, join="inner").rank()
-        correlation[suite, level] = both.corr().iloc[0, 1] if len(both) > 2 else np.nan
-order = [v for v in claims.VERDICTS if any(v in c for c in counts.values())]
-tally = pd.DataFrame(counts).T.reindex(columns=order).fillna(0).astype(int)
-tally = tally.assign(pairs=tally.sum(axis=1), **{"rank correlation": pd.Series(correlation).round(2)})
-tally.rename_axis(["orderings in mAP", "level"])
+from lesson import tally_orderings
+
+tally = tally_orderings(ours, ("cgpn-table3", "cgpn-table4"), dataset=WHERE, preset=PRESET)
+correlation = {}
+for suite, level in tally.index:
+    printed = report.paper_table(suite).query("metric == 'mAP' and variant != ''")
+    measured = ours[(ours.level == level) & (ours.metric == "mAP")]
+    means = [printed.groupby("variant")["value"].mean(), measured.groupby("system")["value"].mean()]
+    both = pd.concat(means, axis=1, join="inner").rank()
+    correlation[suite, level] = both.corr().iloc[0, 1] if len(both) > 2 else np.nan
+tally.assign(**{"rank correlation": pd.Series(correlation).round(2)})
 
 # %% [markdown]
 # ## Do CGPN's parts help more where people are occluded?
@@ -314,40 +241,31 @@ def interval(d):
     return f"{d.mean():+.1f} [{d.mean() - half:+.1f}, {d.mean() + half:+.1f}] ({len(d)})"
 
 
+# %%
 paper_3 = pd.concat([report.paper_table("cgpn-table3"), report.paper_table("cgpn-table1").query("variant == 'mgn'")])
 paper_3 = paper_3[paper_3.metric == "mAP"].pivot(index="variant", columns="dataset", values="value")
 paper_gap = paper_3.loc["cgpn"] - paper_3
 whole_sets, occluded_set = ["market1501", "dukemtmc"], "cuhk03-labeled"
-pd.DataFrame({
-    s: {
-        "paper: whole people (mean of two sets)": f"{paper_gap.loc[s, whole_sets].mean():+.1f}",
-        "paper: CUHK03": f"{paper_gap.loc[s, occluded_set]:+.1f}",
-        f"ours: {EASY}": interval(gap(s, EASY)),
-        f"ours: {HARD}": interval(gap(s, HARD)),
-        f"ours: {HARD} minus {EASY}": interval((gap(s, HARD) - gap(s, EASY)).dropna()),
+pd.DataFrame(
+    {
+        s: {
+            "paper: whole people (mean of two sets)": f"{paper_gap.loc[s, whole_sets].mean():+.1f}",
+            "paper: CUHK03": f"{paper_gap.loc[s, occluded_set]:+.1f}",
+            f"ours: {EASY}": interval(gap(s, EASY)),
+            f"ours: {HARD}": interval(gap(s, HARD)),
+            f"ours: {HARD} minus {EASY}": interval((gap(s, HARD) - gap(s, EASY)).dropna()),
+        }
+        for s in ROWS
     }
-    for s in ROWS
-}).T.rename_axis("CGPN minus ...  (mAP, points)")  # fmt: skip
+).T.rename_axis("CGPN minus ...  (mAP, points)")
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(8.2, 3.4), layout="constrained")
-plt.close(figure)
-for ax, title in zip(axes, ("PAPER: CUHK03 against whole people", f"ours: {HARD} against {EASY}")):
-    for s, colour, marker in zip(ROWS, plots.COLOURS, plots.MARKERS):
-        if title.startswith("PAPER"):
-            x, y = [paper_gap.loc[s, whole_sets].mean()], [paper_gap.loc[s, occluded_set]]
-        else:
-            x, y = gap(s, EASY), gap(s, HARD)
-        ax.plot(x, y, marker, color=colour, ms=7, alpha=0.85, label=s)
-    ends = [min(0, *ax.get_xlim(), *ax.get_ylim()), max(1, *ax.get_xlim(), *ax.get_ylim())]
-    ax.plot(ends, ends, color="#7F7F7F", lw=1, ls=":")
-    ax.axhline(0, color="#333333", lw=0.8)
-    ax.axvline(0, color="#333333", lw=0.8)
-    ax.set(title=title, xlabel="CGPN's lead on whole people", ylabel="CGPN's lead on occluded people")
-    ax.title.set_fontsize(10)
-    ax.spines[["top", "right"]].set_visible(False)
-figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, title="over")
-figure
+on_whole, on_occluded = paper_gap[whole_sets].mean(axis=1), paper_gap[occluded_set]
+points = {
+    "PAPER: CUHK03 against whole people": {s: ([on_whole[s]], [on_occluded[s]]) for s in ROWS},
+    f"ours: {HARD} against {EASY}": {s: (gap(s, EASY), gap(s, HARD)) for s in ROWS},
+}
+figures.leads(points)
 
 # %% [markdown]
 # Above the dotted line CGPN leads by more on occluded people. On the right a mark is one seed. Two warnings: in the
@@ -358,20 +276,23 @@ figure
 # concludes that global parts without supervision do harm there.
 
 # %%
+from lesson import verdict_of
+
 row = {f"paper: {d}": f"{paper_3.loc['cgpn-4', d] - paper_3.loc['cgpn-3', d]:+.1f}" for d in paper_3.columns}
 for level in LEVELS:
     d = report.ordering(ours, [("cgpn-4", "cgpn-3")], level=level, dataset=WHERE, preset=PRESET).iloc[0]
-    row[f"ours: {level}"] = cell(d)
+    row[f"ours: {level}"] = verdict_of(d)
 pd.DataFrame({"CGPN-4 minus CGPN-3 (mAP)": row}).T
 
 # %% [markdown]
 # ## Table 4: how many convs, how many branches?
 
 # %%
-beside_the_paper("cgpn-table4")
+beside_the_paper("cgpn-table4", ours, missing["cgpn-table4"])
 
 # %%
-dots([e.variant for e in SUITES["cgpn-table4"]], title=f"ours: Table 4, {WHERE}, {PRESET}")
+title = f"ours: Table 4, {WHERE}, {PRESET}"
+figures.dots(ours, [e.variant for e in SUITES["cgpn-table4"]], title=title)
 
 # %% [markdown]
 # Branches 4 and 5 are not described in the paper. Assumed here: five and six stripes, and the same rule of coarse
@@ -380,63 +301,49 @@ dots([e.variant for e in SUITES["cgpn-table4"]], title=f"ours: Table 4, {WHERE},
 # **Predict.** The paper's mAP rises with the number of branches up to three, then falls. Where is our peak?
 
 # %%
-BRANCHES = {1: ("cgpn-b1", "cgpn-b2", "cgpn-b3"), 2: ("cgpn-b12", "cgpn-b13", "cgpn-b23"), 3: ("cgpn",),
-            4: ("cgpn-b1234",), 5: ("cgpn-b12345",)}  # fmt: skip
+BRANCHES = {
+    1: ("cgpn-b1", "cgpn-b2", "cgpn-b3"),
+    2: ("cgpn-b12", "cgpn-b13", "cgpn-b23"),
+    3: ("cgpn",),
+    4: ("cgpn-b1234",),
+    5: ("cgpn-b12345",),
+}
 CONVS = {n: (f"cgpn-global-{n}",) for n in (2, 3, 4, 8)}
 paper_4 = report.paper_table("cgpn-table4").query("metric == 'mAP'").set_index("variant")["value"]
 ours_hard = ours[(ours.level == HARD) & (ours.metric == "mAP")].groupby("system")["value"]
 mean, sd = 100 * ours_hard.mean(), 100 * ours_hard.std()
 
+columns = ((CONVS, "1x1 convs, Branch1-Global"), (BRANCHES, "branches"))
 figure, axes = plt.subplots(2, 2, figsize=(8.2, 5.2), layout="constrained")
 plt.close(figure)
-columns = ((CONVS, "1x1 convs, Branch1-Global"), (BRANCHES, "branches"))
-for row, (values, spread, who) in zip(axes, ((paper_4, None, "PAPER, CUHK03"), (mean, sd, f"ours, {HARD}"))):
-    for ax, (groups, what) in zip(row, columns):
-        xs = [(n, s, n + 0.27 * (i - (len(systems) - 1) / 2))
-              for n, systems in groups.items() for i, s in enumerate(systems) if s in values]  # fmt: skip
-        for _, s, x in xs:
-            up = 0.0 if spread is None or np.isnan(spread[s]) else spread[s]
-            ax.errorbar(x, values[s], yerr=up or None, fmt="o", ms=6, color=plots.COLOURS[0 if spread is None else 1])
-            ax.annotate(s.removeprefix("cgpn-"), (x, values[s] + up), xytext=(0, 6), textcoords="offset points",
-                        fontsize=7, ha="center")  # fmt: skip
-        middle = {n: np.mean([values[s] for m, s, _ in xs if m == n]) for n in {n for n, _, _ in xs}}
-        middle = dict(sorted(middle.items()))
-        ax.plot(list(middle), list(middle.values()), ":", color="#7F7F7F", lw=1)
-        ax.set(title=f"{who}: {what}", xlabel=what.split(",")[0], ylabel="mAP (%)", xticks=list(groups))
-        ax.set_xlim(min(groups) - 0.6, max(groups) + 0.6)
-        ax.margins(y=0.15)
-        ax.title.set_fontsize(10)
-        ax.spines[["top", "right"]].set_visible(False)
-        if not xs:
-            ax.text(0.5, 0.5, "not run yet", transform=ax.transAxes, ha="center", color="#7F7F7F")
-            ax.set_yticks([])
+for (on_paper, measured), (groups, what) in zip(axes.T, columns):
+    figures.by_count(on_paper, groups, paper_4)
+    figures.by_count(measured, groups, mean, sd)
+    on_paper.set(title=f"PAPER, CUHK03: {what}", xlabel=what.split(",")[0])
+    measured.set(title=f"ours, {HARD}: {what}", xlabel=what.split(",")[0])
 figure
 
 # %%
 for groups, what in columns:
-    middle = {n: np.mean([mean[s] for s in systems if s in mean]) for n, systems in groups.items()
-              if any(s in mean for s in systems)}  # fmt: skip
+    middle = {
+        n: np.mean([mean[s] for s in systems if s in mean])
+        for n, systems in groups.items()
+        if any(s in mean for s in systems)
+    }
     paper_middle = {n: paper_4[list(systems)].mean() for n, systems in groups.items()}
     peak = max(middle, key=middle.get) if middle else None
-    print(f"{what}: the paper's best is {max(paper_middle, key=paper_middle.get)}; ours, of {len(middle)} of "
-          f"{len(groups)} that were run: {peak if peak else 'nothing yet'}")  # fmt: skip
+    print(
+        f"{what}: the paper's best is {max(paper_middle, key=paper_middle.get)}; ours, of {len(middle)} of "
+        f"{len(groups)} that were run: {peak if peak else 'nothing yet'}"
+    )
 
 # %% [markdown]
 # ## How much can this notebook decide?
 
 # %%
-decided = hard[hard.verdict.isin(["appears", "reversed", "undecided"])]
-half = (decided.high - decided.low) / 2
-print(f"{len(decided)} intervals at 95 %: even if no system differed from another, about {0.05 * len(decided):.0f} of "
-      "them would leave out zero by chance.")  # fmt: skip
-if len(decided):
-    close, printed = int((decided.paper.abs() < half).sum()), int(decided.paper.notna().sum())
-    print(f"Median half length of an interval: {half.median():.1f} points. {close} of the {printed} differences that "
-          "the paper prints are smaller than the half length of our interval for them.")  # fmt: skip
-needed = hard["seeds to decide"].dropna()
-if len(needed):
-    print(f"Undecided: {len(needed)}. Seeds that would decide half of them at their present spread: "
-          f"{needed.median():.0f}")  # fmt: skip
+from lesson import power
+
+power(hard)
 
 # %% [markdown]
 # The paper prints one number a row, without a spread. Whether 0.5 points between two rows of its Table 3 are more than
@@ -446,7 +353,8 @@ if len(needed):
 #
 # ## Your turn
 #
-# Replace `None`, run the cell.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/09_solutions](solutions/09_solutions.ipynb).
 #
 # 1. Differences of two systems over three seeds: +1.0, +2.0, +3.0 points. Half the length of the 95 % t interval?
 #    ($t_2$ = 4.303)
@@ -454,16 +362,15 @@ if len(needed):
 # 3. Which of the paper's rows is trained with this command: `reidkit train cgpn-b13`? Give the row's label as printed.
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 answer_1 = None
 answer_2 = None
 answer_3 = None
 
-label = report.paper_table("cgpn-table4").query("variant == 'cgpn-b13'").row.iloc[0]
-print("1:", check(answer_1, 4.303 / np.sqrt(3), tolerance=0.01, hint="t times the standard deviation over sqrt(3)"))
-print("2:", check(answer_2, paper_gap.loc["cgpn-1", occluded_set], tolerance=0.01, hint="83.6 minus ..."))
-print("3:", check(answer_3, label, hint="see the anatomy table, or results/paper/cgpn-table4.csv"))
+print("1:", check_exercise("09.1", answer_1))
+print("2:", check_exercise("09.2", answer_2))
+print("3:", check_exercise("09.3", answer_3))
 
 # %% [markdown]
 # ## Questionnaire

@@ -6,23 +6,26 @@
 # enough: scores with chance levels, a network with random weights, and a stripe baseline that scores well for the wrong
 # reason.
 #
-# **Prerequisites.** Notebooks 00 and 03.
+# **Prerequisites.** [00 Start here](00_start_here.ipynb), [03 MPN step by step](03_mpn_step_by_step.ipynb).
 #
 # **Paper.** MPN, Sec. 5.2.5, Fig. 8 and 9. Grad-CAM: Selvaraju et al. 2017. Sanity checks: Adebayo et al. 2018.
 # Pointing game: Zhang et al. 2018.
 #
-# **Minutes.** 1 on a 2-core CPU with finished runs at hand (8 more to train three networks); 1 on a GPU.
+# **Minutes.** 1 on a 2-core CPU (8 more to train three networks, where no finished run is at hand), 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
-SCORES = Path("../results/sidewalk/attention.csv")  # scores of many variants and seeds, if there are any
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
-RETRAIN = False  # True: train the three networks here and now, whatever runs exist
-IMAGE = None  # your own picture of a pedestrian, e.g. Path("me.jpg"); None: one of the test images
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
+RETRAIN = False  # True: train here and now, whatever runs exist
+SCORES = Path("../results/sidewalk/attention.csv")  # scores of many variants and seeds
+IMAGE = None  # your own picture of a pedestrian, e.g. Path("me.jpg"); None: a test image
 
 # %% [markdown]
 # ## Three networks, and the images to ask them about
@@ -33,21 +36,20 @@ IMAGE = None  # your own picture of a pedestrian, e.g. Path("me.jpg"); None: one
 # are trained now.
 
 # %%
-import io
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image, display
+from IPython.display import display
 
-from reidkit import plots
 from reidkit.data import load_dataset
+from reidkit.reporting import plots
 from reidkit.training import RunFolder, load_run, obtain_run
 from reidkit.training.device import choose_device
 
+# %%
 NAMES = {"Baseline": "baseline", "Naive MTL": "naive-mtl", "MPNo": "mpn-no-ca"}
-ds = load_dataset(root=DATA, **DATASET)
+ds = load_dataset(root=ROOT, **DATASET)
 test = ds.at_level("strong") if "strong" in ds.levels else ds  # the level with the most misplaced boxes
 place, shipped = (RUNS / "retrained", None) if RETRAIN else (RUNS, SHIPPED)
 runs = {
@@ -59,8 +61,12 @@ models = {label: load_run(run.path).to(device) for label, run in runs.items()}
 size = tuple(runs["MPNo"].recipe().size)  # height, width
 K = models["MPNo"].num_parts
 facts = {label: run.read_result()["provenance"] for label, run in runs.items()}
-pd.DataFrame({label: {"run": runs[label].path.as_posix(), "commit": p["commit"], "device": p["device"]}
-              for label, p in facts.items()}).T  # fmt: skip
+pd.DataFrame(
+    {
+        label: {"run": runs[label].path.as_posix(), "commit": p["commit"], "device": p["device"]}
+        for label, p in facts.items()
+    }
+).T
 
 # %% [markdown]
 # Fig. 9 shows detector errors (a, b), poses (c, e) and occlusion (d). Sidewalk knows which image has which problem, so
@@ -90,28 +96,8 @@ pictures = torch.stack([torch.from_numpy(read_image(query.path[i], size)) for i 
 images = normalize(pictures).to(device)
 print(", ".join(f"{kind}: query {i}" for kind, i in chosen.items()))
 
-
 # %%
-def sheet(rows, titles, fontsize=8):
-    """Rows of pictures as one JPEG. rows: {label: [picture, ...]}, arrays or PIL images; titles: of the columns."""
-    across = max(map(len, rows.values()))
-    figure, axes = plt.subplots(len(rows), across, figsize=(0.2 + 0.95 * across, 2.75 * len(rows) + 0.3),
-                                squeeze=False, layout="constrained")  # fmt: skip
-    for line, (label, row) in zip(axes, rows.items()):
-        for ax, picture in zip(line, row):
-            ax.imshow(np.asarray(picture), extent=(0, 1, 3, 0), interpolation="nearest")
-        for ax in line:
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-        line[0].set_ylabel(label, fontsize=fontsize + 1)
-    for ax, title in zip(axes[0], titles):
-        ax.set_title(title, fontsize=fontsize)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0, hspace=0)
-    plt.close(figure)
-    file = io.BytesIO()
-    figure.savefig(file, format="jpeg", dpi=76, pil_kwargs={"quality": 80})  # a notebook of PNG photos would be large
-    return Image(file.getvalue(), format="jpeg")
-
+from figures import sheet
 
 sheet({"": pictures.permute(0, 2, 3, 1)}, chosen)
 
@@ -154,7 +140,7 @@ by_hand = unit(by_hand).cpu()  # [6, H, W] in [0, 1]
 print("F", tuple(feature_maps["MPNo"].shape), "  M", tuple(M.shape), "  map", tuple(by_hand.shape))
 
 # %%
-from reidkit.panels.drawing import heat_overlay
+from reidkit.panels.kit.drawing import heat_overlay
 
 shown = 0
 photo = pictures[shown].permute(1, 2, 0).numpy()
@@ -162,8 +148,10 @@ strongest = alpha[shown].flatten().topk(3).indices.tolist()
 steps = {"image": photo}
 for c in strongest:
     steps[f"channel {c}\nalpha {float(alpha[shown, c]):+.3f}"] = feature_maps["MPNo"][shown, c].cpu().numpy()
-steps |= {f"M, {M.shape[1]} x {M.shape[2]}": M[shown].cpu().numpy(),
-          "resized, over\nthe image": np.asarray(heat_overlay(photo, by_hand[shown], (144, 432)))}  # fmt: skip
+steps |= {
+    f"M, {M.shape[1]} x {M.shape[2]}": M[shown].cpu().numpy(),
+    "resized, over\nthe image": np.asarray(heat_overlay(photo, by_hand[shown], (144, 432))),
+}
 figure, axes = plt.subplots(1, len(steps), figsize=(8, 3.9), layout="constrained")
 for ax, (title, picture) in zip(axes, steps.items()):
     ax.imshow(picture, extent=(0, 1, 3, 0), interpolation="nearest")
@@ -204,19 +192,26 @@ def usual(model, images, k):
         return cam(images, targets=None)  # None: the favourite
 
 
+# %%
 part_attention(models["MPNo"], images[:1])  # the first call also imports things: not timed
 rows = {}
 for label, model in models.items():
-    hand = [unit(nn_f.interpolate(unit(grad_cam(model, feature_maps[label], k)[0])[:, None], size, mode="bilinear"))
-            for k in range(K)]  # fmt: skip
+    hand = [
+        unit(nn_f.interpolate(unit(grad_cam(model, feature_maps[label], k)[0])[:, None], size, mode="bilinear"))
+        for k in range(K)
+    ]
     hand = torch.cat(hand, dim=1).cpu()  # [6, K, H, W]
     clock = [time.process_time()]
     kit = part_attention(model, images)
     clock.append(time.process_time())
     plain = np.stack([usual(model, images, k) for k in range(K)], axis=1)
     clock.append(time.process_time())
-    rows[label] = {"by hand - kit": float((hand - kit).abs().max()), "package - kit": np.abs(plain - kit.numpy()).max(),
-                   "CPU s, kit": clock[1] - clock[0], "CPU s, package": clock[2] - clock[1]}  # fmt: skip
+    rows[label] = {
+        "by hand - kit": float((hand - kit).abs().max()),
+        "package - kit": np.abs(plain - kit.numpy()).max(),
+        "CPU s, kit": clock[1] - clock[0],
+        "CPU s, package": clock[2] - clock[1],
+    }
 differences = pd.DataFrame(rows).T.rename_axis("largest difference of a pixel")
 differences.style.format(lambda v: f"{v:.1e}" if v < 1e-3 else f"{v:.2f}")
 
@@ -255,7 +250,7 @@ sheet({label: overlays(pictures[1], maps[label][1]) for label in models}, PARTS)
 # right answer? The maps should move down with the person.
 
 # %%
-from reidkit.attention_checks import CHANGES, change_images, consistency
+from reidkit.attention.checks import CHANGES, change_images, consistency
 
 AMOUNT = CHANGES["shift"][0]
 moved_picture = change_images(pictures[:1].float(), "shift", AMOUNT).round().to(torch.uint8)[0]
@@ -356,8 +351,10 @@ xA, xB = images[:1], normalize(B[None]).to(device)
 with torch.no_grad():
     fA, fB = (model(x).part_features[0] for x in (xA, xB))  # [K, d] each
 similarity = nn_f.cosine_similarity(fA, fB)  # [K]
-rows = {f"A, camera {query.camid[a]}": overlays(pictures[0], similarity_attention(model, xA, xB)[0]),
-        f"B, camera {same.camid}": overlays(B, similarity_attention(model, xB, xA)[0])}  # fmt: skip
+rows = {
+    f"A, camera {query.camid[a]}": overlays(pictures[0], similarity_attention(model, xA, xB)[0]),
+    f"B, camera {same.camid}": overlays(B, similarity_attention(model, xB, xA)[0]),
+}
 sheet(rows, ["same person", *(f"part {k + 1}: {float(s):.2f}" for k, s in enumerate(similarity))])
 
 # %% [markdown]
@@ -370,9 +367,8 @@ sheet(rows, ["same person", *(f"part {k + 1}: {float(s):.2f}" for k, s in enumer
 # learned. First the heads only, then the whole network; both explain the identity that the *trained* network named.
 
 # %%
-from reidkit.attention_checks import randomised, sanity_check
-
 from reidkit.attention import predicted_classes
+from reidkit.attention.checks import randomised, sanity_check
 
 classes = predicted_classes(model, images)  # [6, K]
 rows = {"trained": overlays(pictures[0], maps["MPNo"][0])}
@@ -415,8 +411,7 @@ if not len(failed):
 # a flat map scores that.
 
 # %%
-from reidkit.attention_scores import area, part_energy, score_model, stripe_regions
-
+from reidkit.attention.scores import area, part_energy, score_model, stripe_regions
 from reidkit.data.sidewalk import load_truth
 from reidkit.errors import DatasetError
 
@@ -440,8 +435,12 @@ if truth is not None:
         for k in range(K):
             regional[regions[i, k]] += 0.5 * colours[k % 8]
         rows[kind] = [regional.astype(np.uint8), *overlays(pictures[i], maps["MPNo"][i])[1:]]
-        print(f"{kind}: energy in the own stripe " + "  ".join(f"{e:.0%}" for e in by_kit[i])
-              + "; chance " + "  ".join(f"{c:.0%}" for c in area(regions)[i]))  # fmt: skip
+        print(
+            f"{kind}: energy in the own stripe "
+            + "  ".join(f"{e:.0%}" for e in by_kit[i])
+            + "; chance "
+            + "  ".join(f"{c:.0%}" for c in area(regions)[i])
+        )
     display(sheet(rows, ["the K shares\nof the body", *PARTS[1:]]))
 
 # %% [markdown]
@@ -483,7 +482,7 @@ if truth is not None:
 #
 # ## Over variants and seeds
 #
-# One seed is an anecdote. `reidkit.attention_scores.score_runs` scores finished runs, the same images for each, and
+# One seed is an anecdote. `reidkit.attention.scores.score_runs` scores finished runs, the same images for each, and
 # the kit ships its table. Where that file is missing, the numbers above stand in, and say so.
 
 # %%
@@ -504,34 +503,12 @@ if len(scores):
     print(f"ours, Grad-CAM, mean ± sd over seeds. {source}")
     display(cell.assign(seeds=n.max(axis=1)).T)
 
-
 # %%
-def dots(method):
-    """A dot a seed and a diamond for the mean; dashed: chance."""
-    data = scores[scores.method == method]
-    here = [v for v in order if v in set(data.variant)]
-    figure, axes = plt.subplots(2, 3, figsize=(9, 0.42 * len(here) + 2.6), sharey=True, layout="constrained")
-    known = [(c, about) for c, about in list(MEASURES.items())[:6] if data[c].notna().any()]
-    for ax in axes.flat[len(known) :]:
-        ax.axis("off")
-    for ax, (column, (name, chance, better)) in zip(axes.flat, known):
-        for y, variant in enumerate(here):
-            values = data[column][data.variant == variant]
-            ax.plot(values, [y] * len(values), "o", color=plots.COLOURS[4], ms=5, zorder=2)
-            ax.plot(values.mean(), y, "D", color=plots.COLOURS[0], ms=5, zorder=3)
-        if chance is not None:
-            ax.axvline(data[chance].mean() if isinstance(chance, str) else chance, color="#333333", ls="--", lw=1)
-        ax.set_title(f"{name}\n({better} is better)", fontsize=8)
-        ax.set(yticks=range(len(here)), yticklabels=here, ylim=(len(here) - 0.5, -0.5))
-        ax.grid(alpha=0.25)
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"ours: {method}, {ds.name}; diamond: mean, circles: seeds, dashed: chance", fontsize=10)
-    plt.close(figure)
-    return figure
-
+from figures import measure_dots
 
 for method in dict.fromkeys(scores.method) if len(scores) else ():
-    display(dots(method))
+    title = f"ours: {method}, {ds.name}; diamond: mean, circles: seeds, dashed: chance"
+    display(measure_dots(scores[scores.method == method], order, MEASURES, title))
 
 # %% [markdown]
 # ### Which of the paper's sentences appear here?
@@ -540,19 +517,10 @@ for method in dict.fromkeys(scores.method) if len(scores) else ():
 # place of MPN, paired by seed, with a 95 % interval. The verdicts below are made from the numbers when the cell runs.
 
 # %%
-from reidkit.report import t_quantile
-
-SENTENCES = [  # what the paper says or implies, method, measure, row, compared with, expected sign of the difference
-    ("Naive MTL's maps are more alike than MPNo's", "gradcam", "similarity", "naive-mtl", "mpn-no-ca", 1),
-    ("MPNo finds its own part more often than Naive MTL", "gradcam", "own_argmax", "mpn-no-ca", "naive-mtl", 1),
-    ("MPNo has more energy on its own part than Naive MTL", "gradcam", "own_energy", "mpn-no-ca", "naive-mtl", 1),
-    ("the Baseline looks more at the background than MPNo", "gradcam", "background", "baseline", "mpn-no-ca", 1),
-    ("MPNo follows a shift better than the Baseline", "gradcam", "shift", "mpn-no-ca", "baseline", 1),
-    ("the trap: the Baseline has more energy in its stripe", "gradcam", "own_energy", "baseline", "mpn-no-ca", 1),
-]
+from reidkit.reporting.report import t_quantile
 
 
-def compare(method, measure, row, other, sign):
+def compare_rows(method, measure, row, other, sign):
     """Mean, low and high end of the paired difference, seeds, and a verdict."""
     wide = scores[scores.method == method].pivot_table(index="seed", columns="variant", values=measure)
     if not {row, other} <= set(wide):
@@ -565,9 +533,22 @@ def compare(method, measure, row, other, sign):
     return [d.mean(), d.mean() - half, d.mean() + half, len(d), verdict]
 
 
-verdicts = [compare(*s[1:]) for s in SENTENCES] if len(scores) else []
-verdicts = pd.DataFrame(verdicts, columns=["difference", "low", "high", "seeds", "verdict"],
-                        index=[s[0] for s in SENTENCES][: len(verdicts)])  # fmt: skip
+# %%
+# what the paper says or implies, method, measure, row, compared with, expected sign
+SENTENCES = [
+    ("Naive MTL's maps are more alike than MPNo's", "gradcam", "similarity", "naive-mtl", "mpn-no-ca", 1),
+    ("MPNo finds its own part more often than Naive MTL", "gradcam", "own_argmax", "mpn-no-ca", "naive-mtl", 1),
+    ("MPNo has more energy on its own part than Naive MTL", "gradcam", "own_energy", "mpn-no-ca", "naive-mtl", 1),
+    ("the Baseline looks more at the background than MPNo", "gradcam", "background", "baseline", "mpn-no-ca", 1),
+    ("MPNo follows a shift better than the Baseline", "gradcam", "shift", "mpn-no-ca", "baseline", 1),
+    ("the trap: the Baseline has more energy in its stripe", "gradcam", "own_energy", "baseline", "mpn-no-ca", 1),
+]
+verdicts = [compare_rows(*s[1:]) for s in SENTENCES] if len(scores) else []
+verdicts = pd.DataFrame(
+    verdicts,
+    columns=["difference", "low", "high", "seeds", "verdict"],
+    index=[s[0] for s in SENTENCES][: len(verdicts)],
+)
 verdicts.style.format("{:+.3f}", subset=["difference", "low", "high"], na_rep="-")
 
 # %%
@@ -576,9 +557,14 @@ if len(verdicts):
         print(f"{verdict}: " + "; ".join(rows.index))
     low = scores[(scores.variant == "mpn-no-ca") & (scores.method == "gradcam")]
     lift = (low.own_argmax / low.own_argmax_chance).mean()
-    print(f"\nMPNo's own stripe wins {low.own_argmax.mean():.1%} of the time, {lift:.1f} x chance: "
-          + ("the maps are strongly part-specific." if lift > 2 else
-             "the maps are only weakly part-specific at this scale, whatever a chosen picture suggests."))  # fmt: skip
+    print(
+        f"\nMPNo's own stripe wins {low.own_argmax.mean():.1%} of the time, {lift:.1f} x chance: "
+        + (
+            "the maps are strongly part-specific."
+            if lift > 2
+            else "the maps are only weakly part-specific at this scale, whatever a chosen picture suggests."
+        )
+    )
 
 # %% [markdown]
 # ## Play with it
@@ -595,7 +581,8 @@ panel
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/10_solutions](solutions/10_solutions.ipynb).
 #
 # 1. A map is flat, the same value everywhere, and the own stripe of a part covers 5.4 % of the image. What is its
 #    energy in the own stripe?
@@ -604,19 +591,15 @@ panel
 #    mean.
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 flat_energy = None
 similarity = None  # a function of two maps
 hires = None  # a function of F and its gradient
 
-print("1:", check(flat_energy, 0.054, tolerance=1e-4, hint="what share of the sum lies where?"))
-m, n = maps["MPNo"][0, 0].numpy(), maps["MPNo"][0, 1].numpy()
-expected = float((m * n).sum() / np.sqrt((m * m).sum() * (n * n).sum()))
-print("2:", check(similarity, lambda f: abs(float(f(m, n)) - expected) < 1e-4, hint="sum(a b) / (|a| |b|)"))
-Fs, gs = torch.randn(2, 2, 5, 4, 3, generator=torch.Generator().manual_seed(SEED)).unbind(0)
-right = lambda f: torch.allclose(f(Fs, gs), (Fs * gs).sum(1).relu(), atol=1e-5)
-print("3:", check(hires, right, hint="multiply first, then sum over channels, then keep what is positive"))
+print("1:", check_exercise("10.1", flat_energy))
+print("2:", check_exercise("10.2", similarity))
+print("3:", check_exercise("10.3", hires))
 
 # %% [markdown]
 # ## Questionnaire

@@ -5,21 +5,24 @@
 # its parts; and to ask of a wrong match *what kind* of error it is: a sibling who differs in one part, an occluder, a
 # bad box, a camera. Counts beside every share.
 #
-# **Prerequisites.** Notebooks 00 and 04.
+# **Prerequisites.** [00 Start here](00_start_here.ipynb), [04 Train and evaluate MPN](04_train_and_evaluate_mpn.ipynb).
 #
 # **Paper.** CGPN, Sec. 4.7 and Fig. 6 (ranked lists); MPN, Sec. 5.1. Protocol: Zheng et al. 2015. Re-ranking: Zhong
 # et al. 2017.
 #
-# **Minutes.** 1 on a 2-core CPU with finished runs at hand (5 more to train two networks); 1 on a GPU.
+# **Minutes.** 1 on a 2-core CPU (5 more to train two networks, where no finished run is at hand), 1 on a GPU.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
-RETRAIN = False  # True: train both networks here and now, whatever runs exist
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
+RETRAIN = False  # True: train here and now, whatever runs exist
 
 # %% [markdown]
 # ## Two networks, one test set
@@ -28,22 +31,20 @@ RETRAIN = False  # True: train both networks here and now, whatever runs exist
 # networks as the panels use them: features are extracted once and kept beside the data set's other caches.
 
 # %%
-import io
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image, display
-from reidkit.panels.runs import open_runs
+from IPython.display import display
 
-from reidkit import plots
 from reidkit.data import load_dataset
+from reidkit.panels.kit.runs import open_runs
+from reidkit.reporting import plots
 from reidkit.training import obtain_run
 from reidkit.training.device import choose_device
 
+# %%
 NAMES = {"MPNo": "mpn-no-ca", "Baseline": "baseline"}
-ds = load_dataset(root=DATA, **DATASET)
+ds = load_dataset(root=ROOT, **DATASET)
 test = ds.at_level("strong") if "strong" in ds.levels else ds
 q, g = test.query.reset_index(drop=True), test.gallery.reset_index(drop=True)
 place, shipped = (RUNS / "retrained", None) if RETRAIN else (RUNS, SHIPPED)
@@ -96,10 +97,13 @@ junk = own_camera | g.pid.isin(ds.junk_pids).to_numpy()
 right = same_person & ~junk
 answerable = np.flatnonzero(right.any(1))
 print(f"{len(answerable)} of {len(q)} queries have a right image under another camera, {right.sum(1).mean():.1f} each")
-print(f"ignored for each: {own_camera.sum(1).mean():.1f} of the person under the query's own camera, and "
-      f"{g.pid.isin(ds.junk_pids).sum()} of junk (pid {', '.join(map(str, ds.junk_pids))})")  # fmt: skip
+print(
+    f"ignored for each: {own_camera.sum(1).mean():.1f} of the person under the query's own camera, and "
+    f"{g.pid.isin(ds.junk_pids).sum()} of junk (pid {', '.join(map(str, ds.junk_pids))})"
+)
 
 
+# %%
 def ranking(scores, i, drop_junk=True):
     """Gallery rows of query i, best first."""
     order = np.argsort(-scores[i], kind="stable")
@@ -107,33 +111,25 @@ def ranking(scores, i, drop_junk=True):
 
 
 # %%
+import figures
 from PIL import Image as Photo
-
-
-def as_jpeg(figure, dpi=80):
-    """A figure of photographs, small."""
-    file = io.BytesIO()
-    figure.savefig(file, format="jpeg", dpi=dpi, pil_kwargs={"quality": 82})
-    return Image(file.getvalue(), format="jpeg")
-
-
-def captions(scores, i, rows):
-    return [f"cam {g.camid[j]}, {scores[i, j]:.2f}" for j in rows]
-
 
 i = int(answerable[np.argmax(own_camera[answerable].sum(1))])  # the first query with the most images to ignore
 first = ranking(S["MPNo"], i, drop_junk=False)[:10]
 marks = [None if junk[i, j] else bool(right[i, j]) for j in first]
 title = f"MPNo, query {i} (camera {q.camid[i]}), nothing removed:  + right   x wrong   o ignored by the protocol"
-as_jpeg(plots.ranked_list(Photo.open(q.path[i]), [Photo.open(p) for p in g.path[first]], marks,
-                          captions(S["MPNo"], i, first), title))  # fmt: skip
+captions = [f"cam {g.camid[j]}, {S['MPNo'][i, j]:.2f}" for j in first]
+photos = [Photo.open(p) for p in g.path[first]]
+figures.as_jpeg(plots.ranked_list(Photo.open(q.path[i]), photos, marks, captions, title))
 
 # %%
 own_ranks = lambda i: np.flatnonzero(own_camera[i, ranking(S["MPNo"], i, drop_junk=False)]) + 1
 print(f"images of this person under camera {q.camid[i]} stand at ranks {own_ranks(i).tolist()} of {len(g)}")
 best = np.array([own_ranks(j)[0] for j in answerable if own_camera[j].any()])
-print(f"over {len(best)} queries, with nothing removed: {np.mean(best == 1):.0%} of the lists start with such a one, "
-      f"the median rank of the best one is {np.median(best):.0f}")  # fmt: skip
+print(
+    f"over {len(best)} queries, with nothing removed: {np.mean(best == 1):.0%} of the lists start with such a one, "
+    f"the median rank of the best one is {np.median(best):.0f}"
+)
 
 # %% [markdown]
 # ## AP by hand
@@ -151,8 +147,10 @@ by_hand = np.mean(np.arange(1, len(ranks) + 1) / ranks)
 print(f"right images at ranks {ranks.tolist()}\nAP = ({' + '.join(terms)}) / {len(terms)} = {by_hand:.4f}")
 
 ids = (q.pid, g.pid, q.camid, g.camid)
-scored = {label: evaluate_ranking(fq.flatten(1), fg.flatten(1), *ids, junk_pids=ds.junk_pids)
-          for label, (fq, fg) in features.items()}  # fmt: skip
+scored = {
+    label: evaluate_ranking(fq.flatten(1), fg.flatten(1), *ids, junk_pids=ds.junk_pids)
+    for label, (fq, fg) in features.items()
+}
 ap = {label: r.per_query.ap.to_numpy() for label, r in scored.items()}  # [Q]
 all_by_hand = np.full(len(q), np.nan)
 for j in answerable:
@@ -160,8 +158,18 @@ for j in answerable:
     all_by_hand[j] = np.mean(np.arange(1, len(at) + 1) / at)
 off = np.nanmax(np.abs(all_by_hand - ap["MPNo"]))
 print(f"all {len(answerable)} queries, by hand - kit, largest difference: {off:.1e}")
-kit = top_k(features["MPNo"][0][i].flatten(), features["MPNo"][1].flatten(1), 10, q_pid=q.pid[i], q_camid=q.camid[i],
-            g_pids=g.pid, g_camids=g.camid, junk_pids=ds.junk_pids)  # fmt: skip
+
+# %%
+kit = top_k(
+    features["MPNo"][0][i].flatten(),
+    features["MPNo"][1].flatten(1),
+    10,
+    q_pid=q.pid[i],
+    q_camid=q.camid[i],
+    g_pids=g.pid,
+    g_camids=g.camid,
+    junk_pids=ds.junk_pids,
+)
 print("first ten as in reidkit.evaluation.top_k:", kit.gallery_index.tolist() == kept[:10].tolist())
 
 # %% [markdown]
@@ -172,29 +180,16 @@ print("first ten as in reidkit.evaluation.top_k:", kit.gallery_index.tolist() ==
 
 
 # %%
-def lists(rows, length=8, height=1.55):
-    """Several ranked lists. rows: (label, query row, gallery rows, [Q, G] scores); as a JPEG."""
-    figure, axes = plt.subplots(len(rows), length + 1, figsize=(0.95 * (length + 1), 0.2 + (height + 0.75) * len(rows)),
-                                squeeze=False, layout="constrained")  # fmt: skip
-    for line, (label, i, found, scores) in zip(axes, rows):
-        for n, (ax, j) in enumerate(zip(line, [None, *found[:length]])):
-            row = q.loc[i] if j is None else g.loc[j]
-            colour, sign = ("#000000", "") if j is None else plots.RIGHT if right[i, j] else plots.WRONG
-            ax.imshow(Photo.open(row.path))
-            ax.set(xticks=[], yticks=[])
-            ax.set_title(label if j is None else f"{n} {sign}", color=colour, fontsize=8, fontweight="bold")
-            ax.set_xlabel(f"cam {row.camid}" + ("" if j is None else f"  {scores[i, j]:.2f}"), fontsize=7)
-            for spine in ax.spines.values():
-                spine.set(color=colour, linewidth=2.5, linestyle=(0, (3, 1)) if sign == "x" else "-")
-    plt.close(figure)
-    return as_jpeg(figure)
+def list_row(label, i, order, scores):
+    """(label, the query, [(gallery row, right?, similarity), ...]): a line of a figure."""
+    return label, q.loc[i], [(g.loc[j], right[i, j], scores[i, j]) for j in order[:8]]
 
 
 by_ap = answerable[np.argsort(ap["MPNo"][answerable], kind="stable")]
 cases = {"worst": by_ap[0], "lower quartile": by_ap[len(by_ap) // 4], "median": by_ap[len(by_ap) // 2]}
-rows = [(f"{m}\nAP {ap[m][i]:.2f}", i, ranking(S[m], i), S[m]) for i in cases.values() for m in runs]
+rows = [list_row(f"{m}\nAP {ap[m][i]:.2f}", i, ranking(S[m], i), S[m]) for i in cases.values() for m in runs]
 print("top to bottom:", ", ".join(f"{name} (query {i})" for name, i in cases.items()), "of MPNo, with the Baseline's")
-lists(rows)
+figures.lists(rows)
 
 # %% [markdown]
 # ### CGPN's Figure 6: CGPN beside MGN
@@ -218,9 +213,9 @@ if found:
         scores = np.full((len(q), len(g)), -np.inf)
         scores[np.ix_(list(cases.values()), part)] = cosine(fq, fg)
         small[name] = scores
-    rows = [(name, i, ranking(s, i), s) for i in cases.values() for name, s in small.items()]
+    rows = [list_row(name, i, ranking(s, i), s) for i in cases.values() for name, s in small.items()]
     print(f"{' and '.join(found)}, first 4 of {len(part)} gallery images")
-    display(lists(rows, length=4))
+    display(figures.lists(rows, length=4))
 else:
     print("no finished run of cgpn or mgn: `reidkit train cgpn` and `reidkit train mgn`, about 4 minutes each")
 
@@ -264,21 +259,8 @@ else:
     i = wrong_first[0]
 list_i = ranking(S["MPNo"], i)
 good, bad = (next(j for j in list_i if right[i, j] == kind) for kind in (True, False))
-figure, axes = plt.subplots(1, 4, figsize=(8, 3), width_ratios=[1, 1, 1, 4], layout="constrained")
-black, (blue, _), (vermilion, _) = "#000000", plots.RIGHT, plots.WRONG
-named = [("query", q.path[i], black), ("+ right", g.path[good], blue), ("x wrong", g.path[bad], vermilion)]
-for ax, (name, path, colour) in zip(axes, named):
-    ax.imshow(Photo.open(path))
-    ax.set_title(name, color=colour, fontsize=9, fontweight="bold")
-    ax.axis("off")
-for j, (colour, sign), label in ((good, plots.RIGHT, "right"), (bad, plots.WRONG, "wrong")):
-    axes[3].plot(of_parts(j), np.arange(1, K + 1), color=colour, marker=sign, ms=9, mew=2.5,
-                 label=f"{label}, whole: {S['MPNo'][i, j]:.3f}")  # fmt: skip
-axes[3].set(ylim=(K + 0.5, 0.5), yticks=range(1, K + 1), ylabel="part", xlabel="similarity of the part")
-axes[3].legend(frameon=False, fontsize=8)
-axes[3].grid(alpha=0.25)
-plt.close(figure)
-as_jpeg(figure)
+pair = [(g.path[j], of_parts(j), S["MPNo"][i, j]) for j in (good, bad)]
+figures.match_by_part(q.path[i], *pair)
 
 # %%
 if "group" in q:
@@ -353,43 +335,14 @@ if "group" in q:
     print("share of queries whose best sibling beats their best right image")
     display(one.map("{:.0%}".format).assign(queries=shares.n.groupby("differs in").max()))
 
-
 # %%
-STYLE = {"MPNo": ("o", plots.COLOURS[0]), "Baseline": ("s", plots.COLOURS[1])}
-
-
-def shares_figure(groups, xlabel, chance=None):
-    """Shares with intervals. groups: {title: {name: {network: (hits, n)}}}, one picture a title."""
-    tallest = max(map(len, groups.values()))
-    figure, axes = plt.subplots(1, len(groups), figsize=(max(5.5, 3.1 * len(groups)), 0.42 * tallest + 1.3),
-                                squeeze=False, layout="constrained")  # fmt: skip
-    for ax, (title, names) in zip(axes[0], groups.items()):
-        for y, (name, networks) in enumerate(names.items()):
-            for d, (label, (hits, n)) in enumerate(networks.items()):
-                low, high = wilson(hits, n)
-                marker, colour = STYLE[label]
-                at = y + 0.3 * (d - 0.5)
-                ax.plot([100 * low, 100 * high], [at, at], color=colour, lw=1.5)
-                ax.plot(100 * hits / n, at, marker, color=colour, ms=5, label=label if y == 0 else None)
-            if chance is not None:
-                ax.plot([100 * chance[name]] * 2, [y - 0.4, y + 0.4], color="#333333", ls="--", lw=1.2,
-                        label=None if y else "blind to this part")  # fmt: skip
-        ax.set(title=title, xlabel=xlabel, yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
-        ax.set_yticklabels([f"{name} ({next(iter(v.values()))[1]})" for name, v in names.items()], fontsize=8)
-        ax.grid(alpha=0.25)
-        ax.spines[["top", "right"]].set_visible(False)
-    legend = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*legend, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    plt.close(figure)
-    return figure
-
-
 if len(confused):
     rows = shares.reset_index("network").groupby("differs in")
     names = {kind: {r.network: (r.hits, r.n) for r in t.itertuples()} for kind, t in rows}
     order = sorted(names, key=lambda kind: -shares.share[kind].mean())
     title = "the sibling who differs in ... comes first"
-    display(shares_figure({title: {k: names[k] for k in order}}, "queries (%); in brackets: how many", blind))
+    groups = {title: {k: names[k] for k in order}}
+    display(figures.shares(groups, runs, "queries (%); in brackets: how many", wilson, blind))
     worse = [k for k in order if all(wilson(*found)[1] >= blind[k] for found in names[k].values())]
     print("no better than blind, within the interval, for both networks:", ", ".join(worse) or "none")
 
@@ -412,19 +365,8 @@ if "group" in q:
         heat[label] = t = pd.DataFrame({k: np.mean(v, axis=0) for k, v in drops.items()}).T.sort_index()
         clear = (t.max(axis=1) > 1.5 * t.mean(axis=1)) & (t.max(axis=1) > 0.02)
         standout[label] = t.idxmax(axis=1)[clear]  # {kind: part from 0} where one part notices more than the rest
-    figure, axes = plt.subplots(1, len(heat), figsize=(8.6, 3.8), sharey=True, layout="constrained")
-    for ax, (label, t) in zip(axes, heat.items()):
-        ax.imshow(t, cmap="cividis", aspect="auto", vmin=0, vmax=max(h.max().max() for h in heat.values()))
-        for y, row in enumerate(t.to_numpy()):
-            if (x := standout[label].get(t.index[y])) is not None:
-                ax.add_patch(plt.Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, ec="white", lw=2))
-            for k, v in enumerate(row):
-                bright = v > 0.6 * max(h.max().max() for h in heat.values())
-                ax.text(k, y, f"{v:.2f}", ha="center", va="center", fontsize=7, color="black" if bright else "white")
-        ax.set(title=f"{label}: right - sibling", xticks=range(K), xticklabels=range(1, K + 1), xlabel="part",
-               yticks=range(len(t)), yticklabels=[f"{k} ({len(drops[k])})" for k in t.index])  # fmt: skip
-    plt.close(figure)
-    display(figure)
+    counted = {kind: f"{kind} ({len(of_kind)})" for kind, of_kind in drops.items()}
+    display(figures.part_heat(heat, standout, counted))
 
 # %%
 EXPECTED = {"hat": (1,), "hair": (1,), "shoes": (6,), "lower": (4, 5, 6), "lower_garment": (4, 5, 6), "upper": (2, 3)}
@@ -432,11 +374,15 @@ if "group" in q and K == 6:
     for label, t in heat.items():
         known = [kind for kind in EXPECTED if kind in t.index]
         hits = [kind for kind in known if standout[label].get(kind, -1) + 1 in EXPECTED[kind]]
-        print(f"{label}: for {len(hits)} of {len(known)} kinds one part stands out and it is where the difference is "
-              f"({', '.join(hits) or 'none'})")  # fmt: skip
+        print(
+            f"{label}: for {len(hits)} of {len(known)} kinds one part stands out and it is where the difference is "
+            f"({', '.join(hits) or 'none'})"
+        )
     if len(standout["MPNo"]) < len(standout["Baseline"]):
-        print("MPNo's parts notice a difference all alike, or not at all: here they are less about one body part than "
-              "the Baseline's stripes.")  # fmt: skip
+        print(
+            "MPNo's parts notice a difference all alike, or not at all: here they are less about one body part than "
+            "the Baseline's stripes."
+        )
 
 # %% [markdown]
 # A Baseline part *is* a stripe of the image. A part of MPNo is free to look elsewhere: how much it stays with its body
@@ -453,13 +399,18 @@ queries = q.loc[answerable]
 
 def by(column):
     """{value: {network: (wrong, n)}}, most frequent value first."""
-    return {str(value): {label: (int(w[(column == value).to_numpy()].sum()), int((column == value).sum()))
-                         for label, w in first_wrong.items()} for value in column.value_counts().index}  # fmt: skip
+    return {
+        str(value): {
+            label: (int(w[(column == value).to_numpy()].sum()), int((column == value).sum()))
+            for label, w in first_wrong.items()
+        }
+        for value in column.value_counts().index
+    }
 
 
 columns = {"box": "detector", "occluder": "occluder", "camera of the query": "camid"}
 groups = {title: by(queries[c]) for title, c in columns.items() if c in queries}
-shares_figure(groups, "first image wrong (%)")
+figures.shares(groups, runs, "first image wrong (%)", wilson)
 
 # %%
 if "detector" in queries:
@@ -484,8 +435,14 @@ for label, s in S.items():
     others = ~right[answerable] & ~junk[answerable]
     expected = (same_camera[answerable] & others).sum(1) / others.sum(1)
     low, high = wilson(own.sum(), len(own))
-    rows[label] = {"wrong first images": len(own), "of the query's camera": int(own.sum()), "share": own.mean(),
-                   "low": low, "high": high, "by lot": expected[wrong].mean()}  # fmt: skip
+    rows[label] = {
+        "wrong first images": len(own),
+        "of the query's camera": int(own.sum()),
+        "share": own.mean(),
+        "low": low,
+        "high": high,
+        "by lot": expected[wrong].mean(),
+    }
 cameras = pd.DataFrame(rows).T
 for label, r in cameras.iterrows():
     verdict = "more often than" if r.low > r["by lot"] else "less often than" if r.high < r["by lot"] else "as often as"
@@ -506,8 +463,12 @@ a, b = (~first_wrong[label] for label in ("MPNo", "Baseline"))
 only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
 n = only_a + only_b
 p_value = min(1.0, 2 * sum(comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n)
-print(pd.DataFrame({"Baseline right": [int((a & b).sum()), only_b], "Baseline wrong": [only_a, int((~a & ~b).sum())]},
-                   index=["MPNo right", "MPNo wrong"]))  # fmt: skip
+print(
+    pd.DataFrame(
+        {"Baseline right": [int((a & b).sum()), only_b], "Baseline wrong": [only_a, int((~a & ~b).sum())]},
+        index=["MPNo right", "MPNo wrong"],
+    )
+)
 print(f"only MPNo {only_a}, only Baseline {only_b}: p = {p_value:.1e} (sign test)")
 
 difference = pd.Series(ap["MPNo"] - ap["Baseline"]).loc[answerable].groupby(queries.pid).agg(["sum", "size"])
@@ -515,8 +476,10 @@ draw = np.random.default_rng(SEED).integers(len(difference), size=(2000, len(dif
 sums, sizes = (difference[c].to_numpy()[draw].sum(1) for c in ("sum", "size"))
 interval = 100 * np.quantile(sums / sizes, [0.025, 0.975])
 mean = 100 * difference["sum"].sum() / difference["size"].sum()
-print(f"mAP, MPNo - Baseline: {mean:+.1f} points [{interval[0]:+.1f}, {interval[1]:+.1f}], "
-      f"{len(difference)} people, one seed")  # fmt: skip
+print(
+    f"mAP, MPNo - Baseline: {mean:+.1f} points [{interval[0]:+.1f}, {interval[1]:+.1f}], "
+    f"{len(difference)} people, one seed"
+)
 
 # %% [markdown]
 # This interval says how the result depends on *who was tested*. How it depends on the seed of the training is another
@@ -547,10 +510,11 @@ pd.DataFrame(rows).T.round(1).astype({"lists better": "Int64", "worse": "Int64"}
 # %%
 rows = []
 for i in (most, least):
-    rows.append((f"before\nAP {ap['MPNo'][i]:.2f}", i, ranking(S["MPNo"], i), S["MPNo"]))
-    rows.append((f"RE-RANKED\nAP {ap_again[i]:.2f}", i, ranking(closer["MPNo"], i), S["MPNo"]))
+    rows.append(list_row(f"before\nAP {ap['MPNo'][i]:.2f}", i, ranking(S["MPNo"], i), S["MPNo"]))
+    label = f"RE-RANKED\nAP {ap_again[i]:.2f}"
+    rows.append(list_row(label, i, ranking(closer["MPNo"], i), S["MPNo"]))
 print("MPNo's largest gain (top) and loss (bottom); numbers below images: the cosine similarity, in all rows")
-lists(rows)
+figures.lists(rows)
 
 # %% [markdown]
 # ## Two AP forms
@@ -597,8 +561,11 @@ for label, (fq, fg) in features.items():
     by_hand = nn_f.normalize(both[torch.tensor(mine)], dim=1).mean(0)
     assert torch.allclose(by_hand, pooled[i], atol=1e-5)
     multi = evaluate_ranking(pooled, fg.flatten(1), *ids, junk_pids=ds.junk_pids)
-    rows[label] = {f"{k}, {n}": 100 * r.summary()[k] for k in ("mAP", "rank1")
-                   for n, r in (("single query", scored[label]), ("MULTI-QUERY", multi))}  # fmt: skip
+    rows[label] = {
+        f"{k}, {n}": 100 * r.summary()[k]
+        for k in ("mAP", "rank1")
+        for n, r in (("single query", scored[label]), ("MULTI-QUERY", multi))
+    }
 count = views.value_counts().reindex(pd.MultiIndex.from_frame(q[["pid", "camid"]]))
 print(f"{count.min()} to {count.max()} images a query (mean {count.mean():.1f}); by hand and kit agree for query {i}")
 pd.DataFrame(rows).T.round(1)
@@ -621,8 +588,10 @@ for title, values in groups.items():
     rate = {v: n["MPNo"][0] / n["MPNo"][1] for v, n in values.items() if n["MPNo"][1] >= 20}
     best, worst = min(rate, key=rate.get), max(rate, key=rate.get)
     apart = wilson(*values[best]["MPNo"])[1] < wilson(*values[worst]["MPNo"])[0]
-    print(f"{title}: MPNo errs most with {worst!r} ({rate[worst]:.0%}), least with {best!r} ({rate[best]:.0%}); "
-          f"their intervals {'do not overlap' if apart else 'overlap: no order is shown'}.")  # fmt: skip
+    print(
+        f"{title}: MPNo errs most with {worst!r} ({rate[worst]:.0%}), least with {best!r} ({rate[best]:.0%}); "
+        f"their intervals {'do not overlap' if apart else 'overlap: no order is shown'}."
+    )
 verdict = "is above zero" if interval[0] > 0 else "is below zero" if interval[1] < 0 else "holds zero"
 print(f"MPNo - Baseline in mAP: the interval over people {verdict}.")
 
@@ -641,25 +610,23 @@ panel
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/11_solutions](solutions/11_solutions.ipynb).
 #
 # 1. Right images at ranks 1 and 4, nothing else. Step AP?
 # 2. Write `ignored(q_pid, q_camid, g_pid, g_camid)` -> bool, the protocol's rule for one gallery image (junk: pid -1).
 # 3. For how many queries is MPNo's *first* right image at ranks 2 to 5? (`scored["MPNo"].per_query` has the ranks.)
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 step_ap = None
 ignored = None  # a function
 near_misses = None
 
-print("1:", check(step_ap, 0.75, tolerance=1e-4, hint="(1/1 + 2/4) / 2"))
-rule = lambda f: [bool(f(*x)) for x in ((5, 1, 5, 1), (5, 1, 5, 2), (5, 1, 6, 1), (5, 1, -1, 2))]
-expected = [True, False, False, True]
-print("2:", check(ignored, lambda f: rule(f) == expected, hint="same person AND same camera, or junk"))
-first_hit = scored["MPNo"].per_query.first_hit_rank
-print("3:", check(near_misses, int(first_hit.between(2, 5).sum()), hint="first_hit_rank from 2 to 5"))
+print("1:", check_exercise("11.1", step_ap))
+print("2:", check_exercise("11.2", ignored))
+print("3:", check_exercise("11.3", near_misses, per_query=scored["MPNo"].per_query))
 
 # %% [markdown]
 # ## Questionnaire

@@ -4,24 +4,28 @@
 # **What you will learn.** To ask your own questions: of the prior, of two variants, of K, of what parts look at, of a
 # ranked list, of a crop that moves, of CGPN's features, and of the losses. Eight panels, the same networks in all.
 #
-# **Prerequisites.** None to play; each panel names the notebook that explains what it shows.
+# **Prerequisites.** None to play ([00 Start here](00_start_here.ipynb) for the words); each panel names the notebook
+# that explains what it shows.
 #
 # **Paper.** MPN, Sec. 3.2 to 3.5 and 5.2 to 5.4; CGPN, Sec. 3 and 4.4.
 #
-# **Minutes.** 2 on a 2-core CPU with finished or shipped runs, 20 more to train them; 1 on a GPU. As a web page of its
-# own, without code: `make dashboard`.
+# **Minutes.** 2 on a 2-core CPU (20 more to train the networks, where no finished run is at hand), 1 on a GPU. As a web
+# page of its own, without code: `make dashboard`.
 
 # %%
 from pathlib import Path
 
-DATA, RUNS, SHIPPED = Path("../data"), Path("../runs"), Path("../results/sidewalk/checkpoints")
-RESULTS = Path("../results/sidewalk/runs.csv")  # measured seeds, for the intervals
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under data/
-PRESET = "quick"  # or "paper", for a GPU
+# Settings: the same names in every notebook. Change one, then run all cells again.
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
+RUNS = Path("../runs")  # your own runs, looked for first
+SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
+RESULTS = Path("../results/sidewalk/runs.csv")  # measured results of many seeds
 PAIR = ("mpn-no-ca", "baseline")  # any two rows of the table of variants
-IDENTITIES = 30  # of the test set; more make the panels slower and the numbers harder
-PRIOR_TOOL = "sidewalk"  # where maps of body parts come from; None for photographs without such maps
+IDENTITIES = 30  # of the test set; more make panels slower and numbers harder
+PRIOR_TOOL = "sidewalk"  # where maps of body parts come from; None for photographs without
 
 # %% [markdown]
 # ## Networks and images
@@ -35,13 +39,13 @@ PRIOR_TOOL = "sidewalk"  # where maps of body parts come from; None for photogra
 # %%
 import pandas as pd
 from IPython.display import display
-from reidkit.panels.runs import open_runs
-from reidkit.panels.subset import subset
 
 from reidkit.data import load_dataset
+from reidkit.panels.kit.runs import open_runs
+from reidkit.panels.kit.subset import subset
 from reidkit.training import obtain_run
 
-ds = load_dataset(root=DATA, **DATASET)
+ds = load_dataset(root=ROOT, **DATASET)
 folders = {n: obtain_run(n, ds, runs=RUNS, shipped=SHIPPED, preset=PRESET, seed=SEED) for n in (*PAIR, "cgpn", "ide")}
 few = subset(ds, IDENTITIES)
 networks = open_runs(folders, few)
@@ -150,27 +154,23 @@ playground
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try.
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
+# [solutions/12_solutions](solutions/12_solutions.ipynb).
 #
 # 1. Comparator: on how many queries is A better than B in mAP?
 # 2. CGPN explorer: the mAP (in percent) of the global features alone?
 # 3. Loss playground, after a reset: the smallest margin on the slider at which all nine anchors violate it?
 
 # %%
-from exercises import check
+from exercises import check_exercise
 
 answer_1 = None
 answer_2 = None
 answer_3 = None
 
-state = comparator.state(a=PAIR[0], b=PAIR[1], metric="mAP")
-whole = tuple(k for k, (_, group) in enumerate(networks["cgpn"].model.places) if group is None)
-fresh = LossPlayground()
-said = {m / 20: fresh.status(fresh.state(margin=m / 20)) for m in range(31)}
-margins = [margin for margin, words in said.items() if " 9 of 9 anchors violate" in words]
-print("1:", check(answer_1, int((comparator.differences(state) > 0).sum()), hint="blue, above the curve"))
-print("2:", check(answer_2, 100 * explorer.ranking(whole).mAP, tolerance=0.06, hint="the button 'only global'"))
-print("3:", check(answer_3, margins[0], tolerance=0.001, hint="read the line under the picture"))
+print("1:", check_exercise("12.1", answer_1, comparator=comparator, pair=PAIR))
+print("2:", check_exercise("12.2", answer_2, explorer=explorer))
+print("3:", check_exercise("12.3", answer_3))
 
 # %% [markdown]
 # ## Questionnaire

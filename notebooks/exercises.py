@@ -1,4 +1,10 @@
-"""The checker of the notebooks' "your turn" cells: it never raises, and says "not attempted" until you try."""
+"""The checkers of the notebooks' "your turn" cells.
+
+    print(check_exercise("03.2", margin, points=points, people=people))
+
+They never raise, and say "not attempted yet" until you try. What each exercise expects stands in `answers.py`, worked
+solutions in `solutions/`: both are spoilers.
+"""
 
 from __future__ import annotations
 
@@ -26,3 +32,13 @@ def check(answer: Any, expected: Any, *, tolerance: float = 1e-6, hint: str = ""
     except Exception as e:  # a wrong kind of answer is an answer too
         return f"not yet: your answer could not be compared ({type(e).__name__}: {e})"
     return "right" if right else "not yet" + (f". Hint: {hint}" if hint else "")
+
+
+def check_exercise(name: str, answer: Any, **given: Any) -> str:
+    """Check the answer of one exercise, such as "03.2"; given: what the exercise's own notebook computed."""
+    if answer is None or answer is ...:
+        return "not attempted yet"
+    from answers import EXERCISES
+
+    exercise = EXERCISES[name]
+    return check(answer, exercise.expected(**given), tolerance=exercise.tolerance, hint=exercise.hint)

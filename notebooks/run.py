@@ -2,12 +2,13 @@
 
     python notebooks/run.py                      every notebook, outputs written beside the source
     python notebooks/run.py 02 04                those two
+    python notebooks/run.py 02_solutions         the worked solutions of notebook 02's exercises (in `solutions/`)
     python notebooks/run.py --check              execute into build/notebooks/, leave the committed .ipynb alone
     python notebooks/run.py --html build/tour    also export one HTML page a notebook (no network needed to read it)
 
-A notebook is executed in a fresh kernel whose working directory is `notebooks/`. It fails on an error in a cell,
-on an error that hides in an Output widget (where Jupyter shows it to nobody), on a missing kernelspec, and when it
-has no code cell that ran. Outputs are kept small: no widget state, no timestamps, finished progress bars dropped.
+A notebook is executed in a fresh kernel whose working directory is the notebook's folder. It fails on an error in a
+cell, on an error that hides in an Output widget (where Jupyter shows it to nobody), on a missing kernelspec, and when
+it has no code cell that ran. Outputs are kept small: no widget state, no timestamps, finished progress bars dropped.
 """
 
 from __future__ import annotations
@@ -55,14 +56,14 @@ class Run:
 
 
 def sources() -> list[Path]:
-    """The numbered notebook sources, in order."""
-    return sorted(HERE.glob("[0-9][0-9]_*.py"))
+    """The numbered notebook sources in order, then those of the solutions."""
+    return sorted(HERE.glob("[0-9][0-9]_*.py")) + sorted(HERE.glob("solutions/[0-9][0-9]_*.py"))
 
 
 def find(name: str) -> Path:
-    """The source that a number ("04"), a name or a path means."""
+    """The source that a number ("04": the lesson, not its solutions), a name or a path means."""
     stem = Path(name).stem
-    found = [s for s in sources() if s.stem == stem or s.stem.split("_")[0] == stem]
+    found = [s for s in sources() if s.stem == stem or (s.parent == HERE and s.stem.split("_")[0] == stem)]
     if len(found) != 1:
         known = ", ".join(s.stem for s in sources())
         raise NotebookError(f"no notebook {name!r}; choose from: {known}")
@@ -94,9 +95,16 @@ def execute(nb: NotebookNode, cwd: Path, timeout: float, name: str = "notebook")
     def stop(cell, cell_index, execute_reply):
         seconds[cell_index] += time.perf_counter()
 
-    client = NotebookClient(nb, timeout=timeout, startup_timeout=300, record_timing=False,
-                            resources={"metadata": {"path": str(cwd)}},
-                            extra_arguments=["--log-level=40"], on_cell_start=start, on_cell_executed=stop)
+    client = NotebookClient(
+        nb,
+        timeout=timeout,
+        startup_timeout=300,
+        record_timing=False,
+        resources={"metadata": {"path": str(cwd)}},
+        extra_arguments=["--log-level=40"],
+        on_cell_start=start,
+        on_cell_executed=stop,
+    )
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:
@@ -149,7 +157,8 @@ def to_html(nb: NotebookNode, path: Path) -> None:
         setattr(exporter, url, "")
     body, _ = exporter.from_notebook_node(page, {"metadata": {"name": path.stem, "path": str(HERE)}})
     body = re.sub(r"<script[^>]*src=\"[^\"]*\"[^>]*>\s*</script>", "", body)
-    body = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', body)
+    body = re.sub(r'href="(?:\.\./)?(\d\d_\w+)\.ipynb"', r'href="\1.html"', body)
+    body = re.sub(r'<a href="solutions/[^"]*">(.*?)</a>', r"\1", body)  # pages of lessons stand alone
     _replace(path, body)
 
 
@@ -185,12 +194,12 @@ def title_of(nb: NotebookNode) -> str:
 
 
 def run(source: Path, *, out: Path, html_dir: Path | None, timeout: float) -> Run:
-    """Execute one source and write `out/NN_name.ipynb` (and its page)."""
+    """Execute one source and write its .ipynb to the same place below `out` (and its page)."""
     nb = read_source(source)
     result = Run(source.stem, title_of(nb))
-    result.seconds = execute(nb, HERE, timeout, source.stem)
+    result.seconds = execute(nb, source.parent, timeout, source.stem)
     make_small(nb)
-    _replace(out / f"{source.stem}.ipynb", nbformat.writes(nb) + "\n")
+    _replace(out / source.relative_to(HERE).with_suffix(".ipynb"), nbformat.writes(nb) + "\n")
     if html_dir:
         to_html(nb, html_dir / f"{source.stem}.html")
     return result

@@ -5,7 +5,7 @@ Features are [N, D], labels [N]; a loss is a scalar tensor. Half-precision input
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import torch
@@ -66,9 +66,10 @@ class LossConfig:
                 "alignment='sample-triplet' puts h + g in the triplet loss, so it needs "
                 f"triplet='embedding', not {self.triplet!r}"
             )
-        weight = self.soft_sharing_weight
-        if not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
-            raise TrainingError(f"soft_sharing_weight={weight!r}: expected a finite number, 0 or more")
+        for name in ("margin", *(f.name for f in fields(self) if f.name.endswith("_weight"))):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 <= value < float("inf")):
+                raise TrainingError(f"{name}={value!r}: expected a finite number, 0 or more")
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:

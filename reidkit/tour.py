@@ -12,7 +12,6 @@ import base64
 import html
 import io
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reidkit.errors import ReIDKitError
+from reidkit.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,10 +125,7 @@ def write_index(
 <h2>Notebooks</h2><div class=cards>{cards}</div>
 </body></html>
 """
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f".index.{os.getpid()}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, out / "index.html")
+    write_text(out / "index.html", text)
     return out / "index.html"
 
 
@@ -159,12 +156,13 @@ def train_variants(dataset, runs: Path, variants: Sequence[str] = VARIANTS, pres
 
 
 def execute_notebooks(out: Path, notebooks: Path = REPO / "notebooks") -> list[Page]:
-    """Step 3: run the notebooks whose page is missing or older than their source or the kit; returns all pages.
+    """Step 3: run the notebooks whose page is missing or older than source, helpers or kit; returns all pages.
 
     Raises ReIDKitError with the runner's report where one fails.
     """
     sources = sorted(notebooks.glob("[0-9][0-9]_*.py"))
-    kit = max(f.stat().st_mtime for f in (REPO / "reidkit").rglob("*.py") if f != Path(__file__).resolve())
+    shared = [*(REPO / "reidkit").rglob("*.py"), *notebooks.glob("[a-z]*.py"), *notebooks.glob("figures/*.py")]
+    kit = max(f.stat().st_mtime for f in shared if f != Path(__file__).resolve())
     record = out / "notebooks.json"
     known = json.loads(record.read_text()) if record.is_file() else {}
     old = [s.stem for s in sources if s.stem not in known or not _newer(out / f"{s.stem}.html", s, kit)]

@@ -7,7 +7,7 @@ package is shown a tiny "network" instead:
     usual:  image -> backbone -> F -> K heads -> logit of part k       gradients through everything, K times
     here:                        F -> head k  -> logit of part k       F plays the image
 
-Same numbers, at a fraction of the work: `benchmarks/bench_attention.py` measures both. ScoreCAM alone needs the
+Same numbers, at a fraction of the work: `reidkit bench attention` measures both. ScoreCAM alone needs the
 image itself, which it masks: there the network runs as often as the map has channels.
 """
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
+from reidkit.models.base import Maps
 
 Method = Literal[
     "gradcam",
@@ -52,8 +53,6 @@ METHODS: dict[Method, tuple[str, str]] = {
         "whole network once a channel: 2048 times an image for ResNet-50, shared by the parts",
     ),
 }
-
-Maps = Tensor | tuple[Tensor, ...]
 
 
 class Score(Protocol):

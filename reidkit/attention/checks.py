@@ -48,9 +48,10 @@ def pearson(a: np.ndarray | Tensor, b: np.ndarray | Tensor, valid: np.ndarray | 
 
 def spearman(a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> np.ndarray:
     """Rank correlation of the pixels; equal pixels share the mean of their ranks. In [-1, 1], chance 0."""
+    from scipy.stats import rankdata
+
     a, b = (np.asarray(x, np.float64) for x in (a, b))
-    ranks = [pd.DataFrame(x.reshape(-1, x.shape[-2] * x.shape[-1]).T).rank().to_numpy().T for x in (a, b)]
-    return _correlation(*ranks).reshape(a.shape[:-2])
+    return _correlation(*(rankdata(x.reshape(*x.shape[:-2], -1), axis=-1) for x in (a, b)))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidkit.attention.cam import METHODS, Maps, Method, explain, to_image_size
+from reidkit.attention.cam import METHODS, Method, explain, to_image_size
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.features import eval_mode
 from reidkit.models import ReIDModel
+from reidkit.models.base import Maps
 from reidkit.models.cgpn import CGPN
 from reidkit.priors import PriorBatch
 
@@ -182,6 +183,7 @@ class ClassScore:
         return logits.gather(1, self.classes[:, k : k + 1].expand(len(logits), 1))[:, 0]  # [B]
 
     def of_image(self, i: int) -> ClassScore:
+        """The same score for image `i` of the batch alone, batch size 1."""
         classes = None if self.classes is None else self.classes[i : i + 1]
         return replace(self, prior=_row(self.prior, i), classes=classes)
 
@@ -199,19 +201,19 @@ class SimilarityScore:
         return F.cosine_similarity(feature, self.other[:, k])  # [B]
 
     def of_image(self, i: int) -> SimilarityScore:
+        """The same score for image `i` of the batch alone, batch size 1; one `other` serves all images."""
         return replace(self, prior=_row(self.prior, i), other=self.other[i % len(self.other)].unsqueeze(0))
 
 
 def _row(prior: PriorBatch | None, i: int) -> PriorBatch | None:
-    return prior and PriorBatch(*(t[i : i + 1] for t in prior))
+    return prior and prior.rows(slice(i, i + 1))
 
 
 def _for(maps: Maps, prior: PriorBatch | None) -> PriorBatch | None:
     """The prior of one image for as many masked copies of it as there are maps; any other as it is."""
     if prior is None or len(prior.top) != 1:
         return prior
-    count = len(maps[0] if isinstance(maps, tuple) else maps)
-    return PriorBatch(*(t.expand(count, *t.shape[1:]) for t in prior))
+    return prior.expand(len(maps[0] if isinstance(maps, tuple) else maps))
 
 
 @torch.no_grad()

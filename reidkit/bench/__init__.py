@@ -1,6 +1,9 @@
 """`reidkit bench`: one table of what can be measured, and the one place where a measurement gets its provenance.
 
 reidkit bench cgpn --set table_only=true --set names=cgpn,mgn     # options: the arguments of the function
+reidkit bench attention --set names=mpn,cgpn --save FILE.json
+
+Every function returns what it measured, by the one clock of `clock`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ BENCHES = {
     "priors": "reidkit.bench.priors:run",
     "sidewalk": "reidkit.bench.sidewalk:run",
     "cgpn": "reidkit.bench.cgpn:run",
+    "panels": "reidkit.bench.panels:run",
 }
 
 
@@ -43,5 +47,6 @@ def run_bench(what: str, settings: Mapping[str, Any] | None = None) -> dict[str,
         if key not in kinds:
             raise unknown_name(f"option of reidkit bench {what}", key, kinds)
         arguments[key] = read_value(key, value, kinds[key])
-    where = provenance(choose_device(arguments.get("device") or "auto"))
+    device = choose_device(arguments.get("device") or "auto") if "device" in kinds else "cpu"
+    where = provenance(device)
     return {"bench": what, "provenance": where, **function(**arguments)}

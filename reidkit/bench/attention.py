@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,10 @@ from torch import Tensor, nn
 
 from reidkit.attention import part_attention
 from reidkit.attention.cam import Method, find_method
-from reidkit.bench.evaluate import best_cpu_seconds, using_threads
+from reidkit.bench.clock import best_of_turns, using_threads
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.branches import BranchedModel
 from reidkit.priors import PriorBatch
-from reidkit.provenance import provenance
 
 
 class WholeNetwork(nn.Module):
@@ -27,7 +27,7 @@ class WholeNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         prior = self.prior
         if prior is not None and len(prior.top) != len(images):  # ScoreCAM sends masked copies of one image
-            prior = PriorBatch(*(t.expand(len(images), *t.shape[1:]) for t in prior))
+            prior = prior.expand(len(images))
         return self.model(images, prior).logits[self.k]
 
 
@@ -55,7 +55,7 @@ def plain_passes(
 
 
 def run(
-    name: str = "mpn",
+    names: Sequence[str] = ("mpn",),
     backbone: str = "resnet50",
     size: tuple[int, int] = (384, 128),
     *,
@@ -64,11 +64,20 @@ def run(
     repeats: int = 3,
     **overrides,
 ) -> dict[str, Any]:
-    """Process time of both ways on one thread, best of `repeats` turns, and the largest difference of a pixel.
+    """CPU seconds of both ways for each network on one thread, best of `repeats` turns; largest difference of a pixel.
 
     cpu_s_backbone is a bare backbone pass without gradients, the least that any way can cost. Random weights: they
-    change no time. overrides: fields of the variant's config, e.g. num_parts=4.
+    change no time. overrides: fields of the variants' configs, e.g. num_parts=4.
     """
+    with using_threads(1):
+        rows = [compare(name, backbone, size, batch, method, repeats, **overrides) for name in names]
+    return {"backbone": backbone, "size": list(size), "batch": batch, "method": method, "threads": 1, "rows": rows}
+
+
+def compare(
+    name: str, backbone: str, size: tuple[int, int], batch: int, method: Method, repeats: int, **overrides
+) -> dict[str, Any]:
+    """One network of `run`: how many parts it has, what both ways cost, and how far they differ."""
     torch.manual_seed(0)
     model = create_model(name, 751, backbone=backbone, **overrides).eval()
     images = torch.randn(batch, 3, *size)
@@ -77,25 +86,17 @@ def run(
         with torch.no_grad():
             model.feature_maps(images)
 
-    with using_threads(1):
-        difference = (plain_passes(model, images, method) - part_attention(model, images, method)).abs().max()
-        plain, ours = best_cpu_seconds(
-            lambda: plain_passes(model, images, method), lambda: part_attention(model, images, method), repeats=repeats
-        )
-        alone, _ = best_cpu_seconds(backbone_alone, lambda: None, repeats=repeats)
-        where = provenance("cpu")
+    difference = (plain_passes(model, images, method) - part_attention(model, images, method)).abs().max()
+    ways = {
+        "plain": lambda: plain_passes(model, images, method),
+        "ours": lambda: part_attention(model, images, method),
+        "backbone": backbone_alone,
+    }
+    best = best_of_turns(ways, repeats)
     return {
-        "bench": "attention",
         "model": name,
-        "backbone": backbone,
-        "size": size,
-        "batch": batch,
         "parts": model.num_parts,
-        "method": method,
-        "cpu_s_plain": round(plain, 3),
-        "cpu_s_ours": round(ours, 3),
-        "ratio": round(plain / ours, 2),
-        "cpu_s_backbone": round(alone, 3),
+        **{f"cpu_s_{way}": round(seconds.cpu, 3) for way, seconds in best.items()},
+        "ratio": round(best["plain"].cpu / best["ours"].cpu, 2),
         "largest_difference": float(difference),
-        "provenance": where,
     }

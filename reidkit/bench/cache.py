@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from reidkit.bench.clock import best_of_turns, finish, measure
 from reidkit.data import load_dataset
 from reidkit.data.cache import ImageCache
 from reidkit.data.copies.check import _inspect
@@ -36,10 +35,9 @@ def run(
     device = device or ("cuda" if torch.cuda.is_available() else None)
     with tempfile.TemporaryDirectory() as folder:
         ds = load_dataset("market-layout", root=_write_set(Path(folder) / "bench", num_ids, images_per_id))
-        start = time.perf_counter()
+        built = measure(lambda: ImageCache.for_split(ds, "train", size, progress=False))
         cache = ImageCache.for_split(ds, "train", size, progress=False)
-        result: dict[str, object] = {"images": len(ds.train), "size": list(size)}
-        result["cache_build_s"] = round(time.perf_counter() - start, 2)
+        result: dict[str, object] = {"images": len(ds.train), "size": list(size), "cache_build_s": round(built.wall, 2)}
         settings = {"size": size, "num_ids": 6, "num_instances": 8, "seed": 0, "mode": "independent"}
         files, cached = train_loader(ds, **settings), train_loader(ds, **settings, cache=cache)
         augment = TrainAugment(AugmentConfig(size=size))
@@ -55,7 +53,9 @@ def run(
             name = torch.device(device).type
             ways[f"files_to_{name}+augment"] = lambda: _epoch(files, augment, device)
             ways[f"cache_on_{name}+augment"] = lambda: _epoch(there, augment, device)
-        rates = _best_rates(ways, rounds)
+        images = {name: way() for name, way in ways.items()}
+        best = best_of_turns(ways, rounds)
+    rates = {name: tuple(images[name] / second for second in seconds) for name, seconds in best.items()}
     result |= {name: [round(r) for r in rate] for name, rate in rates.items()}
     result["cache_over_files_cpu"] = round(rates["cache"][1] / rates["files"][1], 1)
     result["cache_over_files_cpu_augmented"] = round(rates["cache+augment"][1] / rates["files+augment"][1], 1)
@@ -69,21 +69,9 @@ def _epoch(loader: BatchLoader, augment: TrainAugment | None = None, device: str
         batch = batch if device is None else batch.to(device)
         batch = batch if augment is None else augment(batch, generator)
         images += len(batch)
-    if device is not None and torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
+    if device is not None:
+        finish(torch.device(device))
     return images
-
-
-def _best_rates(ways: dict[str, Callable[[], int]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Best (images a wall second, images a CPU second) of each way; one round of all ways after another."""
-    best = {name: (0.0, 0.0) for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            images = way()
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            best[name] = max(best[name][0], images / wall), max(best[name][1], images / cpu)
-    return best
 
 
 def _write_set(root: Path, num_ids: int, images_per_id: int) -> Path:

@@ -10,7 +10,6 @@ Stages are the shared trunk, the tails of the branches and the heads. Three kind
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
+from reidkit.bench.clock import measure
 from reidkit.losses import total_loss
 from reidkit.models import create_model
 from reidkit.models.base import ReIDModel
@@ -77,24 +77,6 @@ def table(
     return rows
 
 
-def seconds(function: Callable[[], Any], device: torch.device, steps: int) -> float:
-    """Seconds a call, after two calls that do not count. GPU: wall time of finished work; CPU: process time."""
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    for _ in range(2):
-        function()
-    _wait(device)
-    start = clock()
-    for _ in range(steps):
-        function()
-    _wait(device)
-    return (clock() - start) / steps
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def time_model(
     name: str, switch: str, device: torch.device, *, backbone: str, size: tuple[int, int], batch: int, steps: int
 ) -> dict[str, float]:
@@ -105,15 +87,19 @@ def time_model(
     images = torch.randn(batch, 3, *size, device=device).to(memory_format=layout)
     faster = torch.compile if "compile" in on else (lambda function: function)
     result, x = {}, images
+
+    def seconds(work: Callable[[], Any]) -> float:
+        return measure(work, device, calls=steps, warm_up=2).on(device)
+
     with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in on):
         with torch.inference_mode():
             model.eval()
             for stage_name, stage in stages(model).items():
                 run = faster(stage)
-                result[stage_name] = seconds(lambda run=run, x=x: run(x), device, steps)
+                result[stage_name] = seconds(lambda run=run, x=x: run(x))
                 x = run(x)
             result["forward"] = sum(result.values())
-        result["train_step"] = seconds(_train_step(model.train(), faster(model), images), device, steps)
+        result["train_step"] = seconds(_train_step(model.train(), faster(model), images))
     return {key: round(1000 * value / batch, 3) for key, value in result.items()}
 
 

@@ -1,24 +1,20 @@
 """What evaluation costs: CPU time beside the bare matrix product, and memory on top of the features.
 
-CPU time is process time (all threads), so a busy machine disturbs it little; still, product and evaluation are
-measured in turns and the best of each is kept. Memory is the peak of the process while evaluating minus its size
-with the features loaded.
+Product and evaluation are measured in turns, and the best of each is kept (see `clock`). Memory is the peak of the
+process while evaluating minus its size with the features loaded.
 """
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reidkit.bench.clock import Seconds, best_of_turns, peak_memory, using_threads
 from reidkit.evaluation.ranking import evaluate_distance, evaluate_ranking
 from reidkit.evaluation.reranking import rerank
 from reidkit.evaluation.scores import Metric
@@ -78,7 +74,7 @@ def bench_evaluate(
 ) -> dict[str, Any]:
     """`evaluate_ranking` beside `qf @ gf.T`, both on the CPU in this process.
 
-    Returns shapes, torch version, extra_mb (peak memory of the evaluation on top of the features, see `peak_memory`)
+    Returns shapes, extra_mb (peak memory of the evaluation on top of the features, see `peak_memory`)
     and one row a number of threads: cpu_s_matmul, cpu_s_eval (best of `repeats`), ratio.
     """
     data = synthetic_market(num_query, num_gallery, dim)
@@ -88,21 +84,12 @@ def bench_evaluate(
     runs = []
     for count in threads:
         with using_threads(count):
-            matmul, ours = best_cpu_seconds(lambda: data.qf @ data.gf.T, evaluate, repeats=repeats)
-        runs.append(
-            {
-                "threads": count,
-                "cpu_s_matmul": round(matmul, 3),
-                "cpu_s_eval": round(ours, 3),
-                "ratio": round(ours / matmul, 3),
-            }
-        )
+            best = best_of_turns({"matmul": lambda: data.qf @ data.gf.T, "eval": evaluate}, repeats)
+        runs.append(_row(count, best))
     return {
-        "bench": "evaluate",
         "shapes": {"query": num_query, "gallery": num_gallery, "dim": dim},
         "extra_mb": extra_mb,
         "metric": metric,
-        "torch": torch.__version__,
         "mAP": round(result.mAP, 4),
         "runs": runs,
     }
@@ -131,25 +118,23 @@ def bench_rerank(
     del distance
     for count in threads:
         with using_threads(count):
-            matmul, seconds = best_cpu_seconds(lambda: all_products(data), ours, repeats=repeats)
-        runs.append(
-            {
-                "threads": count,
-                "cpu_s_matmul": round(matmul, 3),
-                "cpu_s_rerank": round(seconds, 3),
-                "ratio": round(seconds / matmul, 3),
-            }
-        )
+            best = best_of_turns({"matmul": lambda: all_products(data), "rerank": ours}, repeats)
+        runs.append(_row(count, best))
     return {
-        "bench": "rerank",
         "shapes": {"query": num_query, "gallery": num_gallery, "dim": dim},
         "extra_mb": extra_mb,
         "full_matrix_mb": round(total * total * 4 / 2**20),
-        "torch": torch.__version__,
         "mAP_before": round(before, 4),
         "mAP_after": round(after, 4),
         "runs": runs,
     }
+
+
+def _row(threads: int, best: dict[str, Seconds]) -> dict[str, float]:
+    """CPU seconds of the product and of ours, and how many products ours costs."""
+    (_, matmul), (_, ours) = best.items()
+    cpu = {f"cpu_s_{name}": round(seconds.cpu, 3) for name, seconds in best.items()}
+    return {"threads": threads, **cpu, "ratio": round(ours.cpu / matmul.cpu, 3)}
 
 
 def all_products(data: SyntheticSet, strip: int = 1024) -> None:
@@ -158,48 +143,3 @@ def all_products(data: SyntheticSet, strip: int = 1024) -> None:
         for start in range(0, len(left), strip):
             for right in (data.qf, data.gf):
                 _ = left[start : start + strip] @ right.T
-
-
-def best_cpu_seconds(bare: Callable[[], Any], ours: Callable[[], Any], *, repeats: int) -> tuple[float, float]:
-    """Least process time of each of two functions, called in turns."""
-    seconds = []
-    for _ in range(repeats):
-        row = []
-        for function in (bare, ours):
-            start = time.process_time()
-            function()
-            row.append(time.process_time() - start)
-        seconds.append(row)
-    first, second = np.min(seconds, axis=0)
-    return float(first), float(second)
-
-
-def peak_memory(function: Callable[[], Any]) -> tuple[Any, float | None]:
-    """(result, MB of resident memory that the call needed at its peak on top of what was there; None without /proc).
-
-    Linux keeps a high-water mark a process; writing 5 to clear_refs sets it back to the present size. Only the first
-    call of a process is honest: later ones find memory that the allocator kept.
-    """
-    if not sys.platform.startswith("linux"):
-        return function(), None
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident_kb("VmRSS")
-    result = function()
-    return result, round((resident_kb("VmHWM") - before) / 1024, 1)
-
-
-def resident_kb(field: str) -> int:
-    """A memory field of /proc/self/status, in kB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field + ":")).split()[1])
-
-
-@contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """torch with `count` threads, then as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

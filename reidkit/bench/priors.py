@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from reidkit.bench.clock import measure
 from reidkit.priors.coarse import coarse_priors
 from reidkit.priors.files import FileMaps
 
@@ -41,7 +40,8 @@ def run(n: int = 512, seconds: float = 1.0) -> dict[str, float]:
     out: dict[str, float] = {"target_maps_to_priors": TARGET}
     for height, width in SIZES:
         maps = synthetic_maps(n, height, width)
-        out[f"maps_to_priors_{height}x{width}"] = _rate(lambda maps=maps: coarse_priors(*maps), n, seconds)
+        spent = measure(lambda maps=maps: coarse_priors(*maps), at_least=seconds, warm_up=1)
+        out[f"maps_to_priors_{height}x{width}"] = n / spent.cpu
         with tempfile.TemporaryDirectory() as folder:
             source, paths = write_maps(Path(folder), *(m[:128] for m in maps))
 
@@ -49,18 +49,9 @@ def run(n: int = 512, seconds: float = 1.0) -> dict[str, float]:
                 parsings, segmentations = zip(*source.maps(paths))
                 coarse_priors(np.stack(parsings), np.stack(segmentations))
 
-            out[f"files_to_priors_{height}x{width}"] = _rate(read, len(paths), seconds)
+            spent = measure(read, at_least=seconds, warm_up=1)
+            out[f"files_to_priors_{height}x{width}"] = len(paths) / spent.cpu
     return out
-
-
-def _rate(work: Callable[[], object], images: int, seconds: float) -> float:
-    """Images a CPU second, after one unmeasured round."""
-    work()
-    rounds, start = 0, time.process_time()
-    while time.process_time() - start < seconds:
-        work()
-        rounds += 1
-    return rounds * images / (time.process_time() - start)
 
 
 def write_maps(root: Path, parsings: np.ndarray, segmentations: np.ndarray) -> tuple[FileMaps, list[str]]:

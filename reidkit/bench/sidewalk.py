@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from reidkit.bench.clock import measure
 from reidkit.data.sidewalk import writer
 from reidkit.data.sidewalk.detector import get_level
 from reidkit.data.sidewalk.plan import SIZES, Settings, people, plan, take
@@ -25,18 +24,11 @@ BENCH_SIZES = ((96, 32), (128, 64), (144, 48), (384, 128))
 
 def run(images: int = 300) -> dict[str, dict[str, dict[str, float]]]:
     """Images a second of CPU time on one core, by size, for the sizes of the set and 128x64; bytes an image."""
-    rates = {f"{h}x{w}": measure(h, w, images if h < 200 else images // 3) for h, w in BENCH_SIZES}
+    rates = {f"{h}x{w}": measure_size(h, w, images if h < 200 else images // 3) for h, w in BENCH_SIZES}
     return {"images_a_second_a_core": rates}
 
 
-def rate(work: Callable[[], None], images: int) -> float:
-    """Images a second of CPU time (user and system) of this process."""
-    start = time.process_time()
-    work()
-    return round(images / (time.process_time() - start), 1)
-
-
-def measure(height: int, width: int, images: int) -> dict[str, float]:
+def measure_size(height: int, width: int, images: int) -> dict[str, float]:
     """The three rates at one image size, on training shots (level medium) of the small set."""
     name = f"bench-{height}x{width}"
     SIZES[name] = dataclasses.replace(SIZES["small"], height=height, width=width)
@@ -71,7 +63,7 @@ def _measure(settings: Settings, height: int, width: int, images: int) -> dict[s
                 writer.render_chunk(Path(folder), settings, i, scratch)
 
         jobs = {"render": only_render, "with_tools": with_tools, "with_files": with_files}
-        result = {key: rate(job, len(shots)) for key, job in jobs.items()}
+        result = {key: round(len(shots) / measure(job).cpu, 1) for key, job in jobs.items()}
         files = [p for p in Path(folder).rglob("*") if p.is_file()]
         result["bytes_an_image"] = round(sum(p.stat().st_size for p in files) / len(shots))
     return result

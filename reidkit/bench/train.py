@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
+from reidkit.bench.clock import measure
 from reidkit.losses import total_loss
 from reidkit.models import create_model
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorBatch
-from reidkit.provenance import provenance
 from reidkit.training.device import choose_device, choose_precision
-from reidkit.training.loop import make_optimizer
 from reidkit.training.recipes import recipe_for
+from reidkit.training.steps import make_optimizer
 
 
 def run(
@@ -31,11 +30,11 @@ def run(
     chosen = choose_device(device)
     preset = preset or ("paper" if chosen.type == "cuda" else "quick")
     rows = {name: time_variant(name, preset, chosen, steps) for name in tqdm(names, disable=not progress)}
-    return {"bench": "train", "preset": preset, "variants": rows, "provenance": provenance(chosen)}
+    return {"preset": preset, "variants": rows}
 
 
 def time_variant(name: str, preset: str, device: torch.device, steps: int) -> dict[str, float | str]:
-    """One variant; two warm-up steps are not counted. CPU seconds are process time, GPU seconds wall time."""
+    """One variant: seconds of a step (see `clock`) after two that are not counted, and images a second."""
     recipe = replace(recipe_for(name, preset), pretrained=False)
     precision = choose_precision(recipe.precision, device)
     model = create_model(name, 751, backbone=recipe.backbone, **recipe.model)
@@ -60,23 +59,10 @@ def time_variant(name: str, preset: str, device: torch.device, steps: int) -> di
         model.proximal_step(recipe.lr * loss_config.soft_sharing_weight)
         optimizer.zero_grad(set_to_none=True)
 
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    for _ in range(2):
-        step()
-    _wait(device)
-    start = clock()
-    for _ in range(steps):
-        step()
-    _wait(device)
-    seconds = (clock() - start) / steps
+    seconds = measure(step, device, calls=steps, warm_up=2).on(device)
     return {
         "seconds_a_step": round(seconds, 4),
         "images_a_second": round(b / seconds, 1),
         "batch": b,
         "precision": precision,
     }
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

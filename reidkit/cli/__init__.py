@@ -26,7 +26,7 @@ app.command("attention-scores")(results.attention_scores)
 for command in (results.bench, results.ship, results.export):
     app.command()(command)
 for name, about, commands in (
-    ("data", "Check data sets on disk.", {"check": data.data_check}),
+    ("data", "Check data sets on disk.", {"check": data.data_check, "restore": data.data_restore}),
     ("sidewalk", "The rendered data set.", {"render": data.sidewalk_render}),
     ("priors", "Coarse priors of body part locations.", {"build": data.priors_build}),
 ):

@@ -11,20 +11,22 @@ from reidkit.cli.options import (
     Device,
     Progress,
     Root,
+    Seed,
     Size,
+    open_dataset,
     parse_grid,
     plain_warnings,
+    size_option,
 )
-from reidkit.data import load_dataset
 from reidkit.errors import one_of
 
 
 def data_check(
     name: str,
     root: Root = Path("data"),
-    size: Size = "small",
+    size: Size = None,
     decode: bool = True,
-    workers: int | None = None,
+    workers: Annotated[int | None, typer.Option(min=0)] = None,
     quarantine: Annotated[bool, typer.Option(help="Move broken images aside (reversible).")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the tables; default <root>/checks/<name>, or in the cache folder.")
@@ -34,25 +36,43 @@ def data_check(
     """Compare a data set on disk with its published counts; find broken and duplicate images."""
     from reidkit.data.copies.check import check_command
 
-    options = {"size": size} if name == "sidewalk" else {}
     raise typer.Exit(
         check_command(
-            name, root, decode=decode, workers=workers, quarantine=quarantine, out=out, cache_dir=cache_dir, **options
+            name,
+            root,
+            decode=decode,
+            workers=workers,
+            quarantine=quarantine,
+            out=out,
+            cache_dir=cache_dir,
+            **size_option(name, size),
         )
     )
 
 
-def sidewalk_render(size: Size = "small", out: Path = Path("data"), seed: int = 0, workers: int | None = None) -> None:
+def data_restore(name: str, root: Root = Path("data"), size: Size = None) -> None:
+    """Move the images back that `data check --quarantine` moved aside."""
+    from reidkit.data.copies.quarantine import restore_command
+
+    typer.echo(f"{name}: {restore_command(name, root, **size_option(name, size))} files moved back")
+
+
+def sidewalk_render(
+    size: Size = None,
+    out: Path = Path("data"),
+    seed: Seed = 0,
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
     """Render the Sidewalk data set."""
     from reidkit.data.sidewalk import render_sidewalk
 
-    typer.echo(f"rendered {render_sidewalk(out, size, seed=seed, workers=workers)}")
+    typer.echo(f"rendered {render_sidewalk(out, size or 'small', seed=seed, workers=workers)}")
 
 
 def priors_build(
     name: str,
     root: Root = Path("data"),
-    size: Size = "small",
+    size: Size = None,
     tool: Annotated[str, typer.Option(help="sidewalk, files, torchvision+segformer")] = "files",
     grid: Annotated[str, typer.Option(help="rows x columns of the feature map")] = "24x8",
     splits: Annotated[
@@ -76,7 +96,7 @@ def priors_build(
     progress: Progress = True,
 ) -> None:
     """Turn parsing and segmentation maps into coarse priors: one cached file, and a sheet of the best and worst."""
-    from reidkit.priors import build_priors, contact_sheet, default_file, open_source
+    from reidkit.priors import build_priors, default_file, open_source, prior_sheet
     from reidkit.priors.build import MISSING, TOOLS, check_writable, paths_by_split
     from reidkit.priors.labels import LABEL_SETS
     from reidkit.training.device import choose_device
@@ -84,7 +104,7 @@ def priors_build(
     tool, missing = one_of("prior tool", tool, TOOLS), one_of("treatment of missing maps", missing, MISSING)
     label_set = one_of("label set", label_set, LABEL_SETS)
     cells = parse_grid(grid)
-    ds = load_dataset(name, root=root, cache_dir=cache_dir, **({"size": size} if name == "sidewalk" else {}))
+    ds = open_dataset(name, root, size, cache_dir=cache_dir)
     chosen = [split.strip() for split in splits.split(",")]
     paths_by_split(ds, chosen)  # an unknown split is refused now
     usual = default_file(ds, tool, cells)
@@ -107,7 +127,7 @@ def priors_build(
             ds, tool, grid=cells, splits=chosen, out=file, missing=missing, rebuild=rebuild, progress=progress, **maps
         )
     sheet = file.with_suffix(".png")
-    contact_sheet(ds, table, source=open_source(ds, tool, **maps)).save(sheet)
+    prior_sheet(ds, table, source=open_source(ds, tool, **maps)).save(sheet)
     typer.echo(f"{len(table)} priors, grid {grid}, {', '.join(chosen)}: {table.summary()}")
     typer.echo(f"{file}\nthe best and the worst: {sheet}")
     if table.reliable.mean() < 0.5:

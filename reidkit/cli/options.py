@@ -9,13 +9,16 @@ from typing import Annotated
 
 import typer
 
-from reidkit.data import load_dataset
+from reidkit.data import ReIDDataset, load_dataset
 from reidkit.errors import ReIDKitError, one_of
 from reidkit.priors.build import TOOLS, Tool
+from reidkit.training.settings import MAX_SEED
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, cuhk03-detected, ...")]
 Root = Annotated[Path, typer.Option("--root", help="Folder that holds the data sets.")]
-Size = Annotated[str, typer.Option("--size", help="Sidewalk only: tiny, small, many, siblings or full.")]
+Size = Annotated[
+    str | None, typer.Option("--size", help="Sidewalk only: tiny, small (default), many, siblings or full.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value; model.* and loss.* reach the variant.")]
 Progress = Annotated[bool, typer.Option("--progress/--no-progress")]
@@ -40,7 +43,18 @@ PriorTool = Annotated[
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile, for a GPU.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: one a core.")]
-Seed = Annotated[int, typer.Option(min=0)]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
+
+
+def size_option(name: str, size: str | None) -> dict[str, str]:
+    """`--size` as an option of `load_dataset`: of Sidewalk "small" where it was not typed, of other sets nothing."""
+    if name == "sidewalk":
+        return {"size": size or "small"}
+    if size is not None:
+        raise ReIDKitError(
+            f"--size {size} chooses among the renderings of sidewalk; {name} has no sizes: leave it away"
+        )
+    return {}
 
 
 def tool_of(name: str | None) -> Tool | None:
@@ -48,23 +62,27 @@ def tool_of(name: str | None) -> Tool | None:
     return None if name is None else one_of("prior tool", name, TOOLS)
 
 
-def open_dataset(name: str, root: Path, size: str, validation: bool = False, cache_dir: Path | None = None):
+def open_dataset(
+    name: str, root: Path, size: str | None, validation: bool = False, cache_dir: Path | None = None
+) -> ReIDDataset:
     """The data set that the options of a command name."""
-    options = {"size": size} if name == "sidewalk" else {}
-    dataset = load_dataset(name, root=root, cache_dir=cache_dir, **options)
+    dataset = load_dataset(name, root=root, cache_dir=cache_dir, **size_option(name, size))
     return dataset.validation_split() if validation else dataset
 
 
-def dataset_of(settings: dict, root: Path | None = None, cache_dir: Path | None = None):
-    """The data set that a run was trained on, from where it lay, or below `root`."""
+def dataset_of(
+    settings: dict, root: Path | None = None, cache_dir: Path | None = None, size: str | None = None
+) -> ReIDDataset:
+    """The data set that a run was trained on, from where it lay, or below `root`; of Sidewalk another `size`."""
     source = settings["source"]
     if source is None:
         raise ReIDKitError(
-            f"this run of an older kit does not say how its data set ({settings['dataset']}) was loaded: "
-            "name it with --dataset and --root"
+            f"the run does not say how its data set {settings['dataset']!r} was loaded (it was made by an older kit, "
+            "or in Python from tables of your own): name it with --dataset and --root, or go on in Python"
         )
     place = root or settings.get("root") or Path("data")
-    dataset = load_dataset(source["name"], root=place, cache_dir=cache_dir, **source["options"])
+    options = source["options"] | ({} if size is None else size_option(source["name"], size))
+    dataset = load_dataset(source["name"], root=place, cache_dir=cache_dir, **options)
     return dataset.validation_split() if settings["level"] == "validation" else dataset
 
 
@@ -80,6 +98,8 @@ def parse_settings(pairs: list[str] | None) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ReIDKitError(f"--set {pair!r}: expected key=value, for example --set model.num_parts=4")
+        if key in settings and settings[key] != value:
+            raise ReIDKitError(f"--set {key} is given twice, as {settings[key]!r} and as {value!r}: leave one away")
         settings[key] = value
     return settings
 

@@ -9,11 +9,13 @@ from typing import Annotated
 import torch
 import typer
 
+from reidkit.bench import BENCHES, run_bench
 from reidkit.cli.options import (
     Device,
     Progress,
     Root,
     Size,
+    Threads,
     dataset_of,
     open_dataset,
     parse_settings,
@@ -97,13 +99,13 @@ def export(
 def attention_scores(
     runs: Annotated[list[Path], typer.Argument(help="Finished run folders.")],
     root: Root = Path("data"),
-    size: Size = "small",
+    size: Size = None,
     level: Annotated[str, typer.Option(help="Test level whose queries are explained.")] = "strong",
-    images: int = 200,
+    images: Annotated[int, typer.Option(min=1)] = 200,
     method: Annotated[str, typer.Option(help="gradcam, hirescam, ...")] = "gradcam",
     checks: Annotated[bool, typer.Option(help="Consistency and random weights: 8 x the time.")] = True,
     device: Device = "cpu",
-    threads: int | None = None,
+    threads: Threads = None,
     out: Annotated[Path, typer.Option(help="Rows are added to this CSV.")] = Path("results/sidewalk/attention.csv"),
     progress: Progress = True,
 ) -> None:
@@ -132,15 +134,13 @@ def attention_scores(
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="train, evaluate, rerank, attention, priors, cache, sidewalk, cgpn")],
+    what: Annotated[str, typer.Argument(help=", ".join(BENCHES))],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: an argument of the benchmark, e.g. names=cgpn,mgn")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure one part of the kit and print JSON with its provenance."""
-    from reidkit.bench import run_bench
-
     result = run_bench(what, parse_settings(settings))
     typer.echo(json.dumps(result, indent=2))
     if save:

@@ -48,7 +48,7 @@ def train(
     ] = None,
     dataset: DatasetName = "sidewalk",
     root: Root = Path("data"),
-    size: Size = "small",
+    size: Size = None,
     preset: Annotated[str, typer.Option(help="quick (2 CPU cores), long, paper (GPU), smoke (tests)")] = "quick",
     seed: Seed = 0,
     run: Annotated[Path | None, typer.Option(help="Run folder; default runs/<a speaking name>")] = None,
@@ -74,16 +74,15 @@ def train(
 
     if threads:
         torch.set_num_threads(threads)
-    changes = {**parse_settings(settings), **({"camera_rule": False} if no_camera_rule else {})}
+    changes = parse_settings([*(settings or []), *(["camera_rule=false"] if no_camera_rule else [])])
     if resume:
         old = RunFolder(resume).read_settings()
         refuse_other_settings(ctx, resume, old, changes)
         name, preset, seed, prior_tool = (old[key] for key in ("variant", "preset", "seed", "prior_tool"))
-        folder = resume
-        recipe = recipe_of(old, resume / "recipe.json")
+        folder, recipe = resume, recipe_of(old, resume / "recipe.json")
         ds = (
             open_dataset(dataset, root, size, old["level"] == "validation", cache_dir)
-            if old["source"] is None
+            if old["source"] is None and "dataset" in given(ctx)
             else dataset_of(old, root if "root" in given(ctx) else None, cache_dir)
         )
     elif variant is None:
@@ -124,7 +123,7 @@ def refuse_other_settings(ctx: typer.Context, resume: Path, old: dict, changes: 
         "prior_tool": old["prior_tool"],
         "dataset": source.get("name", ctx.params["dataset"]),
         "validation": old["level"] == "validation",
-        "size": source.get("options", {}).get("size", ctx.params["size"]),
+        "size": source.get("options", {}).get("size", "none") if source else ctx.params["size"],
         "run": resume,
     }
     wrong = [
@@ -168,11 +167,10 @@ def show_metrics(metrics: dict) -> None:
 
 
 def evaluate(
-    ctx: typer.Context,
     run: Path,
     dataset: Annotated[str | None, typer.Option(help="Test on this set; default: the one trained on.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the data set; default: where it was.")] = None,
-    size: Size = "small",
+    size: Size = None,
     rerank: bool = False,
     multi_query: bool = False,
     flip: Annotated[
@@ -193,13 +191,15 @@ def evaluate(
     from reidkit.evaluation.forms import TestForm
     from reidkit.evaluation.ranking import AP_FORMS
     from reidkit.training import RunFolder, evaluate_run
+    from reidkit.training.record import same_images
     from reidkit.training.runs import write_json
 
     old = RunFolder(run).read_settings()
-    if dataset is None and "size" not in given(ctx):
-        ds = dataset_of(old, root, cache_dir)
-    else:
-        ds = open_dataset(dataset or "sidewalk", root or Path("data"), size, cache_dir=cache_dir)
+    ds = (
+        dataset_of(old, root, cache_dir, size)
+        if dataset is None
+        else open_dataset(dataset, root or Path("data"), size, cache_dir=cache_dir)
+    )
     result = evaluate_run(
         run,
         ds,
@@ -214,7 +214,8 @@ def evaluate(
         workers=workers,
         progress=progress,
     )
-    trained = "" if ds.label == old["dataset"] else f", trained on {old['dataset']}"
+    other = "other images called " if ds.label == old["dataset"] else ""
+    trained = "" if same_images(old, ds) else f", trained on {other}{old['dataset']}"
     typer.echo(f"{run}: {old['variant']} on {ds.label}{trained}, {TestForm.from_dict(result['test'])}")
     show_metrics(result["metrics"])
     if save:
@@ -225,7 +226,7 @@ def ablate(
     suite: str,
     dataset: DatasetName = "sidewalk",
     root: Root = Path("data"),
-    size: Size = "small",
+    size: Size = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     first_seed: Seed = 0,
     preset: str = "quick",
@@ -255,8 +256,6 @@ def ablate(
         dataset,
         "--root",
         str(root),
-        "--size",
-        size,
         "--device",
         device,
         "--workers",
@@ -269,11 +268,11 @@ def ablate(
     ]
     arguments += [
         a
-        for name, value in (("--prior-tool", prior_tool), ("--cache-dir", cache_dir))
+        for name, value in (("--size", size), ("--prior-tool", prior_tool), ("--cache-dir", cache_dir))
         if value
         for a in (name, str(value))
     ]
-    changes = {**parse_settings(settings), **({"camera_rule": False} if no_camera_rule else {})}
+    changes = parse_settings([*(settings or []), *(["camera_rule=false"] if no_camera_rule else [])])
     report = run_suite(
         rows,
         ds,

@@ -225,16 +225,29 @@ def flatten(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image).convert("RGB")
 
 
-def relative_paths(paths: Iterable[str], root: str | Path) -> list[str]:
-    """Posix paths relative to the data set's root: how caches and prior tables name images.
+def relative_path(path: str, root: str | Path) -> str:
+    """One path of `relative_paths`."""
+    return relative_paths([path], root)[0]
 
-    Raises DatasetError for a path outside the root.
+
+def relative_paths(paths: Iterable[str], root: str | Path) -> list[str]:
+    """Paths relative to the data set's root, with forward slashes: how caches and prior tables name images.
+
+    A folder may be spelt in two ways where links are involved. Raises DatasetError for a path outside the root.
     """
     prefix = os.path.join(os.path.abspath(root), "")
     relative = []
-    for path in paths:
-        path = path if os.path.isabs(path) else os.path.abspath(path)
+    for path in map(os.path.abspath, paths):
         if not path.startswith(prefix):
-            raise DatasetError(f"the image {path!r} does not lie below the data set's root {prefix!r}")
+            path = _through_links(path, prefix)
         relative.append(path[len(prefix) :].replace(os.sep, "/"))
     return relative
+
+
+def _through_links(path: str, prefix: str) -> str:
+    """`path`, whose folder is another spelling of a folder below `prefix`, in the spelling of `prefix`."""
+    folder, name = os.path.split(path)
+    path_there, prefix_there = os.path.join(os.path.realpath(folder), name), os.path.join(os.path.realpath(prefix), "")
+    if not path_there.startswith(prefix_there):
+        raise DatasetError(f"the image {path!r} does not lie below the data set's root {prefix!r}")
+    return prefix + path_there[len(prefix_there) :]

@@ -27,8 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 from reidkit.data.cache import ImageCache
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import Interpolation, read_image, relative_paths
+from reidkit.data.prior import PriorBatch
 from reidkit.data.sampler import PKSampler, Sampling
-from reidkit.data.transforms import translate_images, translate_prior, translate_table
+from reidkit.data.transforms import translate_images, translate_table
 from reidkit.errors import DatasetError, ReIDKitError, TrainingError
 
 Images = pd.DataFrame | str | os.PathLike | Iterable[str | os.PathLike]  # a table with a column `path`, or paths
@@ -41,15 +42,14 @@ class Batch:
     images: uint8 [B, 3, H, W]; float32 after `TrainAugment` or `TestTransform`.
     labels: long [B], class index in training, pid in tests. camids: long [B]. -1 where not known (`known_labels`).
     index: long [B], rows of the loader's table.
-    prior: dict of mask [B, h, w] bool, top [B], bottom [B] float, reliable [B] bool (the fields of
-        `reidkit.priors.PriorBatch`), or None.
+    prior: the coarse priors of the B images, or None.
     """
 
     images: Tensor
     labels: Tensor
     camids: Tensor
     index: Tensor
-    prior: dict[str, Tensor] | None = None
+    prior: PriorBatch | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -57,8 +57,7 @@ class Batch:
     def to(self, device: str | torch.device) -> Batch:
         """The same batch on a device."""
         moved = {k: getattr(self, k).to(device, non_blocking=True) for k in ("images", "labels", "camids", "index")}
-        prior = self.prior and {k: v.to(device, non_blocking=True) for k, v in self.prior.items()}
-        return replace(self, **moved, prior=prior)
+        return replace(self, **moved, prior=self.prior and self.prior.to(device))
 
 
 class BatchLoader:
@@ -76,7 +75,7 @@ class BatchLoader:
         fetch: Callable[[list[int]], Tensor],
         plan: PKSampler | Sequence[list[int]],
         *,
-        prior: dict[str, Tensor] | None = None,
+        prior: PriorBatch | None = None,
         workers: int = 0,
     ) -> None:
         self.table, self.workers = table, workers
@@ -87,7 +86,7 @@ class BatchLoader:
         self._shifts = None
         if "dx" in table:
             self._shifts = torch.tensor(table[["dx", "dy"]].to_numpy(), dtype=torch.float32)  # [N, 2]
-            self._prior = prior and translate_prior(prior, *self._shifts.T)
+            self._prior = prior and prior.translate(*self._shifts.T)
 
     def __len__(self) -> int:
         return len(self._plan)
@@ -115,7 +114,7 @@ class BatchLoader:
         index = torch.tensor(rows)
         if self._shifts is not None:
             images = translate_images(images, *self._shifts[index].T)
-        prior = self._prior and {k: v[index] for k, v in self._prior.items()}
+        prior = self._prior and self._prior.rows(index)
         return Batch(images, self._labels[index], self._camids[index], index, prior)
 
 
@@ -286,9 +285,8 @@ def _source(
     return _FromCache(cache, table), 0
 
 
-def _look_up(priors, table: pd.DataFrame, root: str | Path | None) -> dict[str, Tensor] | None:
-    """The priors of all rows: mask [N, h, w], top, bottom, reliable [N]."""
+def _look_up(priors, table: pd.DataFrame, root: str | Path | None) -> PriorBatch | None:
+    """The priors of all N rows of the table."""
     if priors is None or root is None:  # `test_batches` refuses priors without a root
         return None
-    found = priors.lookup(relative_paths(table["path"], root))
-    return {name: torch.as_tensor(getattr(found, name)) for name in ("mask", "top", "bottom", "reliable")}
+    return priors.lookup(relative_paths(table["path"], root))

@@ -10,7 +10,6 @@ augmentation for CPU and GPU batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from reidkit.data.images import Interpolation
+from reidkit.data.prior import shift_sources
 from reidkit.errors import TrainingError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -71,7 +71,7 @@ class TrainAugment:
         flips = _uniform(len(images), generator).to(images.device) < c.flip  # [B]
         images = normalize(flip_images(images, flips), c.mean, c.std)
         images = erase(images, draw_rectangles(len(images), c, generator), c.erasing_fill)
-        return replace(batch, images=images, prior=flip_prior(batch.prior, flips))
+        return replace(batch, images=images, prior=batch.prior and batch.prior.flip(flips))
 
 
 class TestTransform:
@@ -95,15 +95,6 @@ def normalize(images: Tensor, mean=IMAGENET_MEAN, std=IMAGENET_STD) -> Tensor:
 def flip_images(images: Tensor, flips: Tensor) -> Tensor:
     """Mirror the images [B, 3, H, W] where flips [B] is true."""
     return torch.where(flips[:, None, None, None], F.horizontal_flip(images), images)
-
-
-def flip_prior(prior: Mapping[str, Tensor] | None, flips: Tensor) -> dict[str, Tensor] | None:
-    """Mirror the columns of the masks [B, h, w]; upper and lower boundary stay."""
-    if prior is None:
-        return None
-    mask = prior["mask"]
-    flips = flips.to(mask.device)[:, None, None]
-    return {**prior, "mask": torch.where(flips, F.horizontal_flip(mask), mask)}
 
 
 def draw_rectangles(count: int, config: AugmentConfig, generator: torch.Generator, tries: int = 100) -> Tensor:
@@ -158,35 +149,9 @@ def translate_images(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     Repeating the edge, not black: a black border would tell the network the shift.
     """
     H, W = images.shape[-2:]
-    rows = _sources(dy, H).to(images.device)  # [B, H] which row each row comes from
-    columns = _sources(dx, W).to(images.device)
+    rows = shift_sources(dy, H).clamp(0, H - 1).to(images.device)  # [B, H] which row each row comes from
+    columns = shift_sources(dx, W).clamp(0, W - 1).to(images.device)
     return torch.stack([image.index_select(1, r).index_select(2, c) for image, r, c in zip(images, rows, columns)])
-
-
-def translate_prior(prior: Mapping[str, Tensor], dx: Tensor, dy: Tensor) -> dict[str, Tensor]:
-    """Move priors with their images. Boundaries move by exactly dy and stop at the image's edge; masks move
-    by the nearest whole cell of their grid, and cells from outside are empty. Unreliable priors (the whole
-    image, evenly divided) stay as they are.
-    """
-    mask, reliable = prior["mask"], prior["reliable"]
-    B, h, w = mask.shape
-    rows, columns = _sources(dy, h, clamp=False), _sources(dx, w, clamp=False)
-    exists = ((rows >= 0) & (rows < h))[:, :, None] & ((columns >= 0) & (columns < w))[:, None, :]
-    b = torch.arange(B)[:, None, None]
-    moved = mask[b, rows.clamp(0, h - 1)[:, :, None], columns.clamp(0, w - 1)[:, None, :]] & exists
-    return {
-        **prior,
-        "mask": torch.where(reliable[:, None, None], moved, mask),
-        "top": torch.where(reliable, (prior["top"] + dy).clamp(0, 1), prior["top"]),
-        "bottom": torch.where(reliable, (prior["bottom"] + dy).clamp(0, 1), prior["bottom"]),
-    }
-
-
-def _sources(shift: Tensor, length: int, clamp: bool = True) -> Tensor:
-    """[B, length]: after a shift by a fraction [B] of the length, position i shows the old i - round(shift)."""
-    steps = (shift.double() * length).round().long()
-    source = torch.arange(length) - steps[:, None]
-    return source.clamp(0, length - 1) if clamp else source
 
 
 def _uniform(count, generator: torch.Generator) -> Tensor:

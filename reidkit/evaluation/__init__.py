@@ -1,6 +1,7 @@
 """Feature extraction, ranking metrics, re-ranking."""
 
-from reidkit.evaluation.features import RELEASED_MPN_TEST, TestRecipe, extract_features
+from reidkit.evaluation.features import extract_features
+from reidkit.evaluation.forms import RELEASED, TestForm
 from reidkit.evaluation.multi_query import pool_queries
 from reidkit.evaluation.protocol import queries_without_match
 from reidkit.evaluation.ranked_list import rank, top_k
@@ -8,9 +9,9 @@ from reidkit.evaluation.ranking import RankingResult, average_precision, evaluat
 from reidkit.evaluation.reranking import rerank
 
 __all__ = [
-    "RELEASED_MPN_TEST",
+    "RELEASED",
     "RankingResult",
-    "TestRecipe",
+    "TestForm",
     "average_precision",
     "evaluate_distance",
     "evaluate_ranking",

@@ -1,17 +1,16 @@
 """From images (a table or paths) to a matrix of features.
 
 How the image is resized and whether its mirror image is added differs between MPN's paper, its released code and CGPN's
-paper, by some tenths of a point, so the choice has a name: a `TestRecipe`.
+paper, by some tenths of a point, so the choice has a name: a `TestForm`.
 
-    features = extract_features(model, ds.query, **asdict(TestRecipe.released_mpn))
+    features = extract_features(model, ds.query, size=(384, 128), **RELEASED.extraction)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,36 +22,12 @@ from reidkit.data.loaders import Batch, Images, image_table, test_batches
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
-from reidkit.priors import PriorBatch, PriorTable
+from reidkit.priors import PriorTable
 
 Flip = Literal["none", "sum", "mean"]
 FLIPS: tuple[Flip, ...] = get_args(Flip)
-PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class TestRecipe:
-    """How test features are made; the fields are arguments of `extract_features` (pass `**asdict(recipe)`).
-
-    default:      one pass, bilinear resize.
-    released_mpn: the released code of MPN: bicubic resize (training used bilinear), h(image) + h(mirror), then L2.
-    cgpn:         CGPN Sec. 4.2: the mean of the features of image and mirror image.
-    """
-
-    size: tuple[int, int] = (384, 128)
-    interpolation: Interpolation = "bilinear"
-    flip: Flip = "none"
-    normalize: bool = False
-
-    default: ClassVar[TestRecipe]
-    released_mpn: ClassVar[TestRecipe]
-    cgpn: ClassVar[TestRecipe]
-    __test__: ClassVar[bool] = False  # the name is not that of a test case
-
-
-TestRecipe.default = TestRecipe()
-TestRecipe.released_mpn = RELEASED_MPN_TEST = TestRecipe(interpolation="bicubic", flip="sum", normalize=True)
-TestRecipe.cgpn = TestRecipe(flip="mean")
+Precision = Literal["no", "bf16", "fp16"]
+PRECISIONS: dict[Precision, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @torch.no_grad()
@@ -127,12 +102,11 @@ def extract_features(
 
 def embed(model: ReIDModel, batch: Batch, flip: Flip = "none") -> Tensor:
     """[B, D] features of a normalised batch; with its mirror image added ("sum") or averaged ("mean")."""
-    prior = None if batch.prior is None else PriorBatch(**batch.prior)
-    features = model.embed(batch.images, prior).float()  # the sum below is never in half precision
+    features = model.embed(batch.images, batch.prior).float()  # the sum below is never in half precision
     if flip == "none":
         return features
-    mirrored = None if prior is None else prior._replace(mask=prior.mask.flip(-1))  # boundaries are rows: they stay
-    total = features + model.embed(batch.images.flip(-1), mirrored).float()
+    mirrored = model.embed(batch.images.flip(-1), batch.prior and batch.prior.flip()).float()
+    total = features + mirrored
     return total / 2 if flip == "mean" else total
 
 

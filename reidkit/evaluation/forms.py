@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from reidkit.data.images import Interpolation
+from reidkit.errors import unknown_name
 from reidkit.evaluation.features import Flip
 from reidkit.evaluation.ranking import APForm
+
+NAMES = {"ap": "form of AP"}  # what a message calls a field
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class TestForm:
     multi_query: bool = False
     camera_rule: bool = True
 
+    def __post_init__(self) -> None:
+        for key, kind in get_type_hints(type(self)).items():
+            if (choices := get_args(kind)) and getattr(self, key) not in choices:
+                raise unknown_name(NAMES.get(key, key), getattr(self, key), choices)
+
     def __str__(self) -> str:
         """ "step AP", "trapezoid AP, flip sum, bicubic": what is not the default is named."""
         words = [f"{self.ap} AP"]
@@ -47,6 +55,11 @@ class TestForm:
         ]
         return ", ".join(words)
 
+    @property
+    def extraction(self) -> dict[str, Any]:
+        """What of it decides the features: arguments of `extract_features`."""
+        return {"flip": self.flip, "interpolation": self.interpolation}
+
     def as_dict(self) -> dict[str, Any]:
         """For result.json."""
         return asdict(self)
@@ -57,5 +70,7 @@ class TestForm:
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
 
-# The authors' released code of MPN: trapezoid AP, bicubic resize (training used bilinear), h(image) + h(mirror).
+# The authors' released code of MPN: trapezoid AP, bicubic resize (training used bilinear), h(image) + h(mirror), which
+# it then normalises; cosine ranking does not see that.
 RELEASED = TestForm(ap="trapezoid", flip="sum", interpolation="bicubic")
+CGPN = TestForm(flip="mean")  # CGPN Sec. 4.2: the mean of the features of image and mirror image

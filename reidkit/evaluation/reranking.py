@@ -16,6 +16,7 @@ two thirds (the text: at least).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from tqdm.auto import tqdm
 
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.scores import STRIP_BYTES, feature_pair, rows, squared_norms, working_place
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 PROGRESS_FROM = 5000  # images; smaller problems take a second or so
 
@@ -137,8 +141,10 @@ def expanded_sets(neighbours: Tensor, k1: int, chunk: int = 256) -> Iterator[tup
 
 def reciprocal_encoding(
     features: Tensor, neighbours: Tensor, largest: Tensor, k1: int, progress: bool, chunk: int = 512
-) -> Tensor:
+) -> csr_array:
     """V, sparse [N, N]: exp(-d(i, j)) for j in R*(i, k1), else 0 (Eq. 7); each row sums to one."""
+    from scipy.sparse import csr_array
+
     total = len(neighbours)
     pairs = [torch.cat(p) for p in zip(*expanded_sets(neighbours, k1))]
     weight = torch.empty(len(pairs[0]), dtype=features.dtype)
@@ -147,51 +153,31 @@ def reciprocal_encoding(
         d = (2 - 2 * torch.einsum("pd,pd->p", features[i], features[j])).clamp(min=0) / largest[i]
         weight[start : start + chunk] = torch.exp(-d).cpu()
     row_sum = torch.zeros(total, dtype=weight.dtype).index_add_(0, pairs[0], weight)
-    row, column = pairs
-    return sparse(row, column, weight / row_sum[row], total)
+    weight /= row_sum[pairs[0]]
+    return csr_array((weight.numpy(), [p.numpy() for p in pairs]), shape=(total, total))
 
 
-def local_query_expansion(encoding: Tensor, nearest: Tensor) -> Tensor:
+def local_query_expansion(encoding: csr_array, nearest: Tensor) -> csr_array:
     """The mean encoding of an image's k2 nearest images, itself included (Eq. 11); sparse [N, N]."""
+    from scipy.sparse import csr_array
+
     total, k2 = nearest.shape
-    if k2 == 1:
-        return encoding
-    image, member, value = *encoding.indices().numpy(), encoding.values().numpy()
-    source = nearest.flatten().numpy()  # [N * k2] whose row is averaged in
-    begin = np.searchsorted(image, np.arange(total + 1))  # row i of V: begin[i] .. begin[i+1]
-    length = begin[source + 1] - begin[source]
-    entry = ranges(begin[source], length)
-    target = np.repeat(np.arange(total).repeat(k2), length)  # the row it is added to
-    return sparse(torch.from_numpy(target), torch.from_numpy(member[entry]), torch.from_numpy(value[entry] / k2), total)
+    share = np.full(total * k2, 1 / k2, encoding.dtype)
+    mean = csr_array((share, nearest.flatten().numpy(), np.arange(0, total * k2 + 1, k2)), shape=(total, total))
+    return mean @ encoding  # row i: mean over N(i, k2)
 
 
-def sparse(row: Tensor, column: Tensor, value: Tensor, size: int) -> Tensor:
-    """Sparse [size, size] sorted by row, then column; values of the same place are added."""
-    return torch.sparse_coo_tensor(torch.stack([row, column]), value, (size, size), check_invariants=False).coalesce()
-
-
-def ranges(first: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """first[0], first[0]+1, ... (length[0] numbers), first[1], ...: several slices as one index. [sum of lengths]"""
-    return np.repeat(first - np.cumsum(length) + length, length) + np.arange(length.sum())
-
-
-def mix_with_jaccard(distance: np.ndarray, encoding: Tensor, lambda_value: float, progress: bool) -> None:
+def mix_with_jaccard(distance: np.ndarray, encoding: csr_array, lambda_value: float, progress: bool) -> None:
     """distance [Q, G] becomes (1 - lambda) d_J + lambda d, in place (Eq. 10 and 12).
 
     Rows of V sum to one, so sum_j max(a_j, b_j) = 2 - sum_j min(a_j, b_j). The sum of minima of one query with
     every gallery image is collected over an inverted index: for each image j, which gallery rows of V contain it.
     """
     num_query, num_gallery = distance.shape
-    (image, member), value = encoding.indices().numpy(), encoding.values().numpy()
-    begin = np.searchsorted(image, np.arange(num_query + 1))  # row q of V: begin[q] .. begin[q+1]
-    order = np.argsort(member[begin[-1] :], kind="stable") + begin[-1]  # gallery entries by column
-    gallery_row, gallery_value = image[order] - num_query, value[order]
-    column = np.searchsorted(member[order], np.arange(len(encoding) + 1))  # column j: column[j] .. column[j+1]
+    contains = encoding[num_query:].T.tocsr()  # [N, G], row j: who contains image j
     for query in tqdm(range(num_query), desc="Jaccard", disable=not progress):
-        own = slice(begin[query], begin[query + 1])
-        first = column[member[own]]
-        length = column[member[own] + 1] - first  # gallery entries in each column
-        entry = ranges(first, length)  # all entries of those columns
-        smaller = np.minimum(gallery_value[entry], np.repeat(value[own], length))
-        overlap = np.bincount(gallery_row[entry], smaller, minlength=num_gallery)  # [G] sum of minima
+        own = encoding[[query]]  # [1, N] a_j
+        shared = contains[own.indices]  # [non-zero j, G] b_j
+        smaller = np.minimum(shared.data, np.repeat(own.data, np.diff(shared.indptr)))
+        overlap = np.bincount(shared.indices, smaller, minlength=num_gallery)  # [G] sum of minima
         distance[query] = (1 - lambda_value) * (1 - overlap / (2 - overlap)) + lambda_value * distance[query]

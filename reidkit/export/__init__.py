@@ -9,6 +9,7 @@ It is compared with PyTorch before it gets its name. `docs/export.md` says what 
 
 from reidkit.export.network import EmbeddingNetwork
 from reidkit.export.report import ExportReport
-from reidkit.export.run import check_request, export_run, find_run, report_file
+from reidkit.export.run import check_request, export_run, report_file
+from reidkit.training.runs import find_run
 
 __all__ = ["EmbeddingNetwork", "ExportReport", "check_request", "export_run", "find_run", "report_file"]

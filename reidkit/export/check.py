@@ -24,6 +24,7 @@ from reidkit.evaluation import evaluate_ranking
 from reidkit.evaluation.features import Flip, embed
 from reidkit.export.formats import Runner
 from reidkit.models import ReIDModel
+from reidkit.training.recipes import Recipe
 
 BATCHES = (1, 3, 16)  # numbers of images at once that the file is tried with
 LATENCY_BATCHES = (1, 16)
@@ -64,23 +65,23 @@ def compare(exported: Runner, reference: Runner, images: Tensor) -> tuple[float,
                 f"the exported network gives {tuple(found.shape)} {found.dtype} for {count} images, "
                 f"PyTorch gives {tuple(wanted.shape)} {wanted.dtype}; nothing was written"
             )
-        _check_finite(found)
+        _check_embeddings(found)
         scale = wanted.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)  # [B, 1]
         worst = max(worst, ((found - wanted).abs() / scale).max().item())
     return worst, wanted.shape[1]
 
 
-def scores(
-    runners: dict[str, Runner], dataset: ReIDDataset, size: tuple[int, int], progress: bool = True
-) -> dict[str, Any]:
-    """mAP and rank1 (fractions) of both runners on the current test level, and the change; see `ExportReport`."""
+def scores(runners: dict[str, Runner], dataset: ReIDDataset, recipe: Recipe, progress: bool = True) -> dict[str, Any]:
+    """mAP and rank1 (fractions) of both runners on the current test level, and the change; see `ExportReport`.
+
+    recipe: the run's; its `size` and its `camera_rule` are those of the run's own evaluation.
+    """
     q, g = dataset.query, dataset.gallery
-    query, gallery = (_features(runners, table, size, progress) for table in (q, g))
+    query, gallery = (_features(runners, table, recipe.size, progress) for table in (q, g))
+    how = {"junk_pids": dataset.junk_pids, "camera_rule": recipe.camera_rule}
     found = {}
     for name in runners:
-        ranking = evaluate_ranking(
-            query[name], gallery[name], q.pid, g.pid, q.camid, g.camid, junk_pids=dataset.junk_pids
-        )
+        ranking = evaluate_ranking(query[name], gallery[name], q.pid, g.pid, q.camid, g.camid, **how)
         found[name] = {"mAP": float(ranking.mAP), "rank1": float(ranking.cmc[0])}
     change = {k: found["exported"][k] - found["pytorch"][k] for k in ("mAP", "rank1")}
     return {"dataset": dataset.label, "level": dataset.level, **found, "change": change}
@@ -94,7 +95,7 @@ def _features(
     for batch in tqdm(test_batches(table, size=size, batch_size=32), desc="embeddings", disable=not progress):
         for name, run in runners.items():
             parts[name].append(run(batch.images))
-            _check_finite(parts[name][-1])
+            _check_embeddings(parts[name][-1])
     return {name: torch.cat(p) for name, p in parts.items()}
 
 
@@ -123,7 +124,7 @@ def _median_ms(run: Runner, images: Tensor, seconds: float) -> float:
     return round(1000 * median(times), 3)
 
 
-def _check_finite(features: Tensor) -> None:
+def _check_embeddings(features: Tensor) -> None:
     if not features.isfinite().all():
         raise ReIDKitError(
             "the exported network gives NaN or infinite embeddings, so nothing was written; values too "

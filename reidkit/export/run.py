@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-import reidkit
 from reidkit.data import ReIDDataset
-from reidkit.errors import CheckpointError, ReIDKitError, unknown_name
+from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.export import check, formats
 from reidkit.export.formats import Format, Precision
 from reidkit.export.network import EmbeddingNetwork
@@ -21,27 +20,9 @@ from reidkit.export.report import ExportReport
 from reidkit.models import ReIDModel
 from reidkit.provenance import provenance
 from reidkit.training.recipes import Recipe
-from reidkit.training.runs import RunFolder, load_run, replacing, write_json
+from reidkit.training.runs import RunFolder, find_run, load_run, replacing, write_json
 
-SHIPPED = Path(reidkit.__file__).resolve().parents[1] / "results" / "sidewalk" / "checkpoints"
 TOLERANCE = 1e-4  # of fp32: see `check.compare`
-
-
-def find_run(run: str | Path) -> RunFolder:
-    """A run folder, or the shipped network of that name: "mpn-no-ca", or its whole folder name.
-
-    Raises CheckpointError when there is neither, or no one network of that name; it lists the shipped ones.
-    """
-    if RunFolder(Path(run)).settings.is_file():
-        return RunFolder(Path(run))
-    shipped = [RunFolder(folder) for folder in sorted(SHIPPED.glob("*")) if RunFolder(folder).finished]
-    found = [r for r in shipped if str(run) in (r.path.name, r.read_settings()["variant"])]
-    if len(found) != 1:
-        raise CheckpointError(
-            f"{str(run)!r} is neither a run folder (`reidkit train` makes one) nor the name of one "
-            f"shipped network: {', '.join(r.path.name for r in shipped) or 'there is none'}"
-        )
-    return found[0]
 
 
 def check_request(
@@ -183,7 +164,7 @@ def _measured(
     return {
         "max_difference": difference,
         "output": {"name": formats.OUTPUT, "shape": ["batch", dimension], "dtype": "float32"},
-        "scores": None if dataset is None else check.scores(runners, dataset, recipe.size, progress),
+        "scores": None if dataset is None else check.scores(runners, dataset, recipe, progress),
         "latency": check.latency(runners, images),
     }
 

@@ -23,47 +23,13 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from reidkit.errors import CheckpointError, ReIDKitError, unknown_name
 from reidkit.models.rga import add_spatial_attention
+from reidkit.models.stages import RESNETS, Backbone
 from reidkit.models.weights import load_backbone_weights, read_state_dict
 
 __all__ = ["Backbone", "create_backbone", "load_backbone_weights", "read_state_dict"]
 
-RESNETS = ("resnet18", "resnet34", "resnet50")
 SMALL_WIDTHS: tuple[int, ...] = (16, 32, 48, 96, 128)  # stem, layer1 .. layer4
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors")
-
-
-class Backbone(nn.Sequential):
-    """A chain of named stages; the names, and so the state-dict keys, are those of a torchvision ResNet.
-
-    channels: C of the feature map; stride: image pixels per row (and column) of the map.
-    """
-
-    def __init__(self, stages: Mapping[str, nn.Module], *, name: str, channels: int, stride: int):
-        super().__init__(OrderedDict(stages))
-        self.name, self.channels, self.stride = name, channels, stride
-
-    def split(self) -> tuple[nn.Module, nn.Module]:
-        """(shared, tail) with `tail(shared(x)) == self(x)`, cut after layer3[0], which CGPN calls res_conv4_1.
-
-        Both parts hold the backbone's own modules; a model with several branches deep-copies the tail.
-        Raises ReIDKitError for a network that has no `layer3`.
-        """
-        stages = OrderedDict(self.named_children())
-        layer3 = stages.get("layer3")
-        if not isinstance(layer3, nn.Sequential):
-            raise ReIDKitError(
-                f"backbone {self.name!r} cannot be split into branches: it has no stage 'layer3'. "
-                f"Use one of {', '.join(RESNETS)}, small, or a ResNet-like timm network"
-            )
-        names = list(stages)
-        cut = names.index("layer3")
-        shared = OrderedDict((n, stages[n]) for n in names[:cut])
-        tail = OrderedDict((n, stages[n]) for n in names[cut + 1 :])
-        shared["layer3"] = layer3[:1]
-        if len(layer3) > 1:
-            tail["layer3"] = layer3[1:]
-            tail.move_to_end("layer3", last=False)
-        return nn.Sequential(shared), nn.Sequential(tail)
 
 
 def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attention: str | None = None) -> Backbone:

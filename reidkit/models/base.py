@@ -7,15 +7,15 @@ panels and attention maps can run the (expensive) backbone once and the (cheap) 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from reidkit.models.backbones import Backbone
 from reidkit.priors import PriorBatch
 
-if TYPE_CHECKING:
-    from reidkit.models.backbones import Backbone
+Maps = Tensor | tuple[Tensor, ...]  # feature maps [B, C, h, w]: one, or one a branch
 
 
 @dataclass
@@ -42,21 +42,33 @@ class ModelOutput:
 torch.export.register_dataclass(ModelOutput, serialized_type_name="reidkit.models.ModelOutput")
 
 
+class Config(Protocol):
+    """The small frozen dataclass that says which network of a family is built."""
+
+    family: ClassVar[str]  # which recipe of a preset trains it: "mpn", "cgpn" or "ide"
+
+    def build(self, backbone: Backbone, num_classes: int) -> ReIDModel:
+        """The network on a backbone, with `num_classes` training identities."""
+        ...
+
+
 class ReIDModel(nn.Module):
-    """Base class. Subclasses set `name`, `config`, `num_classes`, `part_names` and write two methods:
+    """Base class. Subclasses set `name`, `config`, `num_classes`, `part_names`, `classifier` and write two methods:
 
     feature_maps(images [B,3,H,W])      -> Tensor [B,C,h,w], or a tuple of them (one a branch)
     heads(maps, prior=None, with_aux=False) -> ModelOutput
 
-    and hold their trunk as `backbone` (a `Backbone`; models with branches override the methods below).
+    `TrunkModel` below holds one backbone, `BranchedModel` one that is divided into branches.
 
     `needs_prior` says whether training needs a prior; `needs_prior_at_test` whether `embed` does.
     """
 
     name: str
-    config: Any  # each model names its own class
+    config: Config
     num_classes: int
     part_names: tuple[str, ...]
+    stride: int  # input pixels a cell of the feature map, vertically and horizontally
+    classifier: nn.Module
     needs_prior: bool = False
     needs_prior_at_test: bool = False
     backbone: Backbone
@@ -66,25 +78,23 @@ class ReIDModel(nn.Module):
         """K: how many part classifiers there are (the length of `part_names`)."""
         return len(self.part_names)
 
-    @property
-    def stride(self) -> int:
-        """Input pixels a cell of the feature map, vertically and horizontally."""
-        return self.backbone.stride
-
     def backbone_modules(self) -> list[nn.Module]:
         """The trunk, as opposed to the heads (which may learn faster)."""
-        return [self.backbone]
+        raise NotImplementedError
 
     def load_backbone(self, state: dict[str, Tensor]) -> None:
         """Load the trunk's weights, e.g. those of an IDE (MPN Sec. 5.1)."""
-        self.backbone.load_state_dict(state)
-
-    def feature_maps(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         raise NotImplementedError
 
-    def heads(
-        self, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None, with_aux: bool = False
-    ) -> ModelOutput:
+    def feature_maps(self, images: Tensor) -> Maps:
+        """Images [B, 3, H, W] -> feature map [B, C, h, w], or one for each branch."""
+        raise NotImplementedError
+
+    def heads(self, maps: Maps, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
+        """Feature maps -> everything after the backbone; with_aux adds the auxiliary tasks.
+
+        Raises PriorError where the tasks that run need a prior and none is given.
+        """
         raise NotImplementedError
 
     def forward(self, images: Tensor, prior: PriorBatch | None = None) -> ModelOutput:
@@ -95,9 +105,7 @@ class ReIDModel(nn.Module):
         """[B, D] test-time representation. Call `model.eval()` first, as for any network."""
         return self.heads(self.feature_maps(images), prior).embedding
 
-    def part_head(
-        self, k: int, maps: Tensor | tuple[Tensor, ...], prior: PriorBatch | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def part_head(self, k: int, maps: Maps, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
         """(feature [B, d], logits [B, classes]) of part k: `part_features[:, k]` and `logits[k]` of `heads`.
 
         Models override this to compute nothing but part k; the heads are independent, so the result is the same.
@@ -126,4 +134,30 @@ class ReIDModel(nn.Module):
 
     def count_parameters(self, classifiers: bool = False) -> int:
         """Number of trainable parameters of the test-time network (MPN Table 9 leaves the classifiers out)."""
-        raise NotImplementedError
+        left_out = 0 if classifiers else sum(p.numel() for p in self.classifier.parameters())
+        return sum(p.numel() for p in self.parameters()) - left_out
+
+
+class TrunkModel(ReIDModel):
+    """A model with one trunk, `backbone`, whose feature map all heads read."""
+
+    def __init__(self, config: Config, backbone: Backbone, num_classes: int):
+        super().__init__()
+        self.config, self.num_classes, self.backbone = config, num_classes, backbone
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a cell of the feature map, vertically and horizontally."""
+        return self.backbone.stride
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """The trunk, as opposed to the heads."""
+        return [self.backbone]
+
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Load the trunk's weights; all of them must be there."""
+        self.backbone.load_state_dict(state)
+
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """F: [B, 3, H, W] -> [B, C, h, w]; 384x128 images and ResNet-50 give 2048x24x8."""
+        return self.backbone(images)

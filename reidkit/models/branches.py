@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reidkit.errors import CheckpointError
 from reidkit.models.backbones import Backbone
-from reidkit.models.base import ReIDModel
+from reidkit.models.base import Config, ReIDModel
 from reidkit.models.stripes import Branch, StripeGroup
 
 
@@ -28,11 +28,11 @@ class BranchedModel(ReIDModel):
     Sec. 4.2). Their losses differ, so they part ways at the first step. A subclass sets `classifier` and `places`.
     """
 
-    classifier: nn.Module
     places: tuple[tuple[int, StripeGroup | None], ...]
 
-    def __init__(self, backbone: Backbone, num_branches: int):
+    def __init__(self, config: Config, backbone: Backbone, num_classes: int, num_branches: int):
         super().__init__()
+        self.config, self.num_classes = config, num_classes
         self.channels, self._stride = backbone.channels, backbone.stride
         self.shared, tail = backbone.split()
         self.tails = nn.ModuleList(copy.deepcopy(tail) for _ in range(num_branches))
@@ -76,7 +76,3 @@ class BranchedModel(ReIDModel):
     def part_extents(self) -> tuple[tuple[float, float], ...]:
         """(start, stop) of each feature's stripe group, fractions of the height; (0, 1) for the global ones."""
         return tuple((0.0, 1.0) if group is None else group.extent for _, group in self.places)
-
-    def count_parameters(self, classifiers: bool = False) -> int:
-        left_out = 0 if classifiers else sum(p.numel() for p in self.classifier.parameters())
-        return sum(p.numel() for p in self.parameters()) - left_out

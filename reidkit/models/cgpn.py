@@ -23,6 +23,7 @@ What the paper leaves open, and what is built here
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +73,7 @@ class CGPNConfig:
                     gradient through fgl_p, which makes it a fixed target. The paper does not mention it.
     """
 
+    family: ClassVar[str] = "cgpn"
     branches: tuple[Branch, ...] = (BRANCH_1, BRANCH_2, BRANCH_3)
     global_parts: int = 2
     supervised: bool = True
@@ -99,14 +101,14 @@ class CGPNConfig:
 class CGPN(BranchedModel):
     """Sec. 3.1, Fig. 2. Features come in this order: global, one a branch; then local, branch by branch."""
 
+    name = "cgpn"
     config: CGPNConfig
     classifier: PartClassifier
     reduce_global: PartConvBlock | None
     reduce_local: PartConvBlock | None
 
     def __init__(self, config: CGPNConfig, backbone: Backbone, num_classes: int):
-        super().__init__(backbone, len(config.branches))
-        self.name, self.config, self.num_classes = "cgpn", config, num_classes
+        super().__init__(config, backbone, num_classes, len(config.branches))
         branches, parts, c = config.branches, config.global_parts, self.channels
         global_names = [f"{branch.name}-global" for branch in branches] if parts else []
         local_names = [f"{branch.name}-{group.name}" for branch in branches for group in branch.groups]

@@ -12,7 +12,7 @@ global ones (margin 1.2), reductions that share no weights and have no bias.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ BRANCHES = (Branch("G"), Branch("P2", adjacent(2, 1)), Branch("P3", adjacent(3, 
 class MGNConfig:
     """reduced_dim: channels of a reduced feature, 256 in the paper."""
 
+    family: ClassVar[str] = "cgpn"
     reduced_dim: int = 256
 
     def build(self, backbone: Backbone, num_classes: int) -> MGN:
@@ -42,12 +43,12 @@ class MGNConfig:
 class MGN(BranchedModel):
     """Features come in this order: z_g of G, P2, P3; then the stripes of P2 (2) and of P3 (3)."""
 
+    name = "mgn"
     config: MGNConfig
     classifier: PartClassifier
 
     def __init__(self, config: MGNConfig, backbone: Backbone, num_classes: int):
-        super().__init__(backbone, len(BRANCHES))
-        self.name, self.config, self.num_classes = "mgn", config, num_classes
+        super().__init__(config, backbone, num_classes, len(BRANCHES))
         _restore_last_stride(self.tails[0], backbone.name)
         local_names = [f"{branch.name}-{group.name}" for branch in BRANCHES for group in branch.groups]
         self.part_names = (*(f"{branch.name}-global" for branch in BRANCHES), *local_names)

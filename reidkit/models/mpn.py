@@ -12,14 +12,14 @@ convs between MT and AT teaches the MT which channels belong to its part: parame
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from reidkit.errors import PriorError, ReIDKitError, unknown_name
 from reidkit.models.backbones import Backbone, load_backbone_weights
-from reidkit.models.base import ModelOutput, ReIDModel
+from reidkit.models.base import ModelOutput, TrunkModel
 from reidkit.models.parts import PartAttention, PartClassifier, PartConvBlock, max_pool
 from reidkit.priors import PriorBatch
 from reidkit.priors.part_features import MODES, Mode, part_features
@@ -50,6 +50,7 @@ class MPNConfig:
     spatial_attention: None, "rga" or "rga:HxW", RGA-S in the backbone (MPN*, Table 5); see `reidkit.models.rga`.
     """
 
+    family: ClassVar[str] = "mpn"
     num_parts: int = 6
     part_dim: int = 512
     main: bool = True
@@ -102,7 +103,7 @@ class MPNConfig:
         return MPN(self, backbone, num_classes)
 
 
-class MPN(ReIDModel):
+class MPN(TrunkModel):
     """MPN and its relatives; see `MPNConfig`.
 
     Layers without prefix belong to the main tasks, `aux_*` to the auxiliary tasks; an auxiliary layer that is
@@ -111,6 +112,7 @@ class MPN(ReIDModel):
     layers without prefix.
     """
 
+    name = "mpn"
     config: MPNConfig
     conv1: PartConvBlock
     attention: PartAttention | None
@@ -118,14 +120,12 @@ class MPN(ReIDModel):
     classifier: PartClassifier
 
     def __init__(self, config: MPNConfig, backbone: Backbone, num_classes: int):
-        super().__init__()
-        self.name, self.config, self.num_classes = "mpn", config, num_classes
+        super().__init__(config, backbone, num_classes)
         self.part_names = tuple(f"part {k}" for k in range(1, config.num_parts + 1))
         two_tasks = config.main and config.aux
         self.needs_prior = config.prior != "uniform" and (two_tasks or not config.main)
         self.needs_prior_at_test = config.prior != "uniform" and not config.main
 
-        self.backbone = backbone
         self.twice = tuple(layer for layer in SHAREABLE if len(config.aux_own(layer)) == 2)  # nothing of it shared
         self.conv1 = self._new("conv1")
         self.attention = self._new("attention")
@@ -161,10 +161,6 @@ class MPN(ReIDModel):
     def load_backbone(self, state: dict[str, Tensor]) -> None:
         """Start from an IDE's trunk (Sec. 5.1); spatial attention, which an IDE has not, keeps its initial values."""
         load_backbone_weights(self.backbone, state)
-
-    def feature_maps(self, images: Tensor) -> Tensor:
-        """F: [B, 3, H, W] -> [B, C, h, w]; 384x128 images and ResNet-50 give 2048x24x8."""
-        return self.backbone(images)
 
     def heads(self, maps: Tensor, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """F -> f_k, h and logits of the main tasks; with_aux adds z_k, g and logits of the auxiliary tasks.
@@ -252,7 +248,5 @@ class MPN(ReIDModel):
 
     def count_parameters(self, classifiers: bool = False) -> int:
         """Parameters of the test-time network: auxiliary tasks dropped. `classifiers` adds the K main ones."""
-        heads = [self.conv1, self.attention, self.conv2, self.classifier if classifiers else None]
-        return sum(p.numel() for p in self.backbone.parameters()) + sum(
-            p.numel() for head in heads if head is not None for name, p in head.named_parameters() if "aux_" not in name
-        )
+        own = ((name, p) for name, p in self.named_parameters() if not name.startswith("backbone."))
+        return super().count_parameters(classifiers) - sum(p.numel() for name, p in own if "aux_" in name)

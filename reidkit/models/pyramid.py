@@ -9,12 +9,13 @@ training is not built: the kit compares architectures, and trains this one with 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from reidkit.errors import ReIDKitError
 from reidkit.models.backbones import Backbone
-from reidkit.models.base import ModelOutput, ReIDModel
+from reidkit.models.base import ModelOutput, TrunkModel
 from reidkit.models.parts import PartClassifier, PartConvBlock, max_pool
 from reidkit.models.stripes import adjacent, pool_groups
 from reidkit.priors import PriorBatch
@@ -24,6 +25,7 @@ from reidkit.priors import PriorBatch
 class PyramidConfig:
     """num_stripes: height of the pyramid, 6; reduced_dim: channels of a part feature, 128."""
 
+    family: ClassVar[str] = "mpn"
     num_stripes: int = 6
     reduced_dim: int = 128
 
@@ -36,22 +38,19 @@ class PyramidConfig:
         return Pyramid(self, backbone, num_classes)
 
 
-class Pyramid(ReIDModel):
+class Pyramid(TrunkModel):
     """Parts come from fine to coarse, each level from top to bottom; the last part is the whole map."""
 
+    name = "pyramid"
+    classifier: PartClassifier
+
     def __init__(self, config: PyramidConfig, backbone: Backbone, num_classes: int):
-        super().__init__()
-        self.name, self.config, self.num_classes = "pyramid", config, num_classes
+        super().__init__(config, backbone, num_classes)
         levels = range(1, config.num_stripes + 1)
         self.groups = tuple(group for size in levels for group in adjacent(config.num_stripes, size))
         self.part_names = tuple(group.name for group in self.groups)
-        self.backbone = backbone
         self.reduce = PartConvBlock(self.num_parts, backbone.channels, config.reduced_dim)
         self.classifier = PartClassifier(self.num_parts, config.reduced_dim, num_classes)
-
-    def feature_maps(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, C, h, w]."""
-        return self.backbone(images)
 
     def heads(self, maps: Tensor, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """[B, C, h, w] -> part_features [B, 21, 128], embedding [B, 2688], logits [21, B, classes]."""
@@ -69,10 +68,6 @@ class Pyramid(ReIDModel):
     def part_extents(self) -> tuple[tuple[float, float], ...]:
         """(start, stop) of each group of stripes, fractions of the height."""
         return tuple(group.extent for group in self.groups)
-
-    def count_parameters(self, classifiers: bool = False) -> int:
-        layers = [self.backbone, self.reduce] + ([self.classifier] if classifiers else [])
-        return sum(p.numel() for layer in layers for p in layer.parameters())
 
 
 def _average_plus_max(x: Tensor) -> Tensor:

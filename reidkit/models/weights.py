@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torchvision.models import get_model, list_models
 
 from reidkit.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from reidkit.models.backbones import Backbone
+from reidkit.models.stages import Backbone
 
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 PREFIXES = (*WRAPPERS, "model.", "backbone.", "base.", "features.net.")  # the last two: ReID code, timm in this kit

@@ -6,7 +6,7 @@ named beside it. What a field means is written at `MPNConfig`, `CGPNConfig` and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from reidkit.errors import unknown_name
 from reidkit.losses import LossConfig
@@ -129,10 +129,10 @@ def create_model(
     Raises UnknownNameError for an unknown name or field, CheckpointError where weights cannot be had.
     """
     config = variant(name).config
-    fields = type(config).__dataclass_fields__
+    known = [f.name for f in fields(config)]
     for key in overrides:
-        if key not in fields:
-            raise unknown_name(f"setting of {name}", key, fields)
+        if key not in known:
+            raise unknown_name(f"setting of {name}", key, known)
     config = replace(config, **overrides)
     network = create_backbone(
         backbone, pretrained=pretrained, spatial_attention=getattr(config, "spatial_attention", None)

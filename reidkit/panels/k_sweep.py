@@ -16,6 +16,7 @@ from traitlets import Bool, Int, Unicode
 
 from reidkit.attention import attention_from_maps
 from reidkit.data import ReIDDataset
+from reidkit.data.images import relative_path
 from reidkit.data.loaders import test_batches
 from reidkit.data.transforms import normalize
 from reidkit.errors import ReIDKitError
@@ -38,7 +39,6 @@ from reidkit.panels.kit.drawing import (
 from reidkit.panels.kit.interval import read_results
 from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.priors import PriorBatch, PriorTable
-from reidkit.priors.build import relative_path
 from reidkit.priors.part_features import part_features
 from reidkit.reporting.report import _series
 from reidkit.training.suites import suite

@@ -27,7 +27,6 @@ from reidkit.panels.ranked_list import smaller_gallery
 from reidkit.priors import PriorTable
 
 TOP, TALL, MAP = 52, 360, 150  # pixels: first row, the crop, a part map
-UPLOADED = "uploaded"
 
 
 class MisalignmentSandbox(Panel):

@@ -10,12 +10,12 @@ from PIL import Image, ImageDraw
 from traitlets import Bool, Float, Int
 
 from reidkit.data import ReIDDataset
-from reidkit.data.images import decode
+from reidkit.data.images import decode, relative_paths
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError
 from reidkit.panels.kit.base import Panel, Slider, Toggle
 from reidkit.panels.kit.drawing import BLUE, MUTED, ORANGE, canvas, cells, paste, text, thumbnail
-from reidkit.priors import PriorSteps, open_source, prior_overlay, prior_steps, relative_path
+from reidkit.priors import PriorSteps, open_source, prior_overlay, prior_steps
 from reidkit.priors.build import Tool
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS
@@ -81,7 +81,7 @@ class PriorStepper(Panel):
         tool and options: as in `reidkit.priors.build_priors`, for example tool="files", parsing_dir=...
         """
         table = (dataset.train if table is None else table).head(count)
-        paths = [relative_path(path, dataset.root) for path in table["path"]]
+        paths = relative_paths(table["path"], dataset.root)
         maps = open_source(dataset, tool, **options).maps(paths)
         images = [np.asarray(decode(path)) for path in table["path"]]
         return cls(images, *zip(*maps), grid=grid, names=[path.rsplit("/", 1)[-1] for path in paths])

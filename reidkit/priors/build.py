@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import warnings
@@ -15,10 +14,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.images import relative_paths
 from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
-from reidkit.priors.files import FileMaps, Maps
+from reidkit.priors.files import FileMaps, MapPair
 from reidkit.priors.labels import LabelSet, label_table
 from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
 
@@ -40,11 +40,24 @@ class MapSource(Protocol):
     @property
     def versions(self) -> Mapping[str, str]: ...
 
-    def stamp(self, path: str) -> int: ...
-    def where(self, path: str) -> str: ...
-    def hint(self, absent: Sequence[str]) -> str: ...
-    def maps(self, paths: Sequence[str]) -> list[Maps]: ...
-    def doubt(self, whole: bool = False) -> str | None: ...
+    def stamp(self, path: str) -> int:
+        """A number that changes when the maps of this image do; 0 where one is missing."""
+        ...
+
+    def where(self, path: str) -> str:
+        """Where the maps of this image come from, for messages."""
+        ...
+
+    def hint(self, absent: Sequence[str]) -> str:
+        """What to do about images without maps, for messages."""
+        ...
+
+    def maps(self, paths: Sequence[str]) -> list[MapPair]:
+        """Parsing [H, W] uint8 and segmentation [H, W] of each image. PriorError for maps that cannot be used."""
+        ...
+
+    def doubt(self, whole: bool = False) -> str | None:
+        """Why the maps seen so far look like those of another label set, or None; whole: none will follow."""
 
 
 def build_priors(
@@ -105,7 +118,7 @@ def build_priors(
     settings = {"tool": tool, "pipeline": PIPELINE_VERSION, "grid": list(grid), "min_head": min_head}
     settings |= {"min_leg": min_leg, "threshold": threshold, **source.settings}
     out = Path(out) if out else default_file(ds, tool, grid)
-    paths = relative_paths(ds, splits)
+    paths = image_paths(ds, splits)
     stamps = {path: source.stamp(path) for path in paths}
     absent = [path for path in paths if stamps[path] == 0]
     if absent and (missing == "error" or len(absent) == len(paths)):
@@ -169,7 +182,7 @@ def default_file(ds: ReIDDataset, tool: Tool, grid: tuple[int, int]) -> Path:
     return ds.derived("priors") / f"{tool}-{grid[0]}x{grid[1]}.npz"
 
 
-def relative_paths(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> list[str]:
+def image_paths(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> list[str]:
     """Paths of the images of these splits relative to `ds.root`, each once, in the order of the tables."""
     return list(dict.fromkeys(path for paths in paths_by_split(ds, splits).values() for path in paths))
 
@@ -190,22 +203,7 @@ def paths_by_split(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> dict
     if not chosen:
         raise PriorError(f"no split of {ds.name} is named; choose of: {', '.join(tables)}, all")
     chosen = tables if "all" in chosen else chosen
-    return {s: [relative_path(path, ds.root) for table in tables[s] for path in table["path"]] for s in chosen}
-
-
-def relative_path(path: str, root: str | Path) -> str:
-    """How caches and prior tables name an image: relative to the data set's root, with forward slashes."""
-    relative = os.path.relpath(path, root)
-    if _leads_out(relative):  # the same folder may be spelt in two ways where links are involved
-        folder, name = os.path.split(path)
-        relative = os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(root))
-    if _leads_out(relative):
-        raise PriorError(f"{path} does not lie under the data set's root {root}, so its maps cannot be located")
-    return relative.replace(os.sep, "/")
-
-
-def _leads_out(relative: str) -> bool:
-    return relative == ".." or relative.startswith(".." + os.sep)
+    return {s: [p for table in tables[s] for p in relative_paths(table["path"], ds.root)] for s in chosen}
 
 
 def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> PriorTable:

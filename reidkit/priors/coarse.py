@@ -20,12 +20,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from reidkit.data.prior import PriorBatch
 from reidkit.errors import PriorError
 from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS
 
@@ -48,18 +47,6 @@ class CoarsePrior:
     top: float
     bottom: float
     reliable: bool
-
-
-class PriorBatch(NamedTuple):
-    """Priors of B images as tensors: mask [B, h, w] bool, top [B], bottom [B] float, reliable [B] bool."""
-
-    mask: Tensor
-    top: Tensor
-    bottom: Tensor
-    reliable: Tensor
-
-    def to(self, device) -> PriorBatch:
-        return PriorBatch(*(t.to(device, non_blocking=True) for t in self))
 
 
 @dataclass(frozen=True)

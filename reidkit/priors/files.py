@@ -23,7 +23,7 @@ from reidkit.priors.anatomy import EARLY, doubt, fitting_set
 from reidkit.priors.census import LabelCensus, MapCensus
 from reidkit.priors.labels import LabelSet, label_table
 
-Maps = tuple[np.ndarray, np.ndarray]  # parsing [H, W] uint8 LIP labels; segmentation [H, W] bool or float32
+MapPair = tuple[np.ndarray, np.ndarray]  # parsing [H, W] uint8 LIP labels; segmentation [H, W] bool or float32
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class FileMaps:
         folders = zip(("parsing", "segmentation"), self.folders)
         return "".join(map_hint(kind, folder, absent) for kind, folder in folders)
 
-    def maps(self, paths: Sequence[str]) -> list[Maps]:
+    def maps(self, paths: Sequence[str]) -> list[MapPair]:
         """The maps of these images; PriorError names the file that cannot be used.
 
         Many maps at once are judged by themselves: PriorError if they are of another label set or kind (`anatomy.py`).

@@ -24,12 +24,12 @@ from torch.nn import functional as F
 from torchvision import models
 
 from reidkit.data.images import decode
+from reidkit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from reidkit.errors import DatasetError, PriorError, unknown_name
-from reidkit.priors.files import Maps, file_stamp
+from reidkit.priors.files import MapPair, file_stamp
 from reidkit.priors.labels import to_lip_table
 
 INPUT_SIZE = (512, 256)  # height, width of what both networks see
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SEGMENTATION_MODELS = (
     "deeplabv3_mobilenet_v3_large",
     "deeplabv3_resnet50",
@@ -105,14 +105,16 @@ class NetworkMaps:
 
     @cached_property
     def segmenter(self) -> PersonSegmenter:
+        """The network that finds persons, loaded on first use."""
         return load_segmenter(self.segmentation_model, self.segmentation_weights).to(self.device)
 
     @cached_property
     def parser(self) -> ClothesParser:
+        """The network that finds clothes and body parts, loaded on first use."""
         return load_parser(self.parsing_model).to(self.device)
 
     @torch.inference_mode()
-    def maps(self, paths: Sequence[str]) -> list[Maps]:
+    def maps(self, paths: Sequence[str]) -> list[MapPair]:
         """Parsing [H, W] uint8 LIP and segmentation [H, W] float32 of each image, at the image's own size."""
         images = [_read_image(Path(self.root) / path) for path in paths]
         tensors = [_enlarged(image, self.input_size, self.device) for image in images]

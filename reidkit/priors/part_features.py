@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from reidkit.data.prior import PriorBatch
 from reidkit.errors import PriorError, unknown_name
-from reidkit.priors.coarse import PriorBatch
 
 Mode = Literal["uniform", "roi", "roi-mask"]
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -19,7 +19,7 @@ from reidkit.data.lip import LIP_COLOURS, LIP_LABELS
 from reidkit.errors import DatasetError, PriorError
 from reidkit.priors.build import MapSource
 from reidkit.priors.coarse import prior_steps
-from reidkit.priors.files import Maps
+from reidkit.priors.files import MapPair
 from reidkit.priors.store import PriorTable
 
 STRIPE = (255, 176, 0)  # visible on dark and light clothes, also to colour-blind readers
@@ -46,7 +46,7 @@ def prior_quality(table: PriorTable) -> np.ndarray:
     return np.where(table.reliable, np.clip(height * filled - np.abs(area - typical), 0, 1), 0.0)
 
 
-def contact_sheet(
+def prior_sheet(
     ds: ReIDDataset,
     table: PriorTable,
     *,
@@ -141,7 +141,7 @@ def _case(
     return case
 
 
-def _verdict(table: PriorTable, row: int, maps: Maps | None, quality: float) -> str:
+def _verdict(table: PriorTable, row: int, maps: MapPair | None, quality: float) -> str:
     """The line under a case: its quality, or why its prior is not reliable ("no head, no leg", "empty mask")."""
     if table.reliable[row]:
         return f"quality {quality:.2f}"
@@ -167,7 +167,7 @@ def _legend(labels: Sequence[int], width: int) -> Image.Image:
     return block
 
 
-def map_pictures(maps: Maps) -> tuple[Image.Image, Image.Image]:
+def map_pictures(maps: MapPair) -> tuple[Image.Image, Image.Image]:
     """The parsing map in colours and the segmentation map in grey, as RGB pictures [H, W]."""
     parsing, segmentation = maps
     grey = (np.asarray(segmentation, np.float32) * 255).round().astype(np.uint8)

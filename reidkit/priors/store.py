@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from reidkit.data.prior import PriorBatch
 from reidkit.errors import PriorError
-from reidkit.priors.coarse import PriorBatch
 
 
 @dataclass(frozen=True)

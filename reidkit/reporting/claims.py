@@ -221,6 +221,7 @@ VERDICTS = {
     "reversed": "the interval lies below zero: here the other one is better",
     "undecided": "the interval holds zero",
     "one seed": "a difference without an interval",
+    "tested differently": "one with mirror images, say, the other without: no difference",
     "not run": "no seed has both",
 }
 
@@ -236,7 +237,7 @@ def explain(table: pd.DataFrame) -> str:
         if not rows:
             continue
         lines += ["", f"**{verdict}** ({len(rows)}; {meaning}):"]
-        if verdict == "not run":
+        if verdict in ("not run", "tested differently"):
             lines[-1] += " " + "; ".join(f"{r['better in the paper']} over {r['worse in the paper']}" for r in rows)
         else:
             lines += ["", *map(_line, rows)]

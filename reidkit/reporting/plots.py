@@ -261,15 +261,8 @@ def _intervals(ax: Axes, table: pd.DataFrame, heights: Sequence[int]) -> None:
         rows, y = table.loc[chosen], places[chosen]
         ax.hlines(y, rows.low, rows.high, color=colour, lw=1.5)
         if len(rows):
-            ax.plot(
-                rows.difference,
-                y,
-                marker,
-                color=colour,
-                ms=6,
-                label=f"{verdict} ({len(rows)})",
-                markerfacecolor="white" if marker == "o" else colour,
-            )
+            face, label = "white" if marker == "o" else colour, f"{verdict} ({len(rows)})"
+            ax.plot(rows.difference, y, marker, color=colour, ms=6, markerfacecolor=face, label=label)
 
 
 def differences_by_scale(table: pd.DataFrame, title: str = "", columns: int = 3, unit: str = "points") -> Figure:

@@ -1,150 +1,42 @@
-"""Measured numbers beside the papers' numbers: collect runs, spread over seeds, paired differences.
+"""Measured numbers beside the papers' numbers: spread over seeds, paired differences, tables.
 
-A result is one row: run, system (the variant and what was changed in its recipe), data set, preset, seed,
-test level, test and form (how it was tested: "ours" by the run's own recipe, "released" as the released code of MPN
-does; the form says it in words, see `evaluation.forms`), metric, value, and where it comes from.
-Everything below works on that one long table, so it can also be kept as a CSV.
-Fractions in [0, 1] in the table; percent, as the papers print them, in `report_table` and `ordering`.
+Everything below works on the one long table of `results.collect_results`.
+Fractions in [0, 1] in that table; percent, as the papers print them, in `report_table` and `ordering`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import isclose, nan, sqrt
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from reidkit.errors import ReIDKitError, unknown_name
-from reidkit.evaluation.forms import TestForm
+from reidkit.reporting.results import COLUMNS, GROUP, PROVENANCE, collect_results, mean_spread, no_results
 
-PROVENANCE = ["commit", "device", "command"]
-COLUMNS = [
-    "run",
-    "system",
-    "variant",
-    "dataset",
-    "preset",
-    "seed",
-    "level",
-    "test",
-    "form",
-    "shift",
-    "metric",
-    "value",
-    *PROVENANCE,
+__all__ = [
+    "COLUMNS",
+    "GROUP",
+    "PAPER",
+    "PROVENANCE",
+    "PairedDifference",
+    "collect_results",
+    "markdown",
+    "mean_spread",
+    "no_results",
+    "ordering",
+    "paired_difference",
+    "paper_orderings",
+    "paper_table",
+    "percent",
+    "report_table",
+    "t_quantile",
 ]
-GROUP = ["system", "variant", "dataset", "preset", "level", "test", "form", "shift", "metric"]  # all but the seed
+
 PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
-COUNTS = ("queries",)  # entries of a level's metrics that are no metric
-
-
-def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.DataFrame:
-    """All finished runs under a folder (itself and its sub-folders), or a CSV that this table was saved to.
-
-    tests: "ours", and "released" for the second test of runs of the preset `paper`.
-
-    Returns a DataFrame with the columns of `COLUMNS`; `shift` is NaN except for the controlled-shift queries,
-    `value` a fraction. Raises ReIDKitError where there is no finished run, a file cannot be read, or two runs
-    stand for the same system, data set, preset and seed (no mean over seeds could be trusted then).
-    """
-    path = Path(path)
-    if path.suffix == ".csv" and path.is_file():
-        table = pd.read_csv(path, dtype=dict.fromkeys(PROVENANCE, str)).fillna(dict.fromkeys(PROVENANCE, ""))
-        if "test" not in table and "form" not in table:  # written by an older kit
-            table = table.assign(test="ours", form="form of the test not recorded")
-        table = _checked(table, path).loc[:, COLUMNS]
-        return table.loc[table["test"].isin(tests)].reset_index(drop=True)
-    files = sorted([*path.glob("result.json"), *path.glob("*/result.json")])  # not what is nested deeper
-    if not files:
-        raise ReIDKitError(f"{path} holds no finished run (no result.json); train one with `reidkit train`")
-    rows = [row for file in files for row in _rows(file)]
-    table = _checked(pd.DataFrame(rows, columns=COLUMNS), path)
-    return table.loc[table["test"].isin(tests)].reset_index(drop=True)
-
-
-def no_results() -> pd.DataFrame:
-    """The table of `collect_results` without a row, for pages that are written before the first run ends."""
-    return pd.DataFrame(columns=COLUMNS).astype({"seed": int, "shift": float, "value": float})
-
-
-def _rows(file: Path) -> Iterable[list]:
-    """The rows of one result.json."""
-    try:
-        r = json.loads(file.read_text())
-        head = [file.parent.name, _system(r), r["variant"], _dataset(r), r["preset"], int(r["seed"])]
-        tail = [str(r.get("provenance", {}).get(k, "")) for k in PROVENANCE]
-        tests = {"ours": (_form(r), r["metrics"])}
-        if "released" in r:
-            tests["released"] = TestForm.from_dict(r["released"]["test"]), r["released"]["metrics"]
-        levels = [(level, test, str(form), m) for test, (form, found) in tests.items() for level, m in found.items()]
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ReIDKitError(
-            f"{file} is not a result of `reidkit train` ({type(e).__name__}: {e}); delete it or train the run again"
-        ) from e
-    for level, test, form, metrics in levels:
-        for shift, values in {nan: metrics, **metrics.get("by_shift", {})}.items():
-            for metric, value in values.items():
-                if metric not in (*COUNTS, "by_shift"):
-                    yield [*head, level, test, form, float(shift), metric, float(value), *tail]
-
-
-def _form(result: dict) -> TestForm:
-    """How a result was tested. Older kits did not write it down, but had one form only: step AP, the recipe's flip."""
-    recipe = result.get("recipe") or {}
-    return TestForm.from_dict(result.get("test") or {"flip": recipe.get("test_flip", "none")})
-
-
-def _dataset(result: dict) -> str:
-    """`sidewalk-small` instead of `sidewalk`: a number means nothing without the size of the set."""
-    name, size = result["dataset"], result.get("dataset_info", {}).get("size")
-    return f"{name}-{size}" if size and str(size) not in name else name
-
-
-def _system(result: dict) -> str:
-    """The variant's name, followed by the settings that differ from its preset: "mpn model.num_parts=4".
-
-    A run says itself what was changed. One of an older kit does not: its recipe is held against the preset.
-    """
-    from reidkit.training.ide import own_changes
-    from reidkit.training.recipes import PRESETS, Recipe
-
-    changes = result.get("changes")
-    if changes is None and result.get("recipe") is not None:
-        if result["preset"] not in PRESETS:
-            return f"{result['variant']} (preset {result['preset']})"
-        changes = own_changes(result["variant"], Recipe.from_dict(result["recipe"]), result["preset"])
-        changes.pop("precision", None)  # older kits wrote what "auto" became
-    if changes is not None and result["preset"] not in PRESETS:
-        return f"{result['variant']} (preset {result['preset']})"
-    return " ".join([result["variant"], *(f"{k}={v}" for k, v in sorted((changes or {}).items()))])
-
-
-def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    if missing := set(COLUMNS) - set(table.columns):
-        raise ReIDKitError(f"{path} lacks the columns {sorted(missing)}; write it from `collect_results`")
-    twice = table[table.duplicated([*GROUP, "seed"], keep=False)]
-    if len(twice):
-        row = twice.iloc[0]
-        runs = sorted(set(twice.run[(twice.system == row.system) & (twice.seed == row.seed)]))
-        raise ReIDKitError(
-            f"{path}: several runs of {row.system!r} on {row.dataset}, preset {row.preset}, seed "
-            f"{row.seed}: {', '.join(runs)}. Keep one of them"
-        )
-    return table
-
-
-def mean_spread(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean and sample standard deviation over seeds of every system, data set, preset, level and metric.
-
-    Adds the columns `mean`, `sd` (NaN for one seed) and `n`, the number of seeds.
-    """
-    grouped = results.groupby(GROUP, dropna=False, sort=False)["value"]
-    return grouped.agg(mean="mean", sd="std", n="count").reset_index()
 
 
 @dataclass(frozen=True)
@@ -178,9 +70,14 @@ def paired_difference(
 
     Variants of a seed share data, initial weights and batches, so their differences spread less than the
     numbers themselves. level, dataset, preset: needed where the table holds more than one.
-    Raises UnknownNameError for a system that has no runs, ReIDKitError without a common seed or when ambiguous.
+    Raises UnknownNameError for a system that has no runs, ReIDKitError without a common seed, when ambiguous, and where
+    the two were tested in different forms (one with mirror images, say).
     """
     columns = [_series(results, name, metric, level=level, dataset=dataset, preset=preset) for name in (a, b)]
+    forms = [_forms(results, name, level=level, dataset=dataset, preset=preset) for name in (a, b)]
+    if forms[0] != forms[1]:
+        said = " and ".join(f"{name} with {', '.join(sorted(form))}" for name, form in zip((a, b), forms))
+        raise ReIDKitError(f"{said}: numbers of two forms of testing have no difference; train both with one test_flip")
     d = (columns[0] - columns[1]).dropna().to_numpy()
     n = len(d)
     if n == 0:
@@ -191,6 +88,14 @@ def paired_difference(
     sd = float(d.std(ddof=1))
     half = t_quantile(confidence, n - 1) * sd / sqrt(n)
     return PairedDifference(mean, sd, mean - half, mean + half, int((d > 0).sum()), n)
+
+
+def _forms(results: pd.DataFrame, system: str, **wanted: str | None) -> set[str]:
+    """How a system was tested; empty where the table does not say."""
+    t = results[(results["test"] == "ours") & (results["system"] == system)]
+    for column, value in wanted.items():
+        t = t if value is None else t[t[column] == value]
+    return set(t["form"]) if "form" in t else set()
 
 
 def _series(results: pd.DataFrame, system: str, metric: str, **wanted: str | None) -> pd.Series:
@@ -211,15 +116,10 @@ def _series(results: pd.DataFrame, system: str, metric: str, **wanted: str | Non
 
 @cache
 def t_quantile(confidence: float, degrees: int) -> float:
-    """t with P(|T| < t) = confidence for Student's T with `degrees` >= 1 degrees of freedom.
+    """t with P(|T| < t) = confidence for Student's T with `degrees` >= 1 degrees of freedom."""
+    from scipy.stats import t
 
-    With T = sqrt(degrees) tan(x) the density of x is proportional to cos(x)^(degrees - 1) on (-pi/2, pi/2):
-    smooth and bounded, so the trapezoid rule and an interpolation suffice (1e-5 up to 99 %).
-    """
-    x = np.linspace(0, np.pi / 2, 200_001)
-    density = np.cos(x) ** (degrees - 1)
-    mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return float(sqrt(degrees) * np.tan(np.interp(confidence * mass[-1], mass, x)))
+    return float(t.ppf((1 + confidence) / 2, degrees))
 
 
 def ordering(
@@ -234,7 +134,8 @@ def ordering(
     """Do the orderings (better, worse) that a paper reports appear in our runs?
 
     verdict: "appears" (the 95 % paired interval lies above zero), "reversed" (below zero), "undecided" (it holds
-    zero), "one seed", or "not run" (no seed has both). Differences in points (percent).
+    zero), "one seed", "tested differently" (in two forms, see `evaluation.forms`), or "not run" (no seed has both).
+    Differences in points (percent).
     """
     t = results.loc[results["shift"].isna() & (results["metric"] == metric) & (results["test"] == "ours")]
     for column, value in {"level": level, "dataset": dataset, "preset": preset}.items():
@@ -243,6 +144,9 @@ def ordering(
     for better, worse in pairs:
         if not seeds.get(better, set()) & seeds.get(worse, set()):
             rows.append([better, worse, metric, nan, nan, nan, 0, 0, "not run"])
+            continue
+        if _forms(t, better) != _forms(t, worse):
+            rows.append([better, worse, metric, nan, nan, nan, 0, 0, "tested differently"])
             continue
         d = paired_difference(results, better, worse, metric, level=level, dataset=dataset, preset=preset)
         verdict = "one seed" if d.n == 1 else "appears" if d.low > 0 else "reversed" if d.high < 0 else "undecided"

@@ -370,7 +370,7 @@ TEST = (
         ALL,
         SILENT,
         "bicubic at test time",
-        "the same resize in training and test; TestRecipe.released_mpn has the other",
+        "the same resize in training and test; `RELEASED` of evaluation/forms.py has the other",
     ),
     Choice(
         "test_flip",

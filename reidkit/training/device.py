@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
 from reidkit.errors import TrainingError, unknown_name
+from reidkit.evaluation.features import PRECISIONS, Precision
 
-Precision = Literal["no", "bf16", "fp16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 AskedPrecision = Literal["auto", Precision]
 
 

@@ -60,11 +60,20 @@ def evaluate_model(
             "build them with `reidkit priors build` for all splits and pass them on"
         )
     form = form or form_of(recipe)
+    check_form(dataset, form)
     features = _Features(model, dataset, recipe, form, device, priors, cache, workers, progress)
     return {
         level: _one_level(dataset.at_level(level), features, form)
         for level in levels or (dataset.level, *(level for level in dataset.levels if level != dataset.level))
     }
+
+
+def check_form(dataset: ReIDDataset, form: TestForm) -> None:
+    """DatasetError where a data set cannot be tested in this form; before its images are read."""
+    if form.multi_query and dataset.info.get("gt_bbox") is None:
+        raise DatasetError(
+            f"{dataset.label}: multi-query needs the gt_bbox folder of Market-1501, which {dataset.root} lacks"
+        )
 
 
 class _Features:
@@ -93,8 +102,7 @@ class _Features:
                 table,
                 size=r.size,
                 device=self.device,
-                flip=form.flip,
-                interpolation=form.interpolation,
+                **form.extraction,
                 priors=self.priors,
                 amp=r.precision if r.precision != "auto" else "no",
                 cache=images,
@@ -108,11 +116,7 @@ class _Features:
 def _one_level(ds: ReIDDataset, features: _Features, form: TestForm) -> dict[str, Any]:
     qf, gf = features(ds.query), features(ds.gallery)
     if form.multi_query:
-        boxes = ds.info.get("gt_bbox")
-        if boxes is None:
-            raise DatasetError(
-                f"{ds.label}: multi-query needs the gt_bbox folder of Market-1501, which {ds.root} lacks"
-            )
+        boxes = ds.info["gt_bbox"]
         qf = pool_queries(features(boxes), boxes.pid, boxes.camid, ds.query.pid, ds.query.camid)
 
     def score(rows: np.ndarray) -> dict[str, Any]:
@@ -169,6 +173,7 @@ def evaluate_run(
         flip=form.flip if flip is None else flip,
         camera_rule=form.camera_rule if camera_rule is None else camera_rule,
     )
+    check_form(dataset, form)
     check_matches(dataset, form.camera_rule)
     chosen, model = choose_device(device), load_run(path)
     if priors is None and model.needs_prior_at_test:

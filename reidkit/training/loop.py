@@ -7,31 +7,28 @@ epoch ends in the same weights as an unbroken one.
 
 from __future__ import annotations
 
-import math
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import nn
 from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
 from reidkit.data.cache import ImageCache
-from reidkit.data.loaders import train_loader
-from reidkit.data.transforms import AugmentConfig, TrainAugment
+from reidkit.data.loaders import BatchLoader, test_batches, train_loader
 from reidkit.errors import TrainingError
 from reidkit.evaluation.forms import RELEASED
 from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
-from reidkit.priors import PriorBatch
+from reidkit.priors import PriorTable
 from reidkit.priors.build import Tool
 from reidkit.provenance import provenance
 from reidkit.training.device import Precision, choose_device, choose_precision
@@ -41,6 +38,31 @@ from reidkit.training.preflight import check_start, default_prior_tool, priors_f
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.record import check_claim, claim, run_settings
 from reidkit.training.runs import RunFolder, build_model, load_run, write_json
+from reidkit.training.settings import MAX_SEED
+from reidkit.training.steps import (
+    augmentation,
+    check_loss,
+    make_optimizer,
+    progress_bar,
+    resume,
+    seed_epoch,
+    set_lr,
+    state_of,
+    warn_below_chance,
+)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run is carried out, and with it the IDE that it starts from: arguments of `train`."""
+
+    seed: int
+    device: str
+    preset: str
+    workers: int
+    cache: bool
+    compile_net: bool
+    progress: bool
 
 
 def train(
@@ -77,121 +99,68 @@ def train(
     PriorError.
     """
     check_arguments(seed=seed, workers=workers, evaluate_every=evaluate_every)
+    manner = Manner(seed, device, preset, workers, cache, compile_net, progress)
+    folder, chosen = RunFolder(Path(run)), choose_device(device)
     prior_tool = prior_tool or default_prior_tool(dataset)
-    chosen = choose_device(device)
     precision = choose_precision(recipe.precision, chosen)
-    folder = RunFolder(Path(run))
-    settings = run_settings(
-        name,
-        dataset,
-        recipe,
-        preset=preset,
-        seed=seed,
-        precision=precision,
-        prior_tool=prior_tool,
-        initialise_from=initialise_from,
-    )
+    made_by = {"preset": preset, "seed": seed, "precision": precision, "prior_tool": prior_tool}
+    settings = run_settings(name, dataset, recipe, **made_by, initialise_from=initialise_from)
     check_claim(folder, settings)
     if folder.finished:
         return folder.read_result()
 
     start_wall, start_cpu = time.time(), time.process_time()
-    accelerator = make_accelerator(chosen, precision)
-    checkpoint = folder.load_checkpoint()
-    starts_from_ide = checkpoint is None and recipe.ide_init and not initialise_from
-    check_start(
-        name,
-        dataset,
-        recipe,
-        folder.path,
-        prior_tool=prior_tool,
-        cache=cache,
-        world_size=accelerator.num_processes,
-        ide=ide_recipe(name, recipe, preset) if starts_from_ide else None,
-    )
-    if starts_from_ide:
-        initialise_from = start_from_ide(
-            name,
-            dataset,
-            recipe,
-            folder,
-            seed=seed,
-            device=device,
-            preset=preset,
-            workers=workers,
-            cache=cache,
-            compile_net=compile_net,
-            progress=progress,
-        )
+    accelerator, checkpoint = make_accelerator(chosen, precision), folder.load_checkpoint()
+    ide = ide_recipe(name, recipe, preset) if checkpoint is None and recipe.ide_init and not initialise_from else None
+    where = {"prior_tool": prior_tool, "cache": cache, "world_size": accelerator.num_processes}
+    check_start(name, dataset, recipe, folder.path, **where, ide=ide)
+    if ide:
+        initialise_from = start_from_ide(name, dataset, recipe, folder, manner)
         accelerator = make_accelerator(chosen, precision)  # the IDE's may have had another precision
     torch.manual_seed(seed)
     model = build_model(settings, pretrained=not recipe.ide_init and checkpoint is None)
     if checkpoint is None and initialise_from:
         copy_backbone(load_run(initialise_from), model)
     priors = priors_for(model, dataset, recipe, prior_tool, progress)
-    loader = train_loader(
+    loader = batches(dataset, recipe, priors if model.needs_prior else None, accelerator, manner)
+    claim(folder, settings, accelerator)
+    place = {"device": accelerator.device, "priors": priors, "cache": cache, "workers": workers, "progress": progress}
+    evaluate = partial(evaluate_model, model, dataset, replace(recipe, precision=precision), **place)
+    loss_config = resolved(variant(name), recipe).loss
+    options = {"seed": seed, "checkpoint": checkpoint, "compile_net": compile_net, "progress": progress}
+    options |= {"evaluate_every": evaluate_every, "evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level]}
+    rows = fit(model, loader, loss_config, recipe, accelerator, folder, **options)
+    if accelerator.is_main_process:
+        warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
+        folder.save_weights(model)
+        result = {**settings, **tested(evaluate, recipe, preset)}
+        times = {"wall_s": round(time.time() - start_wall, 1), "cpu_s": round(time.process_time() - start_cpu, 1)}
+        times |= {"training_s": round(sum(row["seconds"] for row in rows), 1)}  # of all epochs, not of this process
+        more = {"seed": seed, "precision": precision, "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0}
+        write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **more, **times)})
+    accelerator.wait_for_everyone()
+    return folder.read_result()
+
+
+def batches(
+    dataset: ReIDDataset, recipe: Recipe, priors: PriorTable | None, accelerator: Accelerator, manner: Manner
+) -> BatchLoader:
+    """The training batches of this process."""
+    return train_loader(
         dataset,
         size=recipe.size,
         num_ids=recipe.num_ids,
         num_instances=recipe.num_instances,
-        seed=seed,
-        priors=priors if model.needs_prior else None,
-        workers=workers,
+        seed=manner.seed,
+        priors=priors,
+        workers=manner.workers,
         mode=recipe.sampling,
         batches_per_epoch=recipe.batches_per_epoch,
         translation_copies=recipe.translation_copies,
-        cache=decoded(dataset, recipe, workers, progress) if cache else None,
+        cache=decoded(dataset, recipe, manner.workers, manner.progress, keep=manner.cache),
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
-    claim(folder, settings, accelerator)
-    evaluate = partial(
-        evaluate_model,
-        model,
-        dataset,
-        replace(recipe, precision=precision),
-        device=accelerator.device,
-        priors=priors,
-        cache=cache,
-        workers=workers,
-        progress=progress,
-    )
-    loss_config = resolved(variant(name), recipe).loss
-    rows = fit(
-        model,
-        loader,
-        loss_config,
-        recipe,
-        accelerator,
-        folder,
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=progress,
-        evaluate_every=evaluate_every,
-        compile_net=compile_net,
-        evaluate=lambda: evaluate(levels=(dataset.level,))[dataset.level],
-    )
-    if accelerator.is_main_process:
-        warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
-        folder.save_weights(model)
-        write_json(
-            folder.result,
-            {
-                **settings,
-                **tested(evaluate, recipe, preset),
-                "provenance": provenance(
-                    accelerator.device,
-                    seed=seed,
-                    precision=precision,
-                    resumed_after_epoch=checkpoint["epoch"] if checkpoint else 0,
-                    training_s=round(sum(row["seconds"] for row in rows), 1),  # all epochs; below: this process
-                    wall_s=round(time.time() - start_wall, 1),
-                    cpu_s=round(time.process_time() - start_cpu, 1),
-                ),
-            },
-        )
-    accelerator.wait_for_everyone()
-    return folder.read_result()
 
 
 def tested(evaluate: Callable[..., dict], recipe: Recipe, preset: str) -> dict[str, Any]:
@@ -208,35 +177,43 @@ def tested(evaluate: Callable[..., dict], recipe: Recipe, preset: str) -> dict[s
     return result
 
 
-def decoded(dataset: ReIDDataset, recipe: Recipe, workers: int, progress: bool) -> ImageCache:
-    """The decoded training images. The test images are decoded too: one that is broken is found now, not at the end."""
-    tables = [dataset.query, dataset.gallery, *(t for pair in dataset.levels.values() for t in pair)]
-    for table in {tuple(t.path): t for t in tables}.values():
-        ImageCache.for_table(
-            table, dataset.root, recipe.size, folder=dataset.derived("cache"), workers=workers, progress=progress
-        )
-    return ImageCache.for_split(dataset, "train", recipe.size, workers=workers, progress=progress)
+def decoded(dataset: ReIDDataset, recipe: Recipe, workers: int, progress: bool, keep: bool) -> ImageCache | None:
+    """The decoded training images; None where decoded images are not to be kept.
+
+    Every image is decoded here in either case, those of the test too: a broken one is found now, before the folder of
+    the run is claimed, and not after the training.
+    """
+    tables = [dataset.train, dataset.query, dataset.gallery, *(t for pair in dataset.levels.values() for t in pair)]
+    tables = {tuple(t.path): t for t in tables}.values()
+    options = {"size": recipe.size, "workers": workers}
+    if keep:
+        options |= {"root": dataset.root, "folder": dataset.derived("cache"), "progress": progress}
+        train, *_ = [ImageCache.for_table(table, **options) for table in tables]
+        return train
+    batches = [test_batches(table, batch_size=32, **options) for table in tables]
+    with tqdm(total=sum(map(len, batches)), unit="batch", desc="images", disable=not progress) as bar:
+        for _ in chain(*batches):
+            bar.update()
+    return None
 
 
 def check_arguments(**counts: int) -> None:
-    """Whole numbers that may not be negative."""
+    """Whole numbers that may not be negative, nor larger than a seed can be."""
     for key, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise TrainingError(f"{key}={value!r}: expected a whole number of at least 0")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+            raise TrainingError(f"{key}={value!r}: expected a whole number from 0 to {MAX_SEED}")
 
 
-def start_from_ide(
-    name: str, dataset: ReIDDataset, recipe: Recipe, run: RunFolder, *, seed: int, preset: str, **options: Any
-) -> Path:
+def start_from_ide(name: str, dataset: ReIDDataset, recipe: Recipe, run: RunFolder, manner: Manner) -> Path:
     """The IDE run beside `run` that this one starts from (MPN Sec. 5.1): trained on first use, shared by all."""
-    path = ide_path(name, dataset, recipe, run.path.parent, seed=seed, preset=preset)
-    train("ide", dataset, ide_recipe(name, recipe, preset), path, seed=seed, preset=preset, **options)
+    path = ide_path(name, dataset, recipe, run.path.parent, seed=manner.seed, preset=manner.preset)
+    train("ide", dataset, ide_recipe(name, recipe, manner.preset), path, **asdict(manner))
     return path
 
 
 def fit(
     model: ReIDModel,
-    loader,
+    loader: BatchLoader,
     loss_config: LossConfig,
     recipe: Recipe,
     accelerator: Accelerator,
@@ -250,21 +227,12 @@ def fit(
     progress: bool = True,
 ) -> list[dict[str, float]]:
     """Run the epochs after `checkpoint`; returns the rows of metrics.csv. One checkpoint is written an epoch."""
-    augment = TrainAugment(
-        AugmentConfig(size=recipe.size, flip=recipe.flip, erasing=recipe.erasing, erasing_area=recipe.erasing_area)
-    )
+    augment, steps = augmentation(recipe), len(loader)
     optimizer = make_optimizer(model, recipe)
     net, optimizer = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer)
     net = torch.compile(net) if compile_net else net  # `model` keeps the weights under their own names
     rows, first_epoch = resume(model, optimizer, accelerator, checkpoint)
-    steps = len(loader)
-    bar = tqdm(
-        total=recipe.epochs * steps,
-        initial=first_epoch * steps,
-        unit="batch",
-        desc=run.path.name,
-        disable=not (progress and accelerator.is_main_process),
-    )
+    bar = progress_bar(recipe, steps, first_epoch, run.path.name, progress and accelerator.is_main_process)
     for epoch in range(first_epoch, recipe.epochs):
         generator = seed_epoch(loader, seed, epoch, accelerator.process_index)
         net.train()
@@ -274,9 +242,9 @@ def fit(
             lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
             batch = augment(batch.to(accelerator.device), generator)
             with accelerator.autocast():
-                out = net(batch.images, PriorBatch(**batch.prior) if batch.prior else None)
+                out = net(batch.images, batch.prior)
             loss, terms = total_loss(out, batch.labels, loss_config, regularization=model.regularization().detach())
-            check_finite(loss, terms, epoch, i, run)
+            check_loss(loss, terms, epoch, i, run)
             accelerator.backward(loss)
             if recipe.clip_norm:
                 accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)
@@ -287,12 +255,8 @@ def fit(
                 sums[key] = sums.get(key, 0.0) + value.detach().item()
             bar.update()
             bar.set_postfix(epoch=epoch + 1, loss=f"{sums['loss'] / (i + 1):.2f}", refresh=False)
-        row = {
-            "epoch": epoch + 1,
-            "lr": lr,
-            **{k: v / steps for k, v in sums.items()},
-            "seconds": round(time.time() - started, 2),
-        }
+        means = {k: v / steps for k, v in sums.items()}
+        row = {"epoch": epoch + 1, "lr": lr, **means, "seconds": round(time.time() - started, 2)}
         if evaluate and evaluate_every and (epoch + 1) % evaluate_every == 0:
             row |= {k: v for k, v in evaluate().items() if k in ("mAP", "rank1")}
         rows.append(row)
@@ -322,94 +286,3 @@ def make_accelerator(device: torch.device, precision: Precision) -> Accelerator:
             "leave --device away under `accelerate launch`"
         )
     return accelerator
-
-
-def make_optimizer(model: ReIDModel, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD; weight decay acts on every parameter, as in MPN's released code. Heads may learn faster."""
-    backbone, heads = split_parameters(model)
-    groups = [{"params": backbone, "factor": 1.0}, {"params": heads, "factor": recipe.head_lr_factor}]
-    return torch.optim.SGD(
-        [g for g in groups if g["params"]],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )
-
-
-def split_parameters(model: ReIDModel) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters of the pretrained trunk (`model.backbone_modules()`), and all the others."""
-    inside = {id(p) for module in model.backbone_modules() for p in module.parameters()}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [p for p in parameters if id(p) in inside], [p for p in parameters if id(p) not in inside]
-
-
-def set_lr(optimizer, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Set every group's learning rate for batch `step`; returns the backbone's."""
-    lr = recipe.lr * recipe.lr_factor(step, steps_per_epoch)
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["factor"]
-    return lr
-
-
-def seed_epoch(loader, seed: int, epoch: int, rank: int = 0) -> torch.Generator:
-    """Seed the sampler, dropout and augmentation of one epoch; returns the augmentation's generator."""
-    loader.sampler.set_epoch(epoch)
-    mixed = (seed * 1_000_003 + epoch * 101 + rank) % 2**63
-    torch.manual_seed(mixed)
-    return torch.Generator().manual_seed(mixed + 1)
-
-
-def check_finite(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int, batch: int, run: RunFolder) -> None:
-    """Raise TrainingError for a NaN or infinite loss: which term, what is kept, what to do."""
-    if math.isfinite(loss.item()):
-        return
-    bad = [k for k, v in terms.items() if not math.isfinite(v.item())]
-    kept = f"the checkpoint of epoch {epoch} is kept in {run.checkpoint}" if epoch else "no epoch was finished"
-    raise TrainingError(
-        f"the loss became {loss.item()} in epoch {epoch + 1}, batch {batch + 1} (terms: {bad}); "
-        f"{kept}. Lower the learning rate (--set lr=...), add warm-up, or set precision=no; "
-        "`reidkit data check` finds damaged images."
-    )
-
-
-def warn_below_chance(
-    last: dict[str, float], model: ReIDModel, loss_config: LossConfig, batches: int, run: RunFolder
-) -> None:
-    """Warn when the classifiers end worse than guessing: such a run has diverged early, without one NaN.
-
-    last: the last epoch's row of metrics. batches: of the whole training; below 100 nothing is expected yet.
-    """
-    entropy = last["identity"] / (model.num_parts if loss_config.identity == "sum" else 1)  # a classifier's, in nats
-    chance = math.log(model.num_classes)
-    if batches >= 100 and entropy > chance:
-        warnings.warn(
-            f"{run.path}: the cross entropy of a classifier ended at {entropy:.2f}, and guessing one of "
-            f"{model.num_classes} identities gives {chance:.2f}: the network has learned nothing. Lower the "
-            "learning rate (--set lr=...) or the weight of a loss (--set loss.identity_weight=...).",
-            stacklevel=3,
-        )
-
-
-def state_of(model: ReIDModel, optimizer, accelerator: Accelerator, rows: list[dict], epoch: int) -> dict[str, Any]:
-    """All state of a run after `epoch` epochs. The sampler and every generator are functions of (seed, epoch)."""
-    return {
-        "epoch": epoch,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "rows": rows,
-        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
-    }
-
-
-def resume(
-    model: ReIDModel, optimizer, accelerator: Accelerator, state: dict[str, Any] | None
-) -> tuple[list[dict], int]:
-    """Load the state of a checkpoint if there is one; returns (rows so far, finished epochs)."""
-    if state is None:
-        return [], 0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    if accelerator.scaler and state["scaler"]:
-        accelerator.scaler.load_state_dict(state["scaler"])
-    return state["rows"], state["epoch"]

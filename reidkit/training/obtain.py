@@ -10,6 +10,7 @@ from reidkit.errors import TrainingError
 from reidkit.training.ide import run_name
 from reidkit.training.loop import train
 from reidkit.training.recipes import Recipe, recipe_for
+from reidkit.training.record import same_images
 from reidkit.training.runs import RunFolder, zoo_changes
 
 
@@ -36,6 +37,11 @@ def obtain_run(
         raise TrainingError(
             f"{own.path} was trained with another recipe than the preset {preset!r} is now; delete or "
             "rename it, and it is trained again"
+        )
+    if own.finished and not same_images(own.read_settings(), dataset):
+        raise TrainingError(
+            f"{own.path} was trained on other images than those below {dataset.root}; delete or rename it, and it is "
+            "trained again"
         )
     if own.finished:
         return own.path

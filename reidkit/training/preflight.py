@@ -56,9 +56,18 @@ def check_start(
 
 
 def sketch(name: str, recipe: Recipe, num_classes: int) -> ReIDModel:
-    """The network without its numbers (on torch's meta device): shapes and counts in a few milliseconds."""
-    with torch.device("meta"):
-        return create_model(name, num_classes, backbone=recipe.backbone, **recipe.model)
+    """The network without its numbers (on torch's meta device): shapes and counts in a few milliseconds.
+
+    Raises TrainingError where no layer can have the widths or rates of the recipe's model settings.
+    """
+    try:
+        with torch.device("meta"):
+            return create_model(name, num_classes, backbone=recipe.backbone, **recipe.model)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, ReIDKitError):
+            raise
+        asked = ", ".join(f"model.{key}={value!r}" for key, value in recipe.model.items())
+        raise TrainingError(f"no {name} network can be built with {asked} ({error}); choose other values") from error
 
 
 def grid_of(model: ReIDModel, recipe: Recipe) -> tuple[int, int]:

@@ -6,7 +6,6 @@ the small Sidewalk set; its numbers were chosen on a validation split of the tra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import cos, pi
@@ -108,13 +107,6 @@ class Recipe:
                 raise unknown_name("field of a recipe", key, known)
         return cls(**values)
 
-    def to_json(self) -> str:
-        return json.dumps(self.as_dict(), indent=2, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        return cls.from_dict(json.loads(text))
-
 
 POSITIVE = ("a number above 0", lambda v: v > 0)
 COUNT = ("a whole number of at least 1", lambda v: v >= 1)
@@ -183,15 +175,7 @@ IDE_QUICK = replace(
 )
 SMOKE = {"size": (96, 32), "num_ids": 4, "num_instances": 2, "epochs": 2, "batches_per_epoch": 3, "warmup_batches": 2}
 
-FAMILIES = {
-    "MPNConfig": "mpn",
-    "PyramidConfig": "mpn",
-    "PCBConfig": "mpn",
-    "IDEConfig": "ide",
-    "CGPNConfig": "cgpn",
-    "MGNConfig": "cgpn",
-}
-PRESETS = {
+PRESETS = {  # preset -> `family` of a variant's config -> recipe
     "paper": {"mpn": MPN_PAPER, "cgpn": CGPN_PAPER, "ide": IDE_PAPER},
     "quick": {"mpn": MPN_QUICK, "cgpn": CGPN_QUICK, "ide": IDE_QUICK},
     "long": {f: replace(r, epochs=40) for f, r in (("mpn", MPN_QUICK), ("cgpn", CGPN_QUICK), ("ide", IDE_QUICK))},
@@ -209,7 +193,7 @@ def recipe_for(name: str, preset: str = "quick", settings: Mapping[str, Any] | N
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     v = variant(name)
-    recipe = PRESETS[preset][FAMILIES[type(v.config).__name__]]
+    recipe = PRESETS[preset][v.config.family]
     known = {f.name for f in fields(v.config)}
     recipe = replace(recipe, model={k: x for k, x in recipe.model.items() if k in known})
     for key, value in read_settings(name, settings).items():

@@ -78,7 +78,8 @@ def check_claim(run: RunFolder, settings: dict[str, Any]) -> None:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(entry, old, new) of every setting of a run that two records of it give differently.
 
-    Recipes are compared field by field, in the spelling of `--set`. What an older kit did not record is not compared.
+    Recipes are compared field by field, in the spelling of `--set`; data sets by their files, wherever they lie now.
+    What an older kit did not record is not compared.
     """
     recipes = recipe_of(old), recipe_of(new)
     changes = changes_from(*recipes)
@@ -88,6 +89,10 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
     if not changes and old["variant"] == new["variant"] and (zoo := zoo_changes(old, recipes[1])):
         rows.append((f"the line {new['variant']!r} of zoo.py has changed", zoo, "today's"))
     skipped = {"recipe", "resolved", "changes", "fingerprint", *PLACES}
+    if old.get("fingerprint") == new["fingerprint"]:
+        skipped.add(
+            "dataset"
+        )  # the same files: their folder was renamed, and a folder of your own gives the set its name
     rows += [(k, old[k], v) for k, v in new.items() if k not in skipped and old.get(k) is not None and old[k] != v]
     if old.get("fingerprint") not in (None, new["fingerprint"]):
         rows.append(("the files of the data set", f"those of {old.get('root')}", f"others in {new['root']}"))
@@ -98,6 +103,12 @@ def _entry(recipe: dict[str, Any], key: str) -> Any:
     """ "lr" or "model.num_parts" of a recipe as JSON keeps it."""
     room, _, leaf = key.rpartition(".")
     return (recipe.get(room, {}) if room else recipe).get(leaf)
+
+
+def same_images(settings: dict[str, Any], dataset: ReIDDataset) -> bool:
+    """Whether a run was made on this data set: by its files where they are recorded and of this level, else by name."""
+    recorded = settings.get("fingerprint") if settings.get("level") == dataset.level else None
+    return recorded == dataset.fingerprint() if recorded else settings["dataset"] == dataset.label
 
 
 def claim(run: RunFolder, settings: dict[str, Any], accelerator: Accelerator) -> None:

@@ -7,10 +7,6 @@ whole new one.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,31 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from reidkit.errors import CheckpointError, ReIDKitError
+from reidkit.files import read_json, replacing
+from reidkit.files import write_json as write_json  # where the rest of the kit looks for it
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.zoo import variant
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.settings import plain
 
 CHECKPOINT_VERSION = 1
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, readable and with sorted keys."""
-    with replacing(path) as t:
-        t.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-
+SHIPPED = Path(__file__).resolve().parents[2] / "results" / "sidewalk" / "checkpoints"
 
 # What recipe.json must hold for the rest of the kit to read it.
 SETTINGS = {"variant": str, "seed": int, "num_classes": int, "recipe": dict}
@@ -57,19 +37,6 @@ UNKNOWN = {
     "changes": None,
     "prior_tool": None,
 }
-
-
-def read_json(path: Path, missing: str) -> dict[str, Any]:
-    """The object in a JSON file; CheckpointError with `missing` where there is no file, and for one that is damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(missing) from None
-    except (ValueError, RecursionError, OSError) as e:
-        raise CheckpointError(f"{path} cannot be read ({e}); delete it and train again") from e
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds no JSON object; delete it and train again")
-    return found
 
 
 def recipe_of(settings: dict[str, Any], where: str | Path = "recipe.json") -> Recipe:
@@ -88,18 +55,22 @@ class RunFolder:
 
     @property
     def settings(self) -> Path:
+        """What made the run: variant, recipe, data set, seed."""
         return self.path / "recipe.json"
 
     @property
     def metrics(self) -> Path:
+        """One row an epoch."""
         return self.path / "metrics.csv"
 
     @property
     def checkpoint(self) -> Path:
+        """Everything that a resumed run needs."""
         return self.path / "last.ckpt"
 
     @property
     def weights(self) -> Path:
+        """The trained network."""
         return self.path / "model.safetensors"
 
     @property
@@ -109,6 +80,7 @@ class RunFolder:
 
     @property
     def result(self) -> Path:
+        """What the network scored, and where that comes from; only a finished run has it."""
         return self.path / "result.json"
 
     @property
@@ -117,7 +89,7 @@ class RunFolder:
         return self.result.is_file() and self.weights.is_file()
 
     def read_settings(self) -> dict[str, Any]:
-        """What made the run, as `train` wrote it: see `run_settings` in loop.py.
+        """What made the run, as `train` wrote it: see `run_settings` in record.py.
 
         Runs of older kits lack some entries: `source`, `changes` and `prior_tool` are then None, and whoever needs
         them asks instead of guessing. Raises CheckpointError for a folder or file that is no run.
@@ -150,10 +122,12 @@ class RunFolder:
         )
 
     def save_metrics(self, rows: list[dict[str, float]]) -> None:
+        """Write one row an epoch to metrics.csv, in one step."""
         with replacing(self.metrics) as t:
             pd.DataFrame(rows).to_csv(t, index=False)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Write the state that `load_checkpoint` reads, in one step: a killed run keeps the one before."""
         with replacing(self.checkpoint) as t:
             torch.save({"version": CHECKPOINT_VERSION, **state}, t)
 
@@ -176,6 +150,7 @@ class RunFolder:
         return state
 
     def save_weights(self, model: ReIDModel) -> None:
+        """Write the state dict of a model, on whatever device it is, to model.safetensors, in one step."""
         with replacing(self.weights) as t:
             save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, t)
 
@@ -238,13 +213,36 @@ def zoo_changes(settings: dict[str, Any], recipe: Recipe, rooms: tuple[str, ...]
     )
 
 
-def load_run(path: str | Path) -> ReIDModel:
-    """The trained network of a run folder, in eval mode on the CPU."""
-    run = RunFolder(Path(path))
-    model = build_model(run.read_settings())
-    if run.checksum.is_file():
-        check_hash(run.weights, run.checksum)
-    load_weights(model, run.weights)
+def find_run(run: str | Path) -> RunFolder:
+    """A run folder, or the shipped network of that name: "mpn-no-ca", or its whole folder name.
+
+    Raises CheckpointError when there is neither, or no one network of that name; it lists the shipped ones.
+    """
+    given = RunFolder(Path(run))
+    if given.settings.is_file():
+        return given
+    shipped = [RunFolder(folder) for folder in sorted(SHIPPED.glob("*")) if RunFolder(folder).finished]
+    found = [r for r in shipped if str(run) in (r.path.name, r.read_settings()["variant"])]
+    if len(found) == 1:
+        return found[0]
+    if given.path.is_dir():
+        given.read_settings()  # a folder without recipe.json
+    raise CheckpointError(
+        f"{str(run)!r} is neither a run folder (`reidkit train` makes one) nor the name of one "
+        f"shipped network: {', '.join(r.path.name for r in shipped) or 'there is none'}"
+    )
+
+
+def load_run(run: str | Path) -> ReIDModel:
+    """The trained network of a run folder, or the shipped one of that name (`find_run`), in eval mode on the CPU.
+
+    Raises CheckpointError for what is no run, unfinished, damaged, or no longer the variant that was trained.
+    """
+    folder = find_run(run)
+    model = build_model(folder.read_settings())
+    if folder.checksum.is_file():
+        check_hash(folder.weights, folder.checksum)
+    load_weights(model, folder.weights)
     return model.eval()
 
 

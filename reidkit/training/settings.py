@@ -11,7 +11,7 @@ Python or JSON are held to it, and what does not fit is refused with the words o
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import NoneType, UnionType
@@ -19,6 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from reidkit.errors import ReIDKitError, unknown_name
 
+MAX_SEED = 2**63 - 1  # what torch's generators take
 WORDS = {"true": True, "false": False, "none": None, "null": None}  # in any case, where a field can be such a value
 
 
@@ -77,10 +78,11 @@ def _read_plain(key: str, value: Any, kind: type) -> Any:
     if kind is str and isinstance(value, str) and value:
         return value
     if kind in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if kind is float and math.isfinite(value):
-            return float(value)
-        if kind is int and math.isfinite(value) and value == int(value):
+        whole = isinstance(value, int) or value.is_integer()  # of any length; nan and infinity are not whole
+        if kind is int and whole and abs(value) < 2**63:
             return int(value)
+        if kind is float and abs(value) <= sys.float_info.max:  # nan is not
+            return float(value)
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "none"}[kind]
     raise ReIDKitError(f"setting {key}={given!r}: expected {expected}")
 
@@ -116,9 +118,11 @@ def _split(text: str) -> list[Any]:
             return found
     except ValueError:
         pass
-    inner = text.strip().strip("[]()").strip()
-    parts = inner.split("x") if inner.replace("x", "").isdigit() and "x" in inner else inner.split(",")
-    return [p.strip().strip("'\"") for p in parts if p.strip()]
+    inner = text.strip()
+    if inner[:1] + inner[-1:] in ("[]", "()"):
+        inner = inner[1:-1].strip()
+    parts = inner.split("x") if inner.replace("x", "").isdigit() else inner.removesuffix(",").split(",")
+    return [p.strip().strip("'\"") for p in parts] if inner else []
 
 
 def as_text(value: Any) -> str:

@@ -16,15 +16,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.priors.build import Tool
-from reidkit.training.device import choose_device
+from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
 from reidkit.training.preflight import check_start, default_prior_tool
 from reidkit.training.recipes import Recipe, read_settings, recipe_for
+from reidkit.training.record import check_claim, run_settings
 from reidkit.training.runs import RunFolder
 from reidkit.training.settings import as_text
 
@@ -118,26 +120,37 @@ def run_suite(
 
     jobs: runs at a time; default one a core, each with its share of the cores, or a single one where the runs share a
     GPU. settings: changes for every row, as text or typed. prior_tool, cache: as among the train_arguments.
-    A row that cannot be trained here is known before the first one starts, and reported with the failed.
+    A row that cannot be trained here, or whose folder holds another run (other images, settings, zoo line), is known
+    before the first one starts, and reported with the failed. ReIDKitError for a setting in which the rows differ.
     IDE runs that the rows start from are trained first, since variants of a seed share them.
     """
     jobs = jobs or default_jobs(train_arguments)
     threads = max(1, (os.cpu_count() or 1) // jobs)
+    device = _device(train_arguments)
+    tool = prior_tool or default_prior_tool(dataset)
     report, checked = SuiteReport(), set()
     first: dict[Path, list[str]] = {}  # IDE runs
     plan: dict[Path, list[str]] = {}
     for row in rows:
+        if own := sorted({*row.settings} & {*(settings or {})}):
+            raise ReIDKitError(
+                f"the rows of this table differ in {', '.join(own)}, which so cannot be set for all of them"
+            )
         changes = read_settings(row.variant, {**row.settings, **(settings or {})})
         recipe = recipe_for(row.variant, preset, changes)
-        refusal = _refusal(row, dataset, recipe, runs, preset, prior_tool, cache, checked)
+        refusal = _refusal(row, dataset, recipe, runs, preset, tool, cache, checked)
         for seed in seeds:
             common = [*train_arguments, "--preset", preset, "--seed", str(seed), "--threads", str(threads)]
             path = runs / run_name(row.variant, dataset, preset, seed, changes)
-            if refusal:
-                report.failed[path] = refusal
-                continue
+            made = {path: (row.variant, recipe)}
             if recipe.ide_init:
                 ide = ide_path(row.variant, dataset, recipe, runs, seed=seed, preset=preset)
+                made[ide] = ("ide", ide_recipe(row.variant, recipe, preset))
+            claims = {"preset": preset, "seed": seed, "prior_tool": tool}
+            if why := refusal or _taken(made, dataset, device, claims):
+                report.failed[path] = why
+                continue
+            if recipe.ide_init:
                 first[ide] = ["ide", *common, "--run", str(ide), *_set(ide_settings(row.variant, recipe, preset))]
             plan[path] = [row.variant, *common, "--run", str(path), *_set(changes)]
         if refusal:
@@ -160,8 +173,11 @@ def run_suite(
 
 def default_jobs(train_arguments: list[str]) -> int:
     """One run at a time on a GPU, which a single run fills; on the CPU one a core."""
-    named = dict(pairwise(train_arguments)).get("--device", "auto")
-    return (os.cpu_count() or 1) if choose_device(named).type == "cpu" else 1
+    return (os.cpu_count() or 1) if _device(train_arguments).type == "cpu" else 1
+
+
+def _device(train_arguments: list[str]) -> torch.device:
+    return choose_device(dict(pairwise(train_arguments)).get("--device", "auto"))
 
 
 def _refusal(
@@ -170,7 +186,7 @@ def _refusal(
     recipe: Recipe,
     runs: Path,
     preset: str,
-    prior_tool: Tool | None,
+    prior_tool: Tool,
     cache: bool,
     checked: set,
 ) -> str:
@@ -183,11 +199,26 @@ def _refusal(
             runs / row.variant,
             cache=cache,
             checked=checked,
-            prior_tool=prior_tool or default_prior_tool(dataset),
+            prior_tool=prior_tool,
             ide=ide_recipe(row.variant, recipe, preset) if recipe.ide_init else None,
         )
     except ReIDKitError as error:
         return str(error)
+    return ""
+
+
+def _taken(
+    made: Mapping[Path, tuple[str, Recipe]], dataset: ReIDDataset, device: torch.device, claims: dict[str, Any]
+) -> str:
+    """Why one of the folders that a row needs holds another run than the row's; "" if none does."""
+    for path, (name, recipe) in made.items():
+        if not (run := RunFolder(path)).settings.is_file():
+            continue
+        precision = choose_precision(recipe.precision, device)
+        try:
+            check_claim(run, run_settings(name, dataset, recipe, precision=precision, initialise_from=None, **claims))
+        except ReIDKitError as error:
+            return str(error)
     return ""
 
 

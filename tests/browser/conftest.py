@@ -112,6 +112,22 @@ def open_notebook(lab, browser):
         page.context.close()
 
 
+@pytest.fixture(scope="session")
+def open_panels(lab, browser, sidewalk_tiny, data_root, tmp_path_factory):
+    """A function: put a notebook of the eight panels on the server, run all its cells, return the page."""
+    from panel_page import CELLS, SETUP, open_page, write_notebook
+    from seeded_runs import train_runs
+
+    names = ("mpn-s0", "baseline-s0", "cgpn-s0", "ide-s0")
+    runs = train_runs(sidewalk_tiny, tmp_path_factory.mktemp("runs"), names)
+
+    def open_(name: str):
+        write_notebook(lab, name, [SETUP.format(root=str(data_root), runs=str(runs)), *CELLS.values()])
+        return open_page(lab, browser, name)
+
+    return open_
+
+
 @pytest.fixture
 def screenshot():
     """A function: save a picture of a page or of one element as build/screenshots/<name>.png, return the path."""

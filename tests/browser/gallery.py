@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where `paths` lies
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "helpers"))  # where `paths` lies
 from paths import REPO
 
 GALLERY = REPO / "results" / "panels"

@@ -6,12 +6,24 @@ import time
 import urllib.parse
 import urllib.request
 
-from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from servers import ERROR_OUTPUT, LIMIT, TOKEN, new_page, open_in_lab, wait_for_kernel
 
 STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
-FRAGILE = """
+SETUP = """
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from reidkit import panels
+from reidkit.data import load_dataset
+from reidkit.panels.kit.subset import subset
+
+runs = Path({runs!r})
+networks = {{name: runs / (name + "-s0") for name in ("mpn", "cgpn", "ide")}}
+pair = [runs / "mpn-s0", runs / "baseline-s0"]
+ds = load_dataset("sidewalk", root={root!r}, size="tiny", progress=False)
+few = subset(ds, 6)
+
 def fragile(kind, trait, value):
     "The same kind of panel, with an error planted at one value of a trait."
     def render(self, state):
@@ -20,6 +32,16 @@ def fragile(kind, trait, value):
         return kind.render(self, state)
     return type(kind.__name__, (kind,), dict(render=render))
 """
+CELLS = {  # an error is planted at the end of one slider
+    "PriorStepper": "fragile(panels.PriorStepper, 'parts', 12).from_dataset(ds, grid=(12, 4), count=6)",
+    "AttentionPanel": "fragile(panels.AttentionPanel, 'part', 12)(networks, ds, count=8)",
+    "RankedList": "fragile(panels.RankedList, 'top_k', 1)(networks, ds, checks=4)",
+    "MisalignmentSandbox": "fragile(panels.MisalignmentSandbox, 'scale', 2.0)(networks, ds, count=6)",
+    "VariantComparator": "fragile(panels.VariantComparator, 'length', 3)(pair, few, runs)",
+    "KSweep": "fragile(panels.KSweep, 'parts', 12)(runs / 'ide-s0', few)",
+    "CGPNExplorer": "fragile(panels.CGPNExplorer, 'image', len(few.query))(runs / 'cgpn-s0', few)",
+    "LossPlayground": "fragile(panels.LossPlayground, 'margin', 1.5)()",
+}
 PIXELS = """async image => {
   for (let tries = 0; tries < 50; tries++) {  // a picture may be replaced while it is decoded
     try { await image.decode(); break; } catch { await new Promise(done => setTimeout(done, 100)); }
@@ -58,11 +80,11 @@ def open_page(lab: str, browser, name: str, run: bool = True) -> Page:
     return page
 
 
-def end_kernels(lab: str) -> None:
-    """Shut every kernel of the server down."""
+def end_kernel(lab: str, name: str) -> None:
+    """Shut the kernel of one notebook down."""
     with urllib.request.urlopen(f"{lab}/api/sessions?token={TOKEN}", timeout=LIMIT) as answer:
         sessions = json.load(answer)
-    for session in sessions:
+    for session in (s for s in sessions if s["path"].endswith(name)):
         url = f"{lab}/api/sessions/{session['id']}?token={TOKEN}"
         urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=LIMIT).close()
 
@@ -133,60 +155,16 @@ def undo(hand: PanelHand, do, back) -> None:
     assert hand.settled(before=after, target=before) == before
 
 
+def drag(page: Page, x: float, y: float, dx: float, dy: float) -> None:
+    """Press the mouse at (x, y) of the window, move it by (dx, dy) in steps, release it."""
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + dx, y + dy, steps=5)
+    page.mouse.up()
+
+
 def no_problems(page: Page) -> bool:
     """No console error, no traceback, nothing on stderr."""
     outputs = page.locator(f"{ERROR_OUTPUT}, {STDERR}").all_inner_texts()
     assert page.problems == [] and outputs == [], (page.problems, outputs)
     return True
-
-
-# ---- what holds for every panel; each file says for which of its controls -------------------------------------------
-
-
-def choose_and_undo(page: Page, kind: str, label: str, other: str, first: str) -> None:
-    """Another option changes the picture, the first one restores it."""
-    hand = PanelHand(page, kind)
-    undo(hand, lambda: hand.choose(label, other), lambda: hand.choose(label, first))
-    assert no_problems(page)
-
-
-def toggle_and_undo(page: Page, kind: str, label: str) -> None:
-    """The space bar changes the picture, once more restores it."""
-    hand = PanelHand(page, kind)
-    undo(hand, lambda: hand.toggle(label), lambda: hand.toggle(label))
-    assert no_problems(page)
-
-
-def meet_planted_error(page: Page, kind: str, label: str, key: str) -> None:
-    """The key on a slider meets the error of FRAGILE: it is shown, the last good picture stays, reset removes it."""
-    hand = PanelHand(page, kind)
-    before = hand.settled()
-    hand.press(label, key)
-    expect(hand.error).to_contain_text("KeyError: 'planted'")
-    expect(hand.error.locator('[role="alert"]')).to_be_visible()
-    assert hand.settled() == before, "the last good picture stays"
-    hand.click("reset")
-    expect(hand.error).to_be_hidden()
-    assert hand.settled(target=before) == before
-    assert no_problems(page)
-
-
-def picture_at_its_size(page: Page, kind: str, screenshot) -> None:
-    """The picture is neither stretched nor empty; a screenshot of the panel is kept."""
-    hand = PanelHand(page, kind)
-    hand.settled()
-    size = hand.picture.evaluate("i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight]")
-    assert size[:2] == size[2:], "a stretched picture is blurred"
-    page.evaluate("document.activeElement.blur()")
-    with Image.open(screenshot(hand.box, f"panel_{kind}")) as image:
-        assert image.width >= size[0] and len(image.convert("L").getcolors(256)) > 50
-
-
-def controls_by_tab(page: Page, kind: str) -> None:
-    """Every control can be reached by the tab key, every button has a text."""
-    hand = PanelHand(page, kind)
-    hand.settled()
-    wanted = hand.box.locator('[role="slider"], select, input[type="checkbox"], button:not([disabled])')
-    unreachable = "es => es.filter(e => e.offsetParent !== null && e.tabIndex < 0).length"
-    assert wanted.count() > 3 and wanted.evaluate_all(unreachable) == 0
-    assert all(hand.box.locator("button").all_inner_texts())

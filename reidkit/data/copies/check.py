@@ -22,8 +22,9 @@ from reidkit.data.contact_sheet import contact_sheet
 from reidkit.data.copies.imagefile import ImageFacts, inspect_image
 from reidkit.data.copies.jpeg_damage import hears_complaints
 from reidkit.data.copies.label_check import SPLITS, check_files, check_labels
-from reidkit.data.copies.quarantine import FOLDER, quarantine_files
+from reidkit.data.copies.quarantine import quarantine_files
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.sets.folders import QUARANTINE
 from reidkit.data.sets.published import compare_counts
 from reidkit.errors import DatasetError
 
@@ -273,7 +274,7 @@ def check_command(
     refusal = _cannot_write(folder)  # before minutes of decoding
     if quarantine and not os.access(ds.root, os.W_OK):
         raise DatasetError(f"{ds.root} cannot be written to, so no image can be moved to quarantine; check without it")
-    report = check_dataset(ds, decode, workers, ds.root / FOLDER if quarantine else None)
+    report = check_dataset(ds, decode, workers, ds.root / QUARANTINE if quarantine else None)
     print(report)
     if not refusal:
         try:

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from reidkit.data.copies.archives import Limits, extract_archive
+from reidkit.data.copies.archives import Limits, holds_something, unpack
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sets.published import OFFICIAL_PAGES, compare_counts
-from reidkit.errors import ReIDKitError, unknown_name
+from reidkit.errors import DatasetError, ReIDKitError, unknown_name
+from reidkit.files import replacing
 
 # data set -> (folder below the root, data set names to load afterwards)
 TARGETS = {
@@ -37,24 +38,24 @@ def prepare_dataset(
     extra: Sequence[str | Path] = (),
     loads: Sequence[str] | None = None,
     limits: Limits | None = None,
+    decode: bool = True,
     progress: bool = True,
 ) -> list[ReIDDataset]:
     """Unpack `archive` into `<root>/<name>` and load the result; CUHK03 gives two data sets.
 
     extra: files copied beside it (CUHK03's two protocol files). loads: which names to load (None: all).
-    Safe to call again after a killed run, and when the archive was unpacked before.
-    Raises DatasetError as `extract_archive` and the set's parser do.
+    decode: see `unpack`. Safe to call again: a folder that is there already must hold all files of the archive, or is
+    taken as it is where the archive is gone. Raises DatasetError as `unpack` and the set's parser do.
     """
     if name not in TARGETS:
         raise unknown_name("data set", name, TARGETS)
     folder, every = TARGETS[name]
     destination = Path(root) / folder
-    if not (destination.is_dir() and any(destination.iterdir())):
-        extract_archive(archive, destination, limits=limits or Limits(), progress=progress)
+    if Path(archive).exists() or not holds_something(destination):
+        unpack(archive, destination, limits=limits or Limits(), may_exist=True, decode=decode, progress=progress)
     for file in extra:
-        part = destination / f"{Path(file).name}.part"
-        shutil.copyfile(file, part)
-        part.replace(destination / Path(file).name)
+        with replacing(destination / Path(file).name, DatasetError) as temporary:
+            shutil.copyfile(file, temporary)
     load_dataset = import_module("reidkit.data").load_dataset
     return [load_dataset(load, root=destination) for load in loads or every]
 
@@ -94,6 +95,12 @@ def script_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", help="the downloaded file (zip, tar or 7z); without it the official page is named")
     parser.add_argument("--root", default="data", help="where data sets live (default: data)")
+    parser.add_argument(
+        "--no-decode",
+        dest="decode",
+        action="store_false",
+        help="do not look at the images of a plain .tar, which has no checksum",
+    )
     return parser
 
 
@@ -101,7 +108,7 @@ def script_main(name: str, description: str) -> int:
     """A whole script for a set that comes as one archive: read the arguments, unpack, compare the counts."""
     args = script_parser(description).parse_args()
     try:
-        return run_script(name, args.archive, args.root)
+        return run_script(name, args.archive, args.root, decode=args.decode)
     except ReIDKitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,5 @@
-"""Move unusable files out of a data set, so that it loads, and move them back.
+"""Move unusable files out of a data set, so that it loads (`reidkit data check --quarantine`), and move them back
+(`reidkit data restore`).
 
 <quarantine>/quarantine.csv              original, moved_to, problem: written before each move
 <quarantine>/<path relative to the data set's root>
@@ -9,13 +10,13 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from reidkit.data.sets.folders import MANIFEST, QUARANTINE
 from reidkit.errors import DatasetError
-
-MANIFEST = "quarantine.csv"
-FOLDER = "quarantine"  # below the data set's root; the parsers of list files look there
+from reidkit.files import disk_error
 
 
 def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarantine: str | Path) -> int:
@@ -51,33 +52,62 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
     return len(found)
 
 
-def quarantined(root: str | Path) -> set[str]:
-    """Absolute paths that were moved to `<root>/quarantine`; list files still name them."""
-    manifest = Path(root) / FOLDER / MANIFEST
-    if not manifest.is_file():
-        return set()
-    with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return {row["original"] for row in csv.DictReader(file) if os.path.lexists(row["moved_to"])}
-
-
 def restore_quarantine(quarantine: str | Path) -> int:
-    """Move everything in a quarantine folder back to where it came from; how many moved.
+    """Move everything in a quarantine folder back to where it came from; how many files moved.
 
-    Raises DatasetError when there is no manifest, or a file would overwrite another.
+    Files that were deleted from the quarantine meanwhile are passed over. Raises DatasetError, before anything moves,
+    when there is no manifest, when a file would overwrite another, or when the data set was moved since.
     """
     manifest = Path(quarantine) / MANIFEST
     if not manifest.is_file():
         raise DatasetError(f"{quarantine} holds no {MANIFEST}; it is no quarantine folder of this kit")
     with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = [row for row in csv.DictReader(file) if os.path.lexists(row["moved_to"])]
-    taken = [row["original"] for row in rows if os.path.lexists(row["original"])]
-    if taken:
-        raise DatasetError(f"{taken[0]} exists again; move it away before restoring {quarantine}")
-    for row in rows:
-        os.makedirs(os.path.dirname(row["original"]), exist_ok=True)
-        shutil.move(row["moved_to"], row["original"])
-    manifest.unlink()
+        listed = [(row.get("original") or "", row.get("moved_to") or "") for row in csv.DictReader(file)]
+    if not all(original and moved for original, moved in listed):
+        raise DatasetError(f"{manifest} is damaged: each line names a file and where it was moved to")
+    rows = [(original, moved) for original, moved in listed if os.path.lexists(moved)]
+    if listed and not rows and not any(os.path.lexists(original) for original, _ in listed):
+        raise DatasetError(
+            f"{listed[0][1]}, which {manifest} names, does not exist: if the data set's folder was "
+            "moved or renamed, give it its old place back first"
+        )
+    times = Counter(original for original, _ in rows)
+    if taken := [original for original, n in times.items() if n > 1 or os.path.lexists(original)]:
+        raise DatasetError(
+            f"{taken[0]} exists again, or was moved to {quarantine} twice; move one of the two away before restoring"
+        )
+    try:
+        for original, moved in rows:
+            os.makedirs(os.path.dirname(original), exist_ok=True)
+            shutil.move(moved, original)
+        manifest.unlink()
+    except OSError as error:  # what has moved has moved; the manifest still lists the rest
+        raise disk_error(f"cannot restore {quarantine}", error, DatasetError) from error
     return len(rows)
+
+
+def restore_command(name: str, root: str | Path = "data", **options) -> int:
+    """All of `reidkit data restore NAME`: move the files back that `data check NAME --quarantine` moved; how many.
+
+    root: as for `load_dataset`, or the data set's own folder. options: of the set's loader (`size` of Sidewalk).
+    Raises DatasetError as `restore_quarantine` does, and where nothing is in quarantine.
+    """
+    from reidkit.data import load_dataset
+
+    place = Path(root)
+    if not (place / QUARANTINE / MANIFEST).is_file():
+        try:
+            place = load_dataset(name, root=root, **options).root
+        except DatasetError as error:  # too much is in quarantine
+            raise DatasetError(
+                f"{error} To restore a data set that does not load, name its own folder, the one that "
+                f"holds {QUARANTINE}/, with --root"
+            ) from error
+    if not (place / QUARANTINE / MANIFEST).is_file():
+        raise DatasetError(
+            f"{name} in {place}: nothing is in quarantine ({place / QUARANTINE / MANIFEST} does not exist)"
+        )
+    return restore_quarantine(place / QUARANTINE)
 
 
 def _free_name(path: Path) -> Path:

@@ -24,8 +24,8 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from reidkit.data.copies.quarantine import quarantined
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.sets.folders import looked_in, places, quarantined
 from reidkit.data.sets.market import SPLITS, SUFFIX, read_layout
 from reidkit.errors import DatasetError, unknown_name
 
@@ -50,46 +50,43 @@ def load_cuhk03(root: str | Path = "data", boxes: Boxes = "detected", *, progres
     """
     if boxes not in BOXES:
         raise unknown_name("CUHK03 boxes", boxes, BOXES)
-    places = _places(Path(os.path.abspath(root)))
-    for place in _folder_places(places, boxes):
+    where = places(root, NAMES)
+    for place in _folder_places(where, boxes):
         if all((place / folder).is_dir() for folder in SPLITS.values()):
             return replace(read_layout(place, f"cuhk03-{boxes}"), junk_pids=())
-    protocol = _first_file(places, PROTOCOL_FILE.format(boxes))
-    mat = _first_file(places, MAT_FILE)
-    images = next((p / f"images_{boxes}" for p in places if (p / f"images_{boxes}").is_dir()), None)
+    protocol = _first_file(where, PROTOCOL_FILE.format(boxes))
+    mat = _first_file(where, MAT_FILE)
+    images = next((p / f"images_{boxes}" for p in where if (p / f"images_{boxes}").is_dir()), None)
     if protocol is not None and images is None and mat is not None:
         home = mat.parent.parent if mat.parent.name == "cuhk03_release" else mat.parent
         images = extract_mat(mat, boxes, home / f"images_{boxes}", progress=progress)
     if protocol is None or images is None:
-        raise DatasetError(_not_found(places[0], boxes, protocol, mat))
+        raise DatasetError(_not_found(root, boxes, protocol, mat))
     return _read_protocol(protocol, images, boxes)
 
 
-def _places(root: Path) -> list[Path]:
-    return [root, *(root / n for n in NAMES), *(root / outer / inner for outer in NAMES for inner in NAMES)]
-
-
-def _folder_places(places: list[Path], boxes: Boxes) -> Iterator[Path]:
+def _folder_places(where: list[Path], boxes: Boxes) -> Iterator[Path]:
     """Where a Market-like layout of these boxes may lie. A bare root must not be named after the other boxes."""
     other = BOXES[1 - BOXES.index(boxes)]
-    if other not in places[0].name.lower():
-        yield places[0]
-    for place in places:
+    if other not in where[0].name.lower():
+        yield where[0]
+    for place in where:
         yield from (place / boxes, place / f"CUHK03_{boxes}", place / f"cuhk03_{boxes}")
 
 
-def _first_file(places: list[Path], name: str) -> Path | None:
-    return next((p / name for p in places if (p / name).is_file()), None)
+def _first_file(where: list[Path], name: str) -> Path | None:
+    return next((p / name for p in where if (p / name).is_file()), None)
 
 
-def _not_found(root: Path, boxes: Boxes, protocol: Path | None, mat: Path | None) -> str:
+def _not_found(root: str | Path, boxes: Boxes, protocol: Path | None, mat: Path | None) -> str:
     """What is there of form 2, and what to do."""
     have = [str(p) for p in (protocol, mat) if p is not None]
     return (
         f"cuhk03-{boxes}: found neither {boxes}/{{{','.join(SPLITS.values())}}} (CUHK03-NP) nor {MAT_FILE} with "
-        f"{PROTOCOL_FILE.format(boxes)} in {root}, in {', '.join(NAMES)} below it, or one level deeper"
+        f"{PROTOCOL_FILE.format(boxes)}"
         + (f"; of the second form only {have[0]} is there" if have else "")
-        + f". Put either form there or pass its own folder: load_dataset('cuhk03-{boxes}', root=...)."
+        + f". {looked_in(root, NAMES)} Put either form there or name its own folder (--root FOLDER, in "
+        f"Python load_dataset('cuhk03-{boxes}', root=...))."
     )
 
 

@@ -25,6 +25,7 @@ import pandas as pd
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
+from reidkit.data.sets.folders import find_home, listing
 from reidkit.errors import DatasetError
 
 SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -39,33 +40,8 @@ EXPECTED_NAME = "<identity>_c<camera>...jpg|png|bmp|webp|tif, such as 0002_c1s1_
 
 
 def find_layout(root: str | Path, required_folders: Sequence[str], names: Sequence[str], dataset: str) -> Path:
-    """The folder that holds all `required_folders`: `root` itself, `root/<name>`, or `root/<name>/<name>`.
-
-    names: the folder names that the usual archives unpack to, most official first.
-    Raises DatasetError that lists the places looked at and what `root` holds.
-    """
-    root = Path(os.path.abspath(root))
-    places = [root, *(root / n for n in names), *(root / outer / inner for outer in names for inner in names)]
-    for place in places:
-        if all((place / folder).is_dir() for folder in required_folders):
-            return place
-    near = [p for p in places if any((p / folder).is_dir() for folder in required_folders)]
-    if near:
-        lacking = [f for f in required_folders if not (near[0] / f).is_dir()]
-        raise DatasetError(f"{dataset}: {near[0]} lacks the folders {lacking}; it holds {_listing(near[0])}")
-    raise DatasetError(
-        f"{dataset}: found no folder with {', '.join(required_folders)}. Looked in {root}, in "
-        f"{', '.join(names)} below it, and one level deeper. {root} "
-        + (f"holds {_listing(root)}" if root.is_dir() else "does not exist")
-        + f". Unpack the data set there or pass its own folder: load_dataset({dataset!r}, root=...)."
-    )
-
-
-def _listing(folder: Path, limit: int = 12) -> str:
-    """The first names of a folder, for error messages."""
-    names = sorted(os.listdir(folder))
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(map(repr, names[:limit])) or "nothing") + more
+    """The folder that holds all `required_folders`. names, errors: as in `find_home`."""
+    return find_home(root, [required_folders], names, dataset)[0]
 
 
 def parse_name(name: str, pattern: re.Pattern = MARKET_NAME) -> tuple[int, int] | None:
@@ -133,7 +109,7 @@ def read_folder(
             rows.append((entry.path, *ids))
     if not rows:
         kinds = ", ".join(IMAGE_SUFFIXES)
-        raise DatasetError(f"{dataset}: no images ({kinds}) in {folder}; it holds {_listing(folder)}")
+        raise DatasetError(f"{dataset}: no images ({kinds}) in {folder}; it holds {listing(folder)}")
     return pd.DataFrame(sorted(rows), columns=["path", "pid", "camid"])
 
 

@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from reidkit.data.copies.quarantine import quarantined
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import IMAGE_SUFFIXES
+from reidkit.data.sets.folders import find_home, quarantined
 from reidkit.data.sets.market import NUMBER, SUFFIX
 from reidkit.errors import DatasetError
 
@@ -38,7 +38,7 @@ def load_msmt17(root: str | Path = "data") -> ReIDDataset:
     root: the data set's folder or the folder it was unpacked into.
     Raises DatasetError: lists or folders missing, a line that does not parse, a listed image that is not there.
     """
-    home, train_folder, test_folder = _find_home(Path(os.path.abspath(root)))
+    home, (train_folder, test_folder) = find_home(root, FOLDERS, NAMES, "msmt17", files=LISTS.values())
     gone = quarantined(home)
     parts = [read_list(home / LISTS[p], home / train_folder, gone).assign(part=p) for p in ("train", "val")]
     train = pd.concat(parts, ignore_index=True)
@@ -49,26 +49,6 @@ def load_msmt17(root: str | Path = "data") -> ReIDDataset:
     query["pid"], gallery["pid"] = query.label + first_test, gallery.label + first_test
     version = "V1" if train_folder == "train" else "V2"
     return ReIDDataset("msmt17", home, train, query, gallery, junk_pids=(), info={"version": version})
-
-
-def _find_home(root: Path) -> tuple[Path, str, str]:
-    """(folder with the lists, name of the training folder, name of the test folder)."""
-    places = [root, *(root / n for n in NAMES), *(root / outer / inner for outer in NAMES for inner in NAMES)]
-    near = ""
-    for place in places:
-        lacking = [name for name in LISTS.values() if not (place / name).is_file()]
-        for train, test in FOLDERS:
-            if (place / train).is_dir() and (place / test).is_dir():
-                if not lacking:
-                    return place, train, test
-                near = near or f" {place} has {train} and {test} but lacks {', '.join(lacking)}."
-        if not lacking:
-            near = f" {place} has the lists but neither train/test (V1) nor mask_train_v2/mask_test_v2 (V2)."
-    raise DatasetError(
-        f"msmt17: found no folder with {', '.join(LISTS.values())} and train/test (V1) or mask_train_v2/"
-        f"mask_test_v2 (V2) in {root}, in {', '.join(NAMES)} below it, or one level deeper.{near}"
-        " Unpack the data set there or pass its own folder: load_dataset('msmt17', root=...)."
-    )
 
 
 def read_list(path: Path, folder: Path, gone: Collection[str] = ()) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from reidkit.data.sidewalk.dataset import load_sidewalk
 from reidkit.data.sidewalk.labels import PART_NAMES
-from reidkit.data.sidewalk.sheet import contact_sheet
+from reidkit.data.sidewalk.sheet import truth_sheet
 from reidkit.data.sidewalk.tools import ToolRates
 from reidkit.data.sidewalk.truth import Truth, load_truth
 from reidkit.data.sidewalk.writer import render_sidewalk
@@ -11,8 +11,8 @@ __all__ = [
     "PART_NAMES",
     "ToolRates",
     "Truth",
-    "contact_sheet",
     "load_sidewalk",
     "load_truth",
     "render_sidewalk",
+    "truth_sheet",
 ]

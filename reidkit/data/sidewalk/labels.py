@@ -72,7 +72,6 @@ FRAGMENTS = (
 
 SHADES = 4  # 0 deep shade, 1 dark side, 2 the colour itself, 3 light side
 OTHER, OCCLUDER, SHADOW = 128, 248, 255
-PERSON_CODES = range(SHADES, SHADES * (len(FRAGMENTS) + 1))
 FRAGMENT_ID = {fragment.name: i + 1 for i, fragment in enumerate(FRAGMENTS)}  # 0 = background
 
 

@@ -25,7 +25,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray = PART_COL
     return np.where(labels[..., None] > 0, tinted, image).astype(np.uint8)
 
 
-def contact_sheet(
+def truth_sheet(
     size: str = "small",
     seed: int = 0,
     people: int = 3,

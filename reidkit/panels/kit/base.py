@@ -82,21 +82,27 @@ class Panel(HasTraits):
     # ---- for subclasses ---------------------------------------------------------------------------------------------
 
     def controls(self) -> Mapping[str, Control]:
+        """{trait: what moves it}, in the order of display."""
         raise NotImplementedError
 
     def render(self, state: SimpleNamespace) -> Image.Image:
+        """The picture of a state, of `size` pixels; changes nothing, raises to refuse the state."""
         raise NotImplementedError
 
     def status(self, state: SimpleNamespace) -> str:
+        """One line of numbers about a state, shown under the picture."""
         return ""
 
     def actions(self) -> Mapping[str, Callable[[], None]]:
+        """{button label: what it does}."""
         return {}
 
     def hidden(self) -> Collection[str]:
+        """Names of controls that mean nothing in the current state."""
         return ()
 
     def extra_widgets(self) -> Sequence[Any]:
+        """Further ipywidgets below the controls."""
         return ()
 
     # ---- state ------------------------------------------------------------------------------------------------------
@@ -177,9 +183,11 @@ class Panel(HasTraits):
             self._widget.refresh()
 
     def status_html(self) -> str:
+        """The line of numbers as HTML that a screen reader announces."""
         return f'<div role="status">{html.escape(self.status_text)}</div>'
 
     def error_html(self) -> str:
+        """The error line as HTML that a screen reader announces at once; "" when all is well."""
         return f'<div role="alert"><b>Error.</b> {html.escape(self.error)}</div>' if self.error else ""
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Slider:
 
     @property
     def whole(self) -> bool:
+        """Whether every value is a whole number."""
         return all(isinstance(v, int) for v in (self.low, self.high, self.step))
 
     def check(self, value: Any) -> None:
@@ -28,6 +29,7 @@ class Slider:
             raise ReIDKitError(f"{self.label} = {value!r}: choose {self.low} .. {self.high}")
 
     def widget(self, value: Any):
+        """An ipywidgets slider at `value`, with a field to type a number."""
         import ipywidgets as w
 
         kind = w.IntSlider if self.whole else w.FloatSlider
@@ -62,6 +64,7 @@ class Choice:
             raise ReIDKitError(f"{self.label} = {value!r}: choose one of {names}")
 
     def widget(self, value: Any):
+        """An ipywidgets drop-down list at `value`."""
         import ipywidgets as w
 
         return w.Dropdown(options=self.options, value=value, description=self.label)
@@ -83,6 +86,7 @@ class Toggle:
             raise ReIDKitError(f"{self.label} = {value!r}: choose True or False")
 
     def widget(self, value: Any):
+        """An ipywidgets tick box at `value`."""
         import ipywidgets as w
 
         return w.Checkbox(value=value, description=self.label, indent=False)

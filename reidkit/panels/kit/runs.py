@@ -18,18 +18,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reidkit.data import ReIDDataset
-from reidkit.data.images import read_image, relative_paths
+from reidkit.data.images import read_image, relative_path
 from reidkit.data.transforms import normalize
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.evaluation import extract_features
 from reidkit.evaluation.features import Flip
 from reidkit.models import ReIDModel
+from reidkit.models.base import Maps
 from reidkit.priors import PriorBatch, PriorTable
 from reidkit.training import RunFolder, load_run
 from reidkit.training.recipes import Recipe
 from reidkit.training.runs import replacing
-
-Maps = Tensor | tuple[Tensor, ...]
 
 
 class Recent:
@@ -74,6 +73,7 @@ class PanelRun:
 
     @property
     def num_parts(self) -> int:
+        """K, how many part features the network has."""
         return self.model.num_parts
 
     def image(self, path: str) -> Tensor:
@@ -82,7 +82,7 @@ class PanelRun:
 
     def relative(self, path: str) -> str:
         """How prior tables name an image."""
-        return relative_paths([path], self.dataset.root)[0]
+        return relative_path(path, self.dataset.root)
 
     def prior(self, path: str) -> PriorBatch | None:
         """The prior of one image [1, ...], for networks that need it at test time."""

@@ -1,0 +1,100 @@
+"""The one clock of every measurement: what a second is, what is not counted, and which of several turns is kept.
+
+On a CPU a second is process time, user and system, of all threads: a busy machine disturbs it little. On a GPU it is
+wall time until the device has finished the work. Both are taken of every call; `Seconds.on(device)` picks.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from reidkit.errors import ReIDKitError
+
+CPU = torch.device("cpu")
+
+
+class Seconds(NamedTuple):
+    """How long something took: `wall` clock, and process time (`cpu`), in seconds."""
+
+    wall: float
+    cpu: float
+
+    def on(self, device: torch.device) -> float:
+        """The one that counts on this device: wall time of finished work on a GPU, process time elsewhere."""
+        return self.wall if device.type == "cuda" else self.cpu
+
+
+def measure(
+    work: Callable[[], Any], device: torch.device = CPU, *, calls: int = 1, at_least: float = 0.0, warm_up: int = 0
+) -> Seconds:
+    """Seconds a call of `work`.
+
+    calls: how many are counted, more until they took `at_least` seconds (on `device`). warm_up: calls before those.
+    """
+    for _ in range(warm_up):
+        work()
+    finish(device)
+    done, wall, cpu = 0, time.perf_counter(), time.process_time()
+    while True:
+        work()
+        done += 1
+        if done >= calls:
+            finish(device)
+            passed = Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+            if passed.on(device) >= at_least:
+                return Seconds(passed.wall / done, passed.cpu / done)
+
+
+def best_of_turns(ways: Mapping[str, Callable[[], Any]], turns: int, device: torch.device = CPU) -> dict[str, Seconds]:
+    """{name: least seconds of a call} of several ways to do something; one turn of all ways after another.
+
+    Raises ReIDKitError for fewer than one turn.
+    """
+    if turns < 1:
+        raise ReIDKitError(f"{turns} turns measure nothing: ask for 1 or more")
+    rows = [{name: measure(way, device) for name, way in ways.items()} for _ in range(turns)]
+    return {name: Seconds(*map(min, zip(*(row[name] for row in rows)))) for name in ways}
+
+
+def finish(device: torch.device) -> None:
+    """Wait until the device has done all that was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """torch with `count` threads, then as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def peak_memory(work: Callable[[], Any]) -> tuple[Any, float | None]:
+    """(result, MB of resident memory that the call needed at its peak on top of what was there; None without /proc).
+
+    Linux keeps a high-water mark a process; writing 5 to clear_refs sets it back to the present size. Only the first
+    call of a process is honest: later ones find memory that the allocator kept.
+    """
+    if not sys.platform.startswith("linux"):
+        return work(), None
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident_kb("VmRSS")
+    result = work()
+    return result, round((resident_kb("VmHWM") - before) / 1024, 1)
+
+
+def resident_kb(field: str) -> int:
+    """A memory field of /proc/self/status, in kB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field + ":")).split()[1])

@@ -1,0 +1,193 @@
+"""Files that are whole or not there: the one way in which the kit writes a file, and readers that set a limit.
+
+A file is written under a temporary name in its own folder, brought to the disk and then renamed, so a killed process
+or a full disk leaves the whole old file, never half a new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import platform
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from reidkit.errors import CheckpointError, ReIDKitError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+JSON_BYTES = 16 << 20  # a result with all its levels has some 20 kB
+MACHINE = platform.node()  # a folder may be shared by several machines, each with process numbers of its own
+# .NAME.PID@MACHINE.NUMBER.tmp; older kits wrote .NAME.PID.tmp
+TEMPORARY = re.compile(r"\..+?\.(?P<pid>\d{1,10})(@(?P<machine>.+)\.\d+)?\.tmp")
+ADVICE = {
+    errno.ENOSPC: "make room, or choose another disk",
+    errno.EDQUOT: "your quota is used up: make room, or choose another disk",
+    errno.EFBIG: "this shell (ulimit -f) or disk takes no larger file: raise the limit, or choose another disk",
+    errno.EROFS: "the disk is read-only: choose another folder",
+    errno.EACCES: "change its permissions, or choose another folder",
+    errno.EPERM: "change its permissions, or choose another folder",
+}
+
+_numbers = itertools.count()
+_being_written: set[str] = set()  # names of this process's temporary files
+
+
+def disk_error(what: str, cause: OSError, error: type[ReIDKitError] = ReIDKitError) -> ReIDKitError:
+    """The error for a disk that refuses: what was tried, why it failed, what to do. what: "cannot write x.csv"."""
+    advice = ADVICE.get(cause.errno or 0, "check the path and the disk, then try again")
+    return error(f"{what}: {cause.strerror or cause}; {advice}")
+
+
+@contextmanager
+def replacing(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` when the block ends without an error.
+
+    The folder is made where it is missing, and temporary files of processes that were killed are removed from it.
+    The file gets the permissions of any new file, whatever the writer in the block gave it.
+    Raises `error` where the disk does not take the file; what stood at `path` before is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}@{MACHINE}.{next(_numbers)}.tmp")
+    _being_written.add(temporary.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent)
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        yield temporary
+        temporary.chmod(mode)
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except Exception as e:
+        cause = _refusal_of_the_disk(e, temporary, path)
+        if cause is None:
+            raise
+        raise disk_error(f"cannot write {path}", cause, error) from e
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        _being_written.discard(temporary.name)
+
+
+def write_text(path: str | Path, text: str, error: type[ReIDKitError] = ReIDKitError) -> None:
+    """Write a text file in UTF-8, whole or not at all (see `replacing`)."""
+    with replacing(path, error) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any, error: type[ReIDKitError] = ReIDKitError) -> None:
+    """Write JSON, readable and with sorted keys, whole or not at all (see `replacing`)."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n", error)
+
+
+def read_json(
+    path: str | Path, *, missing: str, error: type[ReIDKitError] = CheckpointError, limit: int = JSON_BYTES
+) -> dict[str, Any]:
+    """The object in a JSON file of at most `limit` bytes.
+
+    Raises `error`: with the text `missing` where there is no such file, else naming the file and what is wrong with it.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(missing) from None
+    except OSError as e:
+        raise disk_error(f"{path} cannot be read", e, error) from e
+    if len(text) > limit:
+        raise error(f"{path} has more than {limit:,} bytes, too many for what it should hold; move it away")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise error(f"{path} cannot be read as JSON ({e}); delete it and make it again") from e
+    if not isinstance(found, dict):
+        raise error(f"{path} holds no JSON object but {text[:40]!r}; delete it and make it again")
+    return found
+
+
+@contextmanager
+def locked(path: str | Path, waiting: str) -> Iterator[None]:
+    """Hold the lock file `path` during the block; while another process holds it, say `waiting` and wait.
+
+    The system frees the lock of a process that ends, however it ends. The file is gone afterwards. Raises OSError where
+    it cannot be made. Systems without `fcntl` (Windows) do not lock.
+    """
+    if fcntl is None:
+        yield
+        return
+    path = Path(path)
+    while True:
+        file = path.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(waiting, file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):  # the one before us has removed the file that we waited for
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        file.close()
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is still locked: nobody else can hold this file now
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of `replacing` that processes of this machine left when they were killed."""
+    for name in os.listdir(folder):
+        found = TEMPORARY.fullmatch(name)
+        if not found or name in _being_written or found["machine"] not in (None, MACHINE):
+            continue
+        if not _runs(int(found["pid"])):
+            with suppress(OSError):  # another process was quicker, or it is not ours to remove
+                os.unlink(folder / name)
+
+
+def _runs(pid: int) -> bool:
+    """Whether another process has this number. This process has it: the file is of an earlier one with its number."""
+    if os.name != "posix":
+        return True  # asking is not harmless elsewhere
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
+
+
+def _refusal_of_the_disk(e: Exception, temporary: Path, path: Path) -> OSError | None:
+    """The OSError behind a failed write; None where the disk is not to blame.
+
+    Writers in Rust (safetensors) tell its number in their text, those in C++ (torch.save) nothing: then the file is
+    asked whether it takes more.
+    """
+    if isinstance(e, OSError):
+        about = e.filename is None or Path(os.fsdecode(e.filename)) in {temporary, path, *path.parents}
+        return e if e.errno and about else None
+    if isinstance(e, ReIDKitError):
+        return None
+    if found := re.search(r"\(os error (\d+)\)", str(e)):
+        return OSError(int(found[1]), os.strerror(int(found[1])))
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refusal:
+        return refusal
+    return None

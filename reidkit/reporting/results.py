@@ -1,0 +1,154 @@
+"""Finished runs as one long table.
+
+A result is one row: run, system (the variant and what was changed in its recipe), data set, preset, seed,
+test level, test and form (how it was tested: "ours" by the run's own recipe, "released" as the released code of MPN
+does; the form says it in words, see `evaluation.forms`), metric, value (a fraction in [0, 1]), and where it comes from.
+The table can also be kept as a CSV.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from math import nan
+from pathlib import Path
+
+import pandas as pd
+
+from reidkit.errors import ReIDKitError
+from reidkit.evaluation.forms import TestForm
+
+PROVENANCE = ["commit", "device", "command"]
+COLUMNS = [
+    "run",
+    "system",
+    "variant",
+    "dataset",
+    "preset",
+    "seed",
+    "level",
+    "test",
+    "form",
+    "shift",
+    "metric",
+    "value",
+    *PROVENANCE,
+]
+GROUP = ["system", "variant", "dataset", "preset", "level", "test", "form", "shift", "metric"]  # all but the seed
+COUNTS = ("queries",)  # entries of a level's metrics that are no metric
+
+
+def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.DataFrame:
+    """All finished runs under a folder (itself and its sub-folders), or a CSV that this table was saved to.
+
+    tests: "ours", and "released" for the second test of runs of the preset `paper`.
+
+    Returns a DataFrame with the columns of `COLUMNS`; `shift` is NaN except for the controlled-shift queries,
+    `value` a fraction. Where runs of one data set's name had other images, the name is followed by the first digits of
+    the images' fingerprint, so that no number stands beside one of another set.
+    Raises ReIDKitError where there is no finished run, a file cannot be read, or two runs stand for the same system,
+    data set, preset and seed (no mean over seeds could be trusted then).
+    """
+    path = Path(path)
+    if path.suffix == ".csv" and path.is_file():
+        table = pd.read_csv(path, dtype=dict.fromkeys(PROVENANCE, str)).fillna(dict.fromkeys(PROVENANCE, ""))
+        if "test" not in table and "form" not in table:  # written by an older kit
+            table = table.assign(test="ours", form="form of the test not recorded")
+        table = _checked(table, path).loc[:, COLUMNS]
+        return table.loc[table["test"].isin(tests)].reset_index(drop=True)
+    files = sorted([*path.glob("result.json"), *path.glob("*/result.json")])  # not what is nested deeper
+    if not files:
+        raise ReIDKitError(f"{path} holds no finished run (no result.json); train one with `reidkit train`")
+    rows = [row for file in files for row in _rows(file)]
+    table = _apart(pd.DataFrame(rows, columns=[*COLUMNS, "images"]))
+    table = _checked(table.loc[:, COLUMNS], path)
+    return table.loc[table["test"].isin(tests)].reset_index(drop=True)
+
+
+def no_results() -> pd.DataFrame:
+    """The table of `collect_results` without a row, for pages that are written before the first run ends."""
+    return pd.DataFrame(columns=COLUMNS).astype({"seed": int, "shift": float, "value": float})
+
+
+def _rows(file: Path) -> Iterable[list]:
+    """The rows of one result.json: `COLUMNS`, and the fingerprint of its images (None: not recorded)."""
+    try:
+        r = json.loads(file.read_text())
+        head = [file.parent.name, _system(r), r["variant"], _dataset(r), r["preset"], int(r["seed"])]
+        tail = [*(str(r.get("provenance", {}).get(k, "")) for k in PROVENANCE), r.get("fingerprint")]
+        tests = {"ours": (_form(r), r["metrics"])}
+        if "released" in r:
+            tests["released"] = TestForm.from_dict(r["released"]["test"]), r["released"]["metrics"]
+        levels = [(level, test, str(form), m) for test, (form, found) in tests.items() for level, m in found.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ReIDKitError(
+            f"{file} is not a result of `reidkit train` ({type(e).__name__}: {e}); delete it or train the run again"
+        ) from e
+    for level, test, form, metrics in levels:
+        for shift, values in {nan: metrics, **metrics.get("by_shift", {})}.items():
+            for metric, value in values.items():
+                if metric not in (*COUNTS, "by_shift"):
+                    yield [*head, level, test, form, float(shift), metric, float(value), *tail]
+
+
+def _apart(table: pd.DataFrame) -> pd.DataFrame:
+    """Tell data sets of one name apart where their images, which a level's runs were trained and tested on, differ."""
+    different = table.groupby(["dataset", "level"]).images.transform("nunique") > 1
+    name = [
+        f"{d} ({i[:8] if isinstance(i, str) else 'images not recorded'})" for d, i in zip(table.dataset, table.images)
+    ]
+    return table.assign(dataset=table["dataset"].mask(different, name))
+
+
+def _form(result: dict) -> TestForm:
+    """How a result was tested. Older kits did not write it down, but had one form only: step AP, the recipe's flip."""
+    recipe = result.get("recipe") or {}
+    return TestForm.from_dict(result.get("test") or {"flip": recipe.get("test_flip", "none")})
+
+
+def _dataset(result: dict) -> str:
+    """`sidewalk-small` instead of `sidewalk`: a number means nothing without the size of the set."""
+    name, size = result["dataset"], result.get("dataset_info", {}).get("size")
+    return f"{name}-{size}" if size and str(size) not in name else name
+
+
+def _system(result: dict) -> str:
+    """The variant's name, followed by the settings that differ from its preset: "mpn model.num_parts=4".
+
+    A run says itself what was changed. One of an older kit does not: its recipe is held against the preset.
+    """
+    from reidkit.training.ide import own_changes
+    from reidkit.training.recipes import PRESETS, Recipe
+
+    changes = result.get("changes")
+    if changes is None and result.get("recipe") is not None:
+        if result["preset"] not in PRESETS:
+            return f"{result['variant']} (preset {result['preset']})"
+        changes = own_changes(result["variant"], Recipe.from_dict(result["recipe"]), result["preset"])
+        changes.pop("precision", None)  # older kits wrote what "auto" became
+    if changes is not None and result["preset"] not in PRESETS:
+        return f"{result['variant']} (preset {result['preset']})"
+    return " ".join([result["variant"], *(f"{k}={v}" for k, v in sorted((changes or {}).items()))])
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if missing := set(COLUMNS) - set(table.columns):
+        raise ReIDKitError(f"{path} lacks the columns {sorted(missing)}; write it from `collect_results`")
+    twice = table[table.duplicated([*GROUP, "seed"], keep=False)]
+    if len(twice):
+        row = twice.iloc[0]
+        runs = sorted(set(twice.run[(twice.system == row.system) & (twice.seed == row.seed)]))
+        raise ReIDKitError(
+            f"{path}: several runs of {row.system!r} on {row.dataset}, preset {row.preset}, seed "
+            f"{row.seed}: {', '.join(runs)}. Keep one of them"
+        )
+    return table
+
+
+def mean_spread(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation over seeds of every system, data set, preset, level and metric.
+
+    Adds the columns `mean`, `sd` (NaN for one seed) and `n`, the number of seeds.
+    """
+    grouped = results.groupby(GROUP, dropna=False, sort=False)["value"]
+    return grouped.agg(mean="mean", sd="std", n="count").reset_index()

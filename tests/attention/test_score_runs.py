@@ -1,0 +1,83 @@
+"""Scores of many runs: a table that resumes, and the command that adds rows to it."""
+
+import pandas as pd
+import pytest
+import torch
+from attention_networks import SIZE
+from typer.testing import CliRunner
+
+from reidkit.attention.scores import score_runs
+from reidkit.cli import app
+from reidkit.errors import CheckpointError
+from reidkit.models import create_model
+
+
+def write_run(folder, variant, seed):
+    """A finished run of a network that was never trained."""
+    from reidkit.training.recipes import recipe_for
+    from reidkit.training.runs import RunFolder, write_json
+
+    recipe = recipe_for(variant, "quick", {"size": list(SIZE), "model.part_dim": 8})
+    run = RunFolder(folder / f"{variant}-s{seed}")
+    write_json(
+        run.settings,
+        {
+            "variant": variant,
+            "seed": seed,
+            "num_classes": 5,
+            "prior_tool": "sidewalk",
+            "recipe": recipe.as_dict(),
+        },
+    )
+    torch.manual_seed(seed)
+    run.save_weights(create_model(variant, 5, backbone=recipe.backbone, **recipe.model))
+    write_json(run.result, {})
+    return run.path
+
+
+def test_score_runs_is_a_table_and_resumes(sidewalk_tiny, tmp_path):
+    runs = [write_run(tmp_path, "mpn-no-ca", 0), write_run(tmp_path, "baseline-ub", 1)]
+    out = tmp_path / "scores.csv"
+    settings = {"images": 5, "checks": False, "out": out, "progress": False}
+    first = score_runs(runs[:1], sidewalk_tiny, **settings)
+    assert first.variant.tolist() == ["mpn-no-ca"] and first.level.tolist() == ["strong"]
+    (runs[0] / "model.safetensors").unlink()  # scored already: not opened again
+    table = score_runs(runs, sidewalk_tiny, **settings)
+    assert table.variant.tolist() == ["mpn-no-ca", "baseline-ub"] and table.seed.tolist() == [0, 1]
+    assert table.own_energy[0] == pytest.approx(first.own_energy[0])
+    pd.testing.assert_frame_equal(pd.read_csv(out), table, check_dtype=False)
+    assert table.commit.notna().all() and (table.device.str.startswith("cpu")).all()
+    with pytest.raises(CheckpointError):  # other settings: it must be opened
+        score_runs(runs, sidewalk_tiny, **settings | {"method": "layercam"})
+
+
+def test_commits_that_look_like_numbers_stay_commits(sidewalk_tiny, tmp_path):
+    runs = [write_run(tmp_path, name, 0) for name in ("mpn-no-ca", "mt-only")]
+    for run in runs:
+        (run / "result.json").write_text('{"provenance": {"commit": "93e4831"}}')  # read as a number: inf
+    settings = {"images": 4, "checks": False, "out": tmp_path / "scores.csv", "progress": False}
+    score_runs(runs[:1], sidewalk_tiny, **settings)
+    assert score_runs(runs, sidewalk_tiny, **settings).trained.tolist() == ["93e4831", "93e4831"]
+    assert (tmp_path / "scores.csv").read_text().count(",93e4831,") == 2
+
+
+def test_the_command_adds_rows_to_a_table(sidewalk_tiny, data_root, tmp_path):
+    runs = [str(write_run(tmp_path, name, 0)) for name in ("mpn-no-ca", "mt-only")]
+    fixed = [
+        "--root",
+        str(data_root),
+        "--size",
+        "tiny",
+        "--images",
+        "4",
+        "--no-checks",
+        "--no-progress",
+        "--out",
+        str(tmp_path / "scores.csv"),
+    ]
+    for some in (runs[:1], runs):
+        answer = CliRunner().invoke(app, ["attention-scores", *some, *fixed])
+        assert answer.exit_code == 0, answer.output
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert table.variant.tolist() == ["mpn-no-ca", "mt-only"]
+    assert "mt-only" in answer.output and "2 runs" in answer.output

@@ -1,0 +1,71 @@
+"""The misalignment sandbox: crops that are dragged, scaled, covered and uploaded, and what they are compared with."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from needs import need
+from PIL import Image
+
+for package in ("ipywidgets", "anywidget"):
+    need(package)
+from reidkit.errors import ReIDKitError
+from reidkit.panels.kit.crop import COVER, Crop, read_upload
+
+
+def test_crop_moves_the_person():
+    image = np.zeros((20, 10, 3), np.uint8)
+    image[8:12, 4:6] = 200
+    assert np.array_equal(Crop().apply(image, (20, 10)), image)
+    lower = Crop(dy=0.25, dx=0.2).apply(image, (20, 10))
+    assert np.array_equal(lower[13:17, 6:8], image[8:12, 4:6]) and lower.sum() == image.sum()
+    assert Crop(scale=2.0).apply(image, (20, 10)).sum() > 3 * image.sum()
+    covered = Crop(cover=0.25, cover_top=0.5).apply(image, (20, 10))
+    assert (covered[10:15] == COVER).all() and np.array_equal(covered[:10], image[:10])
+
+
+def test_sandbox_drags_uploads_and_compares(panels):
+    panel = panels["MisalignmentSandbox"]
+    panel.reset()
+    width, height = panel.crop_size()
+    panel.on_pointer(40, 100, "down")
+    panel.on_pointer(40, 100 + height / 5, "move")
+    panel.on_pointer(40 + width / 10, 100 + height / 4, "up")
+    assert (panel.dx, panel.dy) == (0.1, 0.25)
+    panel.on_pointer(800, 100, "down")
+    panel.on_pointer(800, 300, "move")
+    assert (panel.dx, panel.dy) == (0.1, 0.25), "only the crop can be dragged"
+    panel.straighten()
+    straight = panel.similarities(panel.runs[panel.run_a], panel.state())
+    moved = panel.similarities(panel.runs[panel.run_a], panel.state(dy=0.4))
+    assert moved[0].shape == (6,) and moved[1] != straight[1] and moved[2] >= 1
+
+    buffer = io.BytesIO()
+    Image.fromarray(panel.original(panel.state())).save(buffer, "PNG")
+    panel.upload("mine.png", buffer.getvalue())
+    assert panel.error == "" and panel.source == "mine.png"
+    parts, whole, rank = panel.similarities(panel.runs[panel.run_a], panel.state())
+    torch.testing.assert_close(parts, torch.ones(6))  # compared with itself
+    assert rank != rank and float(whole) == pytest.approx(1, abs=1e-5)
+    panel.dy = 0.3
+    assert panel.error == "" and panel.similarities(panel.runs[panel.run_a], panel.state())[1] < 0.999
+    panel.guard(panel.upload, "bad.txt", b"no image")
+    assert "'bad.txt' is not an image" in panel.error
+    panel.reset()
+    with pytest.raises(ReIDKitError, match="not an image"):
+        read_upload("x", b"")
+
+
+def test_where_the_cover_begins_matters_once_something_is_covered(panels):
+    panel = panels["MisalignmentSandbox"]
+    panel.reset()
+    assert set(panel.hidden()) >= {"cover_top"}
+    panel.cover = 0.3
+    assert "cover_top" not in panel.hidden()
+    before = panel.picture.tobytes()
+    panel.cover_top = 0.2
+    assert panel.picture.tobytes() != before
+    panel.cover_top = 0.7
+    assert panel.picture.tobytes() == before
+    panel.reset()

@@ -1,0 +1,47 @@
+"""Run folders that are damaged, foreign, or of an older kit."""
+
+import json
+
+import pytest
+from market_runs import call
+
+from reidkit.data import load_dataset
+from reidkit.errors import CheckpointError
+from reidkit.training import RunFolder, load_run, recipe_for, train
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"variant": "ide"}', "null", '{"variant": 3}'])
+def test_a_foreign_recipe_json_is_named(trained, tmp_path, content):
+    (tmp_path / "recipe.json").write_text(content)
+    for act in (load_run, lambda p: RunFolder(p).recipe(), lambda p: RunFolder(p).read_settings()):
+        with pytest.raises(CheckpointError, match=r"recipe\.json"):
+            act(tmp_path)
+
+
+def test_a_cut_off_result_is_named(trained, tmp_path):
+    root, run = trained
+    for name in ("recipe.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (tmp_path / "result.json").write_bytes((run / "result.json").read_bytes()[:80])
+    with pytest.raises(CheckpointError, match=r"result\.json cannot be read"):
+        train(
+            "ide",
+            load_dataset("market-layout", root=root),
+            recipe_for("ide", "smoke", {"precision": "no"}),
+            tmp_path,
+            preset="smoke",
+            device="cpu",
+        )
+
+
+def test_a_run_of_an_older_kit_asks_for_its_data(trained, tmp_path):
+    root, run = trained
+    old = json.loads((run / "recipe.json").read_text())
+    for key in ("source", "changes", "resolved", "fingerprint", "root", "precision"):
+        del old[key]
+    del old["recipe"]["camera_rule"]
+    (tmp_path / "recipe.json").write_text(json.dumps(old))
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    result = call("evaluate", tmp_path, "--root", root)
+    assert "name it with --dataset and --root" in str(result.exception)
+    assert call("evaluate", tmp_path, "--dataset", "market-layout", "--root", root, "--no-progress").exit_code == 0
