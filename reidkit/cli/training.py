@@ -249,20 +249,11 @@ def ablate(
     from reidkit.training.suites import run_suite
     from reidkit.training.suites import suite as rows_of
 
-    rows = rows_of(suite, only.split(",") if only else None)
+    rows = rows_of(suite, None if only is None else [name.strip() for name in only.split(",")])
     ds = open_dataset(dataset, root, size, validation, cache_dir)
-    arguments = [
-        "--dataset",
-        dataset,
-        "--root",
-        str(root),
-        "--device",
-        device,
-        "--workers",
-        str(workers),
-        "--evaluate-every",
-        str(evaluate_every),
-    ]
+    words = {"--dataset": dataset, "--root": root, "--device": device, "--workers": workers}
+    words |= {"--evaluate-every": evaluate_every}
+    arguments = [a for name, value in words.items() for a in (name, str(value))]
     arguments += [
         a for a, on in (("--validation", validation), ("--compile", compile_net), ("--no-cache", not cache)) if on
     ]

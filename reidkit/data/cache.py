@@ -201,6 +201,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         if file.read(len(MAGIC)) != MAGIC:
             return {}, 0
         length = int.from_bytes(file.read(8), "little")
+        if length > os.path.getsize(path):
+            return {}, 0
         try:
             header = json.loads(file.read(length))
         except ValueError:

@@ -99,19 +99,14 @@ class VariantComparator(Panel):
 
     def ranking(self, name: str) -> RankingResult:
         """All queries of one run against the gallery."""
-        q, g = self.dataset.query, self.dataset.gallery
-        return self._recent(
-            ("ranking", name),
-            lambda: evaluate_ranking(
-                self.runs[name].features(q).flatten(1),
-                self.runs[name].features(g).flatten(1),
-                q.pid,
-                g.pid,
-                q.camid,
-                g.camid,
-                junk_pids=self.dataset.junk_pids,
-            ),
-        )
+        q, g, run = self.dataset.query, self.dataset.gallery, self.runs[name]
+        ids = (q.pid, g.pid, q.camid, g.camid)
+
+        def make() -> RankingResult:
+            qf, gf = (run.features(table).flatten(1) for table in (q, g))  # [Q, D], [G, D]
+            return evaluate_ranking(qf, gf, *ids, junk_pids=self.dataset.junk_pids)
+
+        return self._recent(("ranking", name), make)
 
     def _valid(self) -> int:
         """How many queries have a true match (the same for every run)."""
@@ -146,19 +141,12 @@ class VariantComparator(Panel):
         """The first gallery images of one query."""
         q, g, run = self.dataset.query.iloc[query], self.dataset.gallery, self.runs[name]
         feature = run.features(self.dataset.query)[query].flatten()  # [D]
-        return self._recent(
-            ("list", name, query),
-            lambda: top_k(
-                feature,
-                run.features(g).flatten(1),
-                8,
-                q_pid=q.pid,
-                q_camid=q.camid,
-                g_pids=g.pid,
-                g_camids=g.camid,
-                junk_pids=self.dataset.junk_pids,
-            ),
-        )[:length]
+        ids = {"q_pid": q.pid, "q_camid": q.camid, "g_pids": g.pid, "g_camids": g.camid}
+
+        def make() -> pd.DataFrame:
+            return top_k(feature, run.features(g).flatten(1), 8, **ids, junk_pids=self.dataset.junk_pids)
+
+        return self._recent(("list", name, query), make)[:length]
 
     def part_maps(self, name: str, query: int) -> torch.Tensor:
         """[K, H, W] in [0, 1]: where the K part classifiers look on the query."""
@@ -190,15 +178,8 @@ class VariantComparator(Panel):
             if place == state.place:
                 edge = (left - 4, THUMBS - 4, left + image.width + 3, THUMBS + image.height + 3)
                 ImageDraw.Draw(picture).rectangle(edge, outline=INK, width=3)
-            text(
-                picture,
-                (x + THUMB[0] / 2, THUMBS + THUMB[1] + 6),
-                f"{value:+.2f}",
-                12,
-                BLUE if value > 0 else ORANGE,
-                "ma",
-                bold=place == state.place,
-            )
+            below, colour = (x + THUMB[0] / 2, THUMBS + THUMB[1] + 6), BLUE if value > 0 else ORANGE
+            text(picture, below, f"{value:+.2f}", 12, colour, "ma", bold=place == state.place)
         query = int(change.index[state.place - 1])
         y = THUMBS + THUMB[1] + 34
         row = self.dataset.query.iloc[query]
@@ -219,19 +200,11 @@ class VariantComparator(Panel):
         for i, (letter, name) in enumerate((("A", state.a), ("B", state.b))):
             s = self.ranking(name).summary()
             text(picture, (0, 4 + 20 * i), fit_text(f"{letter}   {name}", 200), bold=True)
-            text(
-                picture,
-                (210, 4 + 20 * i),
-                f"mAP {100 * s['mAP']:.1f}   Rank-1 {100 * s['rank1']:.1f}   mINP {100 * s['mINP']:.1f}",
-            )
+            numbers = f"mAP {100 * s['mAP']:.1f}   Rank-1 {100 * s['rank1']:.1f}   mINP {100 * s['mINP']:.1f}"
+            text(picture, (210, 4 + 20 * i), numbers)
         ds = self.dataset
-        text(
-            picture,
-            (0, 48),
-            f"These two runs, {len(change)} queries, {len(ds.gallery)} gallery images ({ds.name}, {ds.level})",
-            12,
-            MUTED,
-        )
+        words = f"These two runs, {len(change)} queries, {len(ds.gallery)} gallery images ({ds.name}, {ds.level})"
+        text(picture, (0, 48), words, 12, MUTED)
         draw_interval(picture, (500, 4, 936, 66), self.seeds(state), f"{state.metric}, A − B in points")
 
     def _curve(self, picture: Image.Image, state, change: pd.Series) -> None:
@@ -265,11 +238,8 @@ class VariantComparator(Panel):
         """One run on the chosen query: what its parts say, and its list."""
         r = self.ranking(name).per_query.iloc[query]
         text(picture, (110, y), fit_text(f"{letter}   {name}", 290), bold=True)
-        text(
-            picture,
-            (420, y),
-            f"AP {r.ap:.3f}   first true match at rank {int(r.first_hit_rank)} ({int(r.matches)} in the gallery)",
-        )
+        words = f"AP {r.ap:.3f}   first true match at rank {int(r.first_hit_rank)} ({int(r.matches)} in the gallery)"
+        text(picture, (420, y), words)
         if state.view == "attention":
             self._attention(picture, name, query, (110, y + 24))
         else:

@@ -178,7 +178,9 @@ def evaluate_run(
     chosen, model = choose_device(device), load_run(path)
     if priors is None and model.needs_prior_at_test:
         own = settings["prior_tool"] if settings["dataset"] == dataset.label else None
-        priors = priors_for(model, dataset, recipe, prior_tool or own or default_prior_tool(dataset), progress)
+        priors = priors_for(
+            model, dataset, recipe, prior_tool or own or default_prior_tool(dataset), progress, test_only=True
+        )
     metrics = evaluate_model(
         model, dataset, recipe, form=form, device=chosen, priors=priors, cache=cache, workers=workers, progress=progress
     )

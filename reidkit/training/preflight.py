@@ -85,9 +85,14 @@ def default_prior_tool(dataset: ReIDDataset) -> Tool:
     return "sidewalk" if dataset.source.get("name") == "sidewalk" else "files"
 
 
-def priors_for(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: Tool, progress: bool) -> PriorTable | None:
-    """The prior table the model needs, on the grid of its feature map; None where it needs none."""
-    splits = prior_splits(model)
+def priors_for(
+    model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: Tool, progress: bool, *, test_only: bool = False
+) -> PriorTable | None:
+    """The prior table the model needs, on the grid of its feature map; None where it needs none.
+
+    test_only: the priors of the images to test on alone, for a data set that is not trained on.
+    """
+    splits = ("query", "gallery", *dataset.levels) if test_only else prior_splits(model)
     return find_priors(dataset, tool, grid=grid_of(model, recipe), splits=splits, progress=progress) if splits else None
 
 

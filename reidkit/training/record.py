@@ -71,7 +71,7 @@ def check_claim(run: RunFolder, settings: dict[str, Any]) -> None:
         more = f" and {len(differ) - 6} more" if len(differ) > 6 else ""
         raise TrainingError(
             f"{run.path} holds a run with other settings ({'; '.join(differ[:6])}{more}). "
-            "Choose another folder (--run) or delete this one."
+            "Choose another folder (--run; of a suite --runs) or delete this one."
         )
 
 

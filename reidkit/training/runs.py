@@ -7,6 +7,7 @@ whole new one.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,15 @@ from reidkit.training.settings import plain
 
 CHECKPOINT_VERSION = 1
 SHIPPED = Path(__file__).resolve().parents[2] / "results" / "sidewalk" / "checkpoints"
+CHECKPOINT = {"epoch": int, "model": dict, "optimizer": dict, "rows": list}  # what `state_of` in steps.py writes
 
 # What recipe.json must hold for the rest of the kit to read it.
 SETTINGS = {"variant": str, "seed": int, "num_classes": int, "recipe": dict}
+TEXTS = {"dataset": str, "level": str, "preset": str}  # may be absent
+RECORDS = {  # may be absent or null
+    **{"source": dict, "changes": dict, "resolved": dict, "dataset_info": dict},
+    **{"prior_tool": str, "root": str, "fingerprint": str, "precision": str, "initialise_from": str},
+}
 UNKNOWN = {
     "dataset": "unknown",
     "level": "unknown",
@@ -45,6 +52,21 @@ def recipe_of(settings: dict[str, Any], where: str | Path = "recipe.json") -> Re
         return Recipe.from_dict(settings["recipe"])
     except (ReIDKitError, TypeError, ValueError) as e:
         raise CheckpointError(f"{where} holds no recipe of this kit ({e}); train the run again") from e
+
+
+def _wrong_entries(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(entry, value) of everything in a run's settings that the rest of the kit could not read."""
+    for key, kind in {**SETTINGS, **TEXTS, **RECORDS}.items():
+        value = found.get(key)
+        if (value is not None or key not in RECORDS) and (not isinstance(value, kind) or isinstance(value, bool)):
+            yield key, value
+    if isinstance(found["num_classes"], int) and found["num_classes"] < 1:
+        yield "num_classes", found["num_classes"]
+    source, resolved = found.get("source") or {"name": "", "options": {}}, found.get("resolved") or {}
+    if not isinstance(source.get("name"), str) or not isinstance(source.get("options"), dict):
+        yield "source", source
+    if not all(isinstance(room, dict) for room in resolved.values()):
+        yield "resolved", resolved
 
 
 @dataclass(frozen=True)
@@ -99,12 +121,11 @@ class RunFolder:
             missing=f"{self.path} is not a run folder: it has no recipe.json. "
             "Train one with `reidkit train` or name another folder.",
         )
-        for key, kind in SETTINGS.items():
-            if not isinstance(found.get(key), kind) or isinstance(found.get(key), bool):
-                raise CheckpointError(
-                    f"{self.settings} is not what `reidkit train` writes: {key} is "
-                    f"{found.get(key)!r}; delete the folder and train again"
-                )
+        for key, wrong in _wrong_entries({**UNKNOWN, **found}):
+            raise CheckpointError(
+                f"{self.settings} is not what `reidkit train` writes: {key} is {wrong!r}; "
+                "delete the folder and train again"
+            )
         return {**UNKNOWN, **found}
 
     def recipe(self) -> Recipe:
@@ -142,11 +163,14 @@ class RunFolder:
                 f"{self.checkpoint} cannot be read ({type(e).__name__}: {e}). "
                 "Delete it to train from the start; metrics and results stay."
             ) from e
-        if state.get("version") != CHECKPOINT_VERSION:
+        if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION:
+            version = state.get("version") if isinstance(state, dict) else None
             raise CheckpointError(
-                f"{self.checkpoint} has version {state.get('version')}, "
+                f"{self.checkpoint} has version {version}, "
                 f"this kit writes {CHECKPOINT_VERSION}; delete it to train from the start"
             )
+        if wrong := [k for k, kind in CHECKPOINT.items() if not isinstance(state.get(k), kind)]:
+            raise CheckpointError(f"{self.checkpoint} lacks {', '.join(wrong)}; delete it to train from the start")
         return state
 
     def save_weights(self, model: ReIDModel) -> None:

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from reidkit.data.loaders import BatchLoader
 from reidkit.data.transforms import AugmentConfig, TrainAugment
-from reidkit.errors import TrainingError
+from reidkit.errors import CheckpointError, TrainingError
 from reidkit.losses import LossConfig
 from reidkit.models import ReIDModel
 from reidkit.training.recipes import Recipe
@@ -118,8 +118,13 @@ def resume(
     """Load the state of a checkpoint if there is one; returns (rows so far, finished epochs)."""
     if state is None:
         return [], 0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    try:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"the checkpoint is not of this {model.name} ({error}); delete last.ckpt to train from the start"
+        ) from error
     if accelerator.scaler and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     return state["rows"], state["epoch"]

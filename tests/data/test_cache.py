@@ -100,6 +100,11 @@ def test_damaged_files(ds, tmp_path, reads):
     assert len(build(ds, path)) == 24 and len(reads) == 48  # cut off: built again
     path.write_bytes(b"something else")
     assert len(build(ds, path)) == 24 and len(reads) == 72
+    damaged = bytearray(path.read_bytes())
+    start = len(cache_module.MAGIC)
+    damaged[start : start + 8] = b"\xff" * 8
+    path.write_bytes(damaged)  # a header that is longer than any file
+    assert len(build(ds, path)) == 24 and len(reads) == 96
 
 
 @pytest.mark.parametrize("extra_bytes", [0, 100])

@@ -375,6 +375,43 @@ def test_house_style(path):
     assert path.stem not in ("utils", "helpers", "misc", "common")
 
 
+# the house: a file is a lesson
+
+MOST_LINES, MOST_STATEMENTS = 300, 45  # of a file; of a function, without its signature and docstring
+LONGER = {  # and why
+    "training/choices.py": "one table of facts, a row a choice that the papers leave open",
+    "data/sidewalk/occluders.py draw_occluder": "five objects, a branch each",
+    "data/sidewalk/identity.py color_table": "a colour a label, in the order that the seed draws them",
+}
+
+
+def lengths(path: Path, package: Path = PACKAGE) -> dict[str, int]:
+    """{file, or file and function: how many lines it has beyond what it may have}"""
+    text, name = path.read_text(), path.relative_to(package).as_posix()
+    over = {name: len(text.splitlines()) - MOST_LINES}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[1:][:1] if ast.get_docstring(node) else node.body[:1]
+            lines = node.end_lineno - first[0].lineno + 1 if first else 0
+            key = f"{name} {node.name}"
+            over[key] = max(lines - MOST_STATEMENTS, over.get(key, -MOST_STATEMENTS))
+    return over
+
+
+def test_files_and_functions_are_short():
+    found = {key: lines for path in MODULES for key, lines in lengths(path).items()}
+    long = {key for key, lines in found.items() if lines > 0}
+    assert {key: found[key] for key in long - set(LONGER)} == {}, "split by idea, or say in LONGER why not"
+    assert set(LONGER) - long == set(), "no longer long: take it from the list"
+
+
+def test_lengths_are_counted(tmp_path):
+    """The signature and the docstring of a function do not count; everything of a file does."""
+    body = "\n".join(f"    x = {i}" for i in range(46))
+    (tmp_path / "a.py").write_text(f'def f(\n    a,\n):\n    """One.\n\n    Two."""\n{body}\n')
+    assert lengths(tmp_path / "a.py", tmp_path) == {"a.py": 52 - 300, "a.py f": 1}
+
+
 # docstrings
 
 

@@ -1,14 +1,18 @@
 """Nothing typed is dropped, nothing of another data set is passed off as this one's, nothing is refused too late."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from map_folders import FIGURES, write_figures
 from market_folder import make_market_folder
 from market_runs import FAST, SMOKE, call, start
 from PIL import Image
 
 from reidkit.data import ReIDDataset, load_dataset
-from reidkit.errors import DatasetError, ReIDKitError, TrainingError, UnknownNameError
+from reidkit.errors import CheckpointError, DatasetError, ReIDKitError, TrainingError, UnknownNameError
 from reidkit.evaluation.forms import TestForm
 from reidkit.losses import LossConfig
 from reidkit.reporting.report import collect_results
@@ -211,3 +215,59 @@ def test_a_run_on_tables_of_your_own_says_how_to_go_on(trained, tmp_path):
 def test_a_missing_data_set_is_asked_for_in_the_words_of_the_command_line(tmp_path):
     for name in ("market1501", "cuhk03-detected", "msmt17"):
         assert "--root FOLDER" in str(call("train", "ide", "--dataset", name, "--root", tmp_path, *SMOKE).exception)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"num_classes": -5},
+        {"source": 7},
+        {"source": {"name": "market-layout"}},
+        {"resolved": 5},
+        {"resolved": {"model": 5}},
+        {"root": 9},
+        {"preset": None},
+        {"level": 3},
+        {"prior_tool": 4},
+    ],
+)
+def test_an_entry_of_recipe_json_that_makes_no_sense_is_named(trained, tmp_path, entry):
+    _, run = trained
+    settings = json.loads((run / "recipe.json").read_text())
+    (tmp_path / "recipe.json").write_text(json.dumps({**settings, **entry}))
+    for order in (["evaluate", tmp_path], ["train", "--resume", tmp_path]):
+        error = call(*order).exception
+        assert isinstance(error, CheckpointError) and next(iter(entry)) in str(error)
+
+
+def test_a_checkpoint_of_anything_else_is_named(trained, tmp_path):
+    _, run = trained
+    good = torch.load(run / "last.ckpt", weights_only=True)
+    shutil.copy(run / "recipe.json", tmp_path)
+    broken = [{**good, "rows": 5}, {k: v for k, v in good.items() if k != "optimizer"}, {**good, "model": {"a": 1}}]
+    for content in ([1], {"version": 1}, {**good, "optimizer": {}}, *broken):
+        torch.save(content, tmp_path / "last.ckpt")
+        error = call("train", "--resume", tmp_path, "--no-progress").exception
+        assert isinstance(error, CheckpointError) and "train from the start" in str(error), content
+
+
+def test_a_set_to_test_on_needs_no_maps_of_its_training_images(tmp_path):
+    one, other = (load_dataset("market-layout", make_market_folder(tmp_path / folder)) for folder in "ab")
+    for table in (one.train, one.query, one.gallery):
+        write_figures(one, table, FIGURES["lip"])
+    for table in (other.query, other.gallery):
+        write_figures(other, table, FIGURES["lip"])
+    recipe = recipe_for("baseline-ub", "smoke", FAST)
+    train("baseline-ub", one, recipe, tmp_path / "r", device="cpu", preset="smoke", progress=False)
+    assert evaluate_run(tmp_path / "r", other, device="cpu", progress=False)["dataset"] == "b"
+
+
+def test_rows_may_be_typed_with_spaces_but_not_be_none(trained, tmp_path, monkeypatch):
+    root, _ = trained
+    started = []
+    monkeypatch.setattr("reidkit.training.suites._train_process", lambda path, _: started.append(path.name) or "")
+    order = ["ablate", "mpn-table1", "--dataset", "market-layout", "--root", root, "--runs", tmp_path, "--seeds", 1]
+    order += ["--set", "ide_init=false", "--set", "num_ids=3", "--preset", "smoke", "--no-progress"]
+    assert "unknown row" in str(call(*order, "--only", "").exception) and not started
+    assert call(*order, "--only", "baseline, mt-only").exit_code == 0
+    assert [name.split("-ide_init")[0] for name in sorted(started)] == ["baseline", "mt-only"]

@@ -33,7 +33,7 @@ def find_home(
 
     Raises DatasetError: what the place that holds most of it lacks, or the places looked at and what `root` holds.
     """
-    most, near = 0, ""
+    most, near = 0, None
     for place in places(root, names):
         absent = [name for name in files if not (place / name).is_file()]
         for layout in layouts:
@@ -42,11 +42,15 @@ def find_home(
                 return place, layout
             present = len(files) + len(layout) - len(absent) - len(folders)
             if present > most:
-                lacks = " and ".join([", ".join(absent)] * bool(absent) + [f"the folders {folders}"] * bool(folders))
-                most, near = present, f"{place} lacks {lacks}; it holds {listing(place)}."
-    wanted = " and with ".join([", ".join(files)] * bool(files) + [" or ".join(map(", ".join, layouts))])
+                lacks = filter(None, (", ".join(absent), f"the folders {folders}" if folders else ""))
+                most, near = present, (place, " and ".join(lacks))
+    if near:
+        problem = f"{near[0]} lacks {near[1]}; it holds {listing(near[0])}."
+    else:
+        wanted = " and with ".join(filter(None, (", ".join(files), " or ".join(map(", ".join, layouts)))))
+        problem = f"found no folder with {wanted}. {looked_in(root, names)}"
     raise DatasetError(
-        f"{dataset}: {near or f'found no folder with {wanted}. {looked_in(root, names)}'} "
+        f"{dataset}: {problem} "
         "Unpack the data set there or name its own folder (--root FOLDER, in Python "
         f"load_dataset({dataset!r}, root=...))."
     )

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pandas as pd
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sidewalk.labels import PART_NAMES, parsing_map, part_map, segmentation_map
+from reidkit.data.sidewalk.plan import FOLDERS
 from reidkit.errors import DatasetError
 
 VISIBLE = tuple(f"visible_{name}" for name in PART_NAMES)  # columns of meta.csv
@@ -86,7 +88,10 @@ def write_meta(path: Path, files: Sequence[Path]) -> None:
 def read_meta(folder: Path) -> pd.DataFrame:
     """meta.csv as a table; `path` is relative to the folder. Raises DatasetError when it cannot be read."""
     try:
-        return pd.read_csv(folder / "meta.csv")
+        meta = pd.read_csv(folder / "meta.csv")
+        if not {"path", "folder", *VISIBLE} <= {*meta.columns} or not {*FOLDERS} <= {*meta["folder"]}:
+            raise ValueError(f"it has not the columns or not the rows of all of {', '.join(FOLDERS)}")
+        return meta
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {folder / 'meta.csv'}: {error}. Delete {folder} to render it anew") from error
 
@@ -127,7 +132,7 @@ def _load_codes(root: Path, paths: list[str], meta: pd.DataFrame) -> np.ndarray:
         try:
             with np.load(root / "truth" / f"{folder}.npz") as file:
                 data, start, shape = file["data"], file["start"], tuple(file["shape"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DatasetError(
                 f"cannot read the truth of {folder} in {root}: {error}. Delete {root} to render it anew"
             ) from error

@@ -109,7 +109,11 @@ def _count(folder: Path) -> int:
 
 def _read_json(path: Path) -> dict | None:
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        counts = found.get("counts") or {} if isinstance(found, dict) else None
+        if not isinstance(counts, dict) or not all(isinstance(n, int) for n in counts.values()):
+            raise ValueError("it is not what the renderer writes")
+        return found
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError) as error:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from needs import need
 from paths import REPO
 
-from reidkit.data.copies import archives
+from reidkit.data.copies import archives, formats
 from reidkit.data.copies.archives import Limits, safe_name, unpack
 from reidkit.data.copies.prepare import prepare_dataset
 from reidkit.errors import DatasetError
@@ -312,7 +312,7 @@ def test_what_the_disk_says(tmp_path, monkeypatch, number):
         (archives, "locked"),
         (zipfile.ZipFile, "open"),
         (archives.os, "replace"),
-        (archives, "_format"),
+        (formats, "reader_of"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, function, refuse)
@@ -324,14 +324,14 @@ def test_what_the_disk_says(tmp_path, monkeypatch, number):
 # unpacks, and waits for a line of input after the first file
 HALTING = f"""
 import sys
-import {archives.__name__} as archives
-extract = archives._extract
+from {archives.__package__} import archives, formats
+extract = formats._extract
 def halting(*arguments):
     extract(*arguments)
     print("one file", flush=True)
-    archives._extract = extract
+    formats._extract = extract
     sys.stdin.readline()
-archives._extract = halting
+formats._extract = halting
 print(archives.unpack(sys.argv[1], sys.argv[2], may_exist=True, progress=False))
 """
 

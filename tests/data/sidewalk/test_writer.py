@@ -267,3 +267,24 @@ def test_no_room_and_no_folder_are_clear(micro, tmp_path, monkeypatch):
 def test_unknown_sizes_are_named(tmp_path):
     with pytest.raises(UnknownNameError, match="'small'"):
         load_sidewalk(tmp_path, "smal")
+
+
+def test_damaged_facts_and_maps_are_named(micro, tmp_path):
+    folder = render_sidewalk(tmp_path, "micro", progress=False, workers=1)
+    ds = load_sidewalk(tmp_path, "micro", progress=False)
+    meta, manifest, truth = folder / "meta.csv", folder / "sidewalk.json", folder / "truth" / "query.npz"
+    whole = json.loads(manifest.read_text())
+    lines = meta.read_text().splitlines()
+    for file, wrong in (
+        (manifest, b"[1]"),
+        (manifest, json.dumps({**whole, "counts": {"query": "x"}}).encode()),
+        (meta, b"a,b\n1,2\n"),
+        (meta, "\n".join(line for line in lines if ",query," not in line).encode()),
+        (truth, truth.read_bytes()[:200]),
+    ):
+        good = file.read_bytes()
+        file.write_bytes(wrong)
+        with pytest.raises(DatasetError, match=r"cannot read .* render"):
+            load_truth(ds, ds.query) if file == truth else load_sidewalk(tmp_path, "micro", progress=False)
+        file.write_bytes(good)
+    assert len(load_truth(ds, ds.query).codes) == len(ds.query)
