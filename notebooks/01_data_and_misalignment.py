@@ -587,7 +587,7 @@ priors = build_priors(sidewalk, "sidewalk", grid=grid, progress=False)
 loader = train_loader(sidewalk, size=recipe.size, num_ids=P, num_instances=A, seed=SEED, priors=priors)
 batch = next(iter(loader))
 print("images", tuple(batch.images.shape), batch.images.dtype, " labels", batch.labels[:6].tolist(), "...")
-print({name: tuple(t.shape) for name, t in batch.prior.items()})
+print({name: tuple(t.shape) for name, t in batch.prior._asdict().items()})
 
 # %% [markdown]
 # The flip mirrors the columns of image and mask and leaves the boundaries. The translation of Sec. 5.1 moves image,
@@ -595,25 +595,25 @@ print({name: tuple(t.shape) for name, t in batch.prior.items()})
 # shift). Derived in a line each, then compared.
 
 # %%
-from reidkit.data.transforms import flip_images, flip_prior, translate_images, translate_prior
+from reidkit.data.transforms import flip_images, translate_images
 
 B, dy = len(batch), 0.1
 yes, move, still = torch.ones(B, dtype=torch.bool), torch.full((B,), dy), torch.zeros(B)
-flipped, flipped_prior = flip_images(batch.images, yes), flip_prior(batch.prior, yes)
+flipped, flipped_prior = flip_images(batch.images, yes), batch.prior.flip(yes)
 print(
     "flip, image:",
     torch.equal(flipped, batch.images.flip(-1)),
     " mask:",
-    torch.equal(flipped_prior["mask"], batch.prior["mask"].flip(-1)),
+    torch.equal(flipped_prior.mask, batch.prior.mask.flip(-1)),
 )
 
-lower, lower_prior = translate_images(batch.images, still, move), translate_prior(batch.prior, still, move)
+lower, lower_prior = translate_images(batch.images, still, move), batch.prior.translate(still, move)
 H = batch.images.shape[2]
 source = (torch.arange(H) - round(dy * H)).clamp(min=0)  # the row that each row shows now
 print("translation, image:", torch.equal(lower, batch.images[:, :, source]))
-good = batch.prior["reliable"]
-expected = (batch.prior["top"] + dy).clamp(0, 1)[good]
-print("translation, upper boundary: max difference", float((lower_prior["top"][good] - expected).abs().max()))
+good = batch.prior.reliable
+expected = (batch.prior.top + dy).clamp(0, 1)[good]
+print("translation, upper boundary: max difference", float((lower_prior.top[good] - expected).abs().max()))
 
 # %% [markdown]
 # Together with random erasing, `TrainAugment` makes a training batch: flip, normalise, erase. Below: the person as
@@ -626,7 +626,7 @@ config = AugmentConfig(size=recipe.size, erasing=1.0)
 augmented = TrainAugment(config)(batch, torch.Generator().manual_seed(SEED))
 mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean, config.std))
 visible = ((augmented.images * std + mean).clamp(0, 1) * 255).byte()  # undo the normalisation, to look at it
-i = int(torch.nonzero(good & (batch.prior["bottom"] < 0.95))[0])
+i = int(torch.nonzero(good & (batch.prior.bottom < 0.95))[0])
 stages = {
     "loaded": (batch.images, batch.prior),
     "flipped": (flipped, flipped_prior),
@@ -635,7 +635,7 @@ stages = {
 }
 pictures = []
 for images, prior in stages.values():
-    mask, top, bottom = (prior[k][i].numpy() for k in ("mask", "top", "bottom"))
+    mask, top, bottom = (getattr(prior, k)[i].numpy() for k in ("mask", "top", "bottom"))
     pictures += [images[i].permute(1, 2, 0).numpy()]
     pictures += [prior_overlay(pictures[-1], mask, float(top), float(bottom), 6)]
 plots.image_grid(pictures, [t for name in stages for t in (name, "with prior")], columns=8, height=2.2)
@@ -658,9 +658,9 @@ def mean_iou(mask, truth):
     return float((inside / either)[good].mean())
 
 
-print(f"not flipped                       {mean_iou(batch.prior['mask'], true_mask):.3f}")
-print(f"image flipped, mask flipped too   {mean_iou(flipped_prior['mask'], true_mask.flip(-1)):.3f}")
-print(f"image flipped, mask forgotten     {mean_iou(batch.prior['mask'], true_mask.flip(-1)):.3f}")
+print(f"not flipped                       {mean_iou(batch.prior.mask, true_mask):.3f}")
+print(f"image flipped, mask flipped too   {mean_iou(flipped_prior.mask, true_mask.flip(-1)):.3f}")
+print(f"image flipped, mask forgotten     {mean_iou(batch.prior.mask, true_mask.flip(-1)):.3f}")
 
 # %% [markdown]
 # A forgotten mask does not crash anything: training just gets worse. Tests guard such things better than eyes.

@@ -54,10 +54,10 @@ ds.summary()
 # way the paper's tools do.
 
 # %%
-from reidkit.priors import open_source, relative_paths
+from reidkit.priors import image_paths, open_source
 
 tools = open_source(ds, "sidewalk")
-train_paths = relative_paths(ds, "train")
+train_paths = image_paths(ds, "train")
 loose = ds.train[(ds.train.detector == "loose") & (ds.train.occluder == "none") & (ds.train.tool_faults == "-")]
 seen = load_truth(ds, loose).visibility[:, -1]  # how much of bag or scarf is seen
 row = loose.index[np.nan_to_num(seen) > 0.8][3]

@@ -58,7 +58,7 @@ def load_batch(num_ids, num_instances):
     loader = train_loader(ds, size=recipe.size, num_ids=num_ids, num_instances=num_instances, seed=SEED, priors=table)
     batch = next(iter(loader))
     rows = ds.train.iloc[batch.index.numpy()]
-    return batch.images, normalize(batch.images), batch.labels, PriorBatch(**batch.prior), rows
+    return batch.images, normalize(batch.images), batch.labels, batch.prior, rows
 
 
 pixels, images, labels, prior, about = load_batch(num_ids=8, num_instances=4)

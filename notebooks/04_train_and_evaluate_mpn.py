@@ -244,7 +244,7 @@ from reidkit.data.transforms import AugmentConfig, TrainAugment
 from reidkit.losses import total_loss
 from reidkit.models import create_model
 from reidkit.models.zoo import variant
-from reidkit.priors import PriorBatch, build_priors
+from reidkit.priors import build_priors
 
 settings = runs["MPNo"].read_settings()
 recipe = runs["MPNo"].recipe()  # what this run was really trained with
@@ -294,7 +294,7 @@ for step, batch in enumerate(tqdm(loader, desc="one epoch by hand")):
         group["lr"] = recipe.lr * recipe.lr_factor(step, len(loader)) * group["factor"]
     batch = augment(batch, generator)  # flip, normalise, erase: image and prior together
     with half:
-        out = model(batch.images, PriorBatch(**batch.prior))
+        out = model(batch.images, batch.prior)
     loss, _ = total_loss(out, batch.labels, variant("mpn-no-ca").loss)  # Eq. 10
     optimizer.zero_grad()
     loss.backward()

@@ -36,7 +36,7 @@ from IPython.display import display
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from reidkit.data import load_dataset
-from reidkit.priors import build_priors, contact_sheet, open_source, relative_paths
+from reidkit.priors import build_priors, image_paths, open_source, prior_sheet
 from reidkit.reporting import plots
 
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})  # a tenth of the bytes of PNG for pictures
@@ -46,7 +46,7 @@ if DATASET["name"] != "sidewalk":
     sidewalk = load_dataset("sidewalk", root=ROOT, size="small")
 few = replace(sidewalk, train=sidewalk.train.head(400))
 GRID = (24, 8)
-paths = relative_paths(few, "train")
+paths = image_paths(few, "train")
 print(len(paths), "images, such as", paths[0])
 
 # %% [markdown]
@@ -234,13 +234,13 @@ except PriorError as error:
 #
 # ## Look at all of them
 #
-# `contact_sheet` sorts by `prior_quality`, a rule of thumb: tall ROI, no empty rows in it, an area like the others'.
+# `prior_sheet` sorts by `prior_quality`, a rule of thumb: tall ROI, no empty rows in it, an area like the others'.
 # Each case: photograph, parsing, segmentation, and the mask with its stripes. First what was not reliable, then the
 # most doubtful, then the best.
 
 # %%
 source = open_source(few, "files", parsing_dir=work / "lip", segmentation_dir=segmentations)
-sheet = contact_sheet(few, tables["lip"], source=source, count=4, height=140, per_row=4, seed=SEED)
+sheet = prior_sheet(few, tables["lip"], source=source, count=4, height=140, per_row=4, seed=SEED)
 plots.image_grid([sheet], height=sheet.height / 100)
 
 # %% [markdown]
@@ -410,7 +410,7 @@ told(lambda: listed(noise.manifest))
 
 # %%
 source = open_source(photos, "torchvision+segformer", **networks)
-sheet = contact_sheet(photos, noise, source=source, count=3, height=120, per_row=3, seed=SEED)
+sheet = prior_sheet(photos, noise, source=source, count=3, height=120, per_row=3, seed=SEED)
 plots.image_grid([sheet], height=sheet.height / 100)
 
 # %% [markdown]
@@ -433,7 +433,7 @@ with torch.inference_mode():
     logits = interpolate(logits, size=image.shape[-2:], mode="bilinear", antialias=True)
 by_hand = label_table("atr")[logits[0].argmax(0).numpy()]
 source = open_source(photos, "torchvision+segformer", **networks | {"device": "cpu"})
-by_kit = source.maps(relative_paths(photos, "train")[:1])[0][0]
+by_kit = source.maps(image_paths(photos, "train")[:1])[0][0]
 print(f"labels equal in {np.mean(by_hand == by_kit):.2%} of the pixels; labels found: {np.unique(by_kit).tolist()}")
 
 # %% [markdown]

@@ -41,11 +41,11 @@ print("2:", check_exercise("02.2", answer_2, share=share))
 
 # %%
 from reidkit.data import load_dataset
-from reidkit.priors import open_source, relative_paths
+from reidkit.priors import image_paths, open_source
 from reidkit.priors.coarse import prior_steps
 
 ds = load_dataset(root=ROOT, **DATASET)
-parsing, segmentation = open_source(ds, "sidewalk").maps(relative_paths(ds, "train")[:1])[0]
+parsing, segmentation = open_source(ds, "sidewalk").maps(image_paths(ds, "train")[:1])[0]
 GRID = (24, 8)
 for threshold in (0.5, 0.9):
     steps = prior_steps(parsing, segmentation, GRID, threshold=threshold)

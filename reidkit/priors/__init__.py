@@ -30,5 +30,3 @@ __all__ = [
     "relative_path",
     "require_priors",
 ]
-
-contact_sheet, relative_paths = prior_sheet, image_paths  # their former names

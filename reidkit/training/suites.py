@@ -244,6 +244,6 @@ def _train_process(path: Path, arguments: list[str]) -> str:
             stderr=subprocess.STDOUT,
         ).returncode
     if code == 0:
-        log.unlink()
+        log.unlink(missing_ok=True)
         return ""
     return f"exit code {code}, log {log}: " + " | ".join(log.read_text().strip().splitlines()[-3:])

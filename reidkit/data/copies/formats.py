@@ -51,6 +51,7 @@ class Entry(NamedTuple):
 
 
 def check_ratio(archive: Path, size: int, packed: int, limits: Limits) -> None:
+    """DatasetError where `packed` bytes of an archive would become more than photos ever do."""
     if size > max(limits.ratio_floor, limits.ratio * packed):
         raise DatasetError(
             f"{archive}: {packed:,} bytes unpack to more than {size:,}, a ratio over {limits.ratio:g}; "
@@ -59,6 +60,7 @@ def check_ratio(archive: Path, size: int, packed: int, limits: Limits) -> None:
 
 
 def refusal(archive: str | Path, key: str, what: str) -> DatasetError:
+    """The error for an entry that no data set has: a link, a device, a name that leads out."""
     return DatasetError(
         f"{archive}: the member {key[:300]!r} is {what}; data sets hold plain files under plain names. "
         "Nothing was unpacked: download the archive again from its official page."
@@ -66,6 +68,7 @@ def refusal(archive: str | Path, key: str, what: str) -> DatasetError:
 
 
 def encrypted(archive: Path) -> DatasetError:
+    """The error for an archive with a password."""
     return DatasetError(
         f"{archive} is encrypted: unpack it yourself with the password its authors gave you, then load "
         "the data set from that folder"
