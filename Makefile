@@ -7,6 +7,7 @@ FREE_GB ?= 8
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+FORMATTED := reidkit tests data_scripts notebooks/*.py notebooks/*/*.py
 
 .DEFAULT_GOAL := help
 .PHONY: help check setup venv tour lab test notebooks dashboard lint clean
@@ -47,8 +48,10 @@ notebooks: setup  ## execute the notebooks and write their outputs
 dashboard: setup  ## open the panels as a web page
 	$(PY) -m voila --VoilaConfiguration.extension_denylist=jupyterlab-jupytext notebooks/12_dashboard.ipynb
 
-lint: setup  ## ruff on code and notebooks
+lint: setup  ## lint, format and types
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check $(FORMATTED)
+	$(PY) -m pyright --pythonpath $(PY)
 
 clean:  ## remove build/ (data, runs and .venv stay)
 	rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
 
 
 class ReIDKitError(Exception):
@@ -28,6 +29,18 @@ class TrainingError(ReIDKitError):
 
 class UnknownNameError(ReIDKitError, ValueError):
     """A name is not in the table it was looked up in."""
+
+
+T = TypeVar("T")
+
+
+def one_of(kind: str, name: str, known: Iterable[T]) -> T:
+    """`name`, which is one of `known`; UnknownNameError where it is not. For text from outside, such as an option."""
+    choices = list(known)
+    for choice in choices:
+        if choice == name:
+            return choice
+    raise unknown_name(kind, name, map(str, choices))
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -45,7 +45,7 @@ _being_written: set[str] = set()  # names of this process's temporary files
 
 def disk_error(what: str, cause: OSError, error: type[ReIDKitError] = ReIDKitError) -> ReIDKitError:
     """The error for a disk that refuses: what was tried, why it failed, what to do. what: "cannot write x.csv"."""
-    advice = ADVICE.get(cause.errno, "check the path and the disk, then try again")
+    advice = ADVICE.get(cause.errno or 0, "check the path and the disk, then try again")
     return error(f"{what}: {cause.strerror or cause}; {advice}")
 
 

@@ -6,7 +6,7 @@ Features are [N, D], labels [N]; a loss is a scalar tensor. Half-precision input
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,13 +14,19 @@ from torch.nn import functional as F
 
 from reidkit.errors import TrainingError, unknown_name
 
-METRICS = ("cosine", "euclidean", "squared-euclidean")
-AVERAGES = ("violating", "all")
+Metric = Literal["cosine", "euclidean", "squared-euclidean"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+Average = Literal["violating", "all"]
+AVERAGES: tuple[Average, ...] = get_args(Average)
+Reduction = Literal["sum", "mean"]
+Triplet = Literal["embedding", "features"]
+FeatureAlignment = Literal["class", "sample", "batch"]  # of h and g
+Alignment = Literal[FeatureAlignment, "sample-triplet"]
 CHOICES = {
-    "identity": ("sum", "mean"),
-    "triplet": ("embedding", "features", None),
+    "identity": get_args(Reduction),
+    "triplet": (*get_args(Triplet), None),
     "metric": METRICS,
-    "alignment": ("class", "sample", "batch", "sample-triplet", None),
+    "alignment": (*get_args(Alignment), None),
 }
 
 
@@ -40,11 +46,11 @@ class LossConfig:
                 that many times less than it would inside SGD; in exchange no recipe can make it unstable.
     """
 
-    identity: str = "sum"
-    triplet: str | None = "embedding"
+    identity: Reduction = "sum"
+    triplet: Triplet | None = "embedding"
     margin: float = 0.2
-    metric: str = "cosine"
-    alignment: str | None = None
+    metric: Metric = "cosine"
+    alignment: Alignment | None = None
     identity_weight: float = 1.0
     triplet_weight: float = 1.0
     alignment_weight: float = 1.0  # lambda of Eq. 10
@@ -71,7 +77,7 @@ def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(a, b, dim=-1)
 
 
-def pairwise_distance(features: Tensor, metric: str = "cosine") -> Tensor:
+def pairwise_distance(features: Tensor, metric: Metric = "cosine") -> Tensor:
     """All distances in a batch: [N, D] -> [N, N].
 
     metric: "cosine" (MPN Eq. 4); "euclidean" (CGPN); "squared-euclidean" (twice the cosine distance when the
@@ -87,7 +93,7 @@ def pairwise_distance(features: Tensor, metric: str = "cosine") -> Tensor:
 
 
 def batch_hard_triplet(
-    features: Tensor, labels: Tensor, margin: float = 0.2, metric: str = "cosine", average: str = "violating"
+    features: Tensor, labels: Tensor, margin: float = 0.2, metric: Metric = "cosine", average: Average = "violating"
 ) -> Tensor:
     """Batch-hard triplet loss (MPN Eq. 3, CGPN Eq. 2; Hermans et al. 2017).
 
@@ -142,15 +148,16 @@ def batch_alignment(main: Tensor, aux: Tensor) -> Tensor:
     return cosine_distance(main.mean(0), aux.mean(0))
 
 
-def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "sum") -> Tensor:
+def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction = "sum") -> Tensor:
     """Identification loss of K part classifiers (MPN Eq. 1 without its printed minus sign, a slip; CGPN Eq. 1).
 
     logits [K, N, C], labels [N]. Mean over the N images; reduction over the K parts: "sum" (both papers) or "mean".
     """
-    if reduction not in ("sum", "mean"):
-        raise unknown_name("reduction", reduction, ("sum", "mean"))
+    if reduction not in get_args(Reduction):
+        raise unknown_name("reduction", reduction, get_args(Reduction))
     parts, images, _ = logits.shape
-    losses = F.cross_entropy(*_full_precision(logits.flatten(0, 1)), labels.repeat(parts), reduction="sum") / images
+    (rows,) = _full_precision(logits.flatten(0, 1))  # [K*N, C]
+    losses = F.cross_entropy(rows, labels.repeat(parts), reduction="sum") / images
     return losses if reduction == "sum" else losses / parts
 
 
@@ -161,9 +168,11 @@ def supervision_mse(pairs: list[tuple[Tensor, Tensor]], detach_targets: bool = F
     printed as a squared norm, a sum over c: 2048 times as much with ResNet-50 (see `reidkit.training.choices`).
     detach_targets: let the targets teach only; in the paper both sides move.
     """
-    return sum(
-        (F.mse_loss(*_full_precision(a, b.detach() if detach_targets else b)) for a, b in pairs), start=torch.zeros(())
-    )
+    total = torch.zeros(())
+    for fg, fgl in pairs:
+        fg, fgl = _full_precision(fg, fgl.detach() if detach_targets else fgl)
+        total = total + F.mse_loss(fg, fgl)
+    return total
 
 
 def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -201,7 +210,7 @@ def total_loss(
     if config.soft_sharing_weight:
         terms["soft_sharing"] = torch.as_tensor(regularization)
         weights["soft_sharing"] = config.soft_sharing_weight
-    total = sum(weights[name] * term for name, term in terms.items())
+    total = sum((weights[name] * term for name, term in terms.items()), start=torch.zeros(()))
     return total, {name: term.detach() for name, term in terms.items()}
 
 
@@ -210,14 +219,15 @@ def triplet_term(out: Any, labels: Tensor, config: LossConfig) -> Tensor:
     if config.triplet == "features":
         # CGPN Eq. 2 and MGN sum over the P x K anchors; like their usual code we take the mean.
         features = out.triplet_features or [out.embedding]
-        return sum(batch_hard_triplet(f, labels, config.margin, config.metric, average="all") for f in features)
+        terms = (batch_hard_triplet(f, labels, config.margin, config.metric, average="all") for f in features)
+        return sum(terms, start=torch.zeros(()))
     embedding = out.embedding
     if config.alignment == "sample-triplet":
         embedding = embedding + _needs_aux(out, config.alignment).embedding
     return batch_hard_triplet(embedding, labels, config.margin, config.metric)
 
 
-def alignment_term(out: Any, labels: Tensor, kind: str) -> Tensor:
+def alignment_term(out: Any, labels: Tensor, kind: FeatureAlignment) -> Tensor:
     """Feature space alignment of h and g: "class" (MPN Eq. 8), "sample" (Eq. 9) or "batch" (Sec. 5.3.3)."""
     main, aux = out.embedding, _needs_aux(out, kind).embedding
     if kind == "class":

@@ -18,11 +18,15 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from reidkit.errors import ReIDKitError
 from reidkit.files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REPO = Path(__file__).resolve().parents[1]
 SIZE = "small"
@@ -44,7 +48,7 @@ class Page:
 class Picture:
     """A figure of the page: a matplotlib Figure or the path of a PNG, and what it shows."""
 
-    source: object
+    source: str | Path | Figure
     caption: str
 
     def data_url(self) -> str:

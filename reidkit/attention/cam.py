@@ -14,7 +14,7 @@ image itself, which it masks: there the network runs as often as the map has cha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +24,18 @@ from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
 from reidkit.models.base import Maps
 
+Method = Literal[
+    "gradcam",
+    "gradcam++",
+    "xgradcam",
+    "layercam",
+    "hirescam",
+    "eigencam",
+    "eigengradcam",
+    "scorecam",
+]
 # method -> (class in the package, where it comes from and what to know)
-METHODS: dict[str, tuple[str, str]] = {
+METHODS: dict[Method, tuple[str, str]] = {
     "gradcam": ("GradCAM", "Selvaraju et al. 2017: channels weighted by their mean gradient; the papers' choice"),
     "gradcam++": ("GradCAMPlusPlus", "Chattopadhay et al. 2018: positive gradients, weighted cell by cell"),
     "xgradcam": ("XGradCAM", "Fu et al. 2020: gradients weighted by the share of a channel's response"),
@@ -50,12 +60,14 @@ class Score(Protocol):
 
     def __call__(self, k: int, maps: Maps) -> Tensor:
         """Part k's score of B images from their feature maps: [B]."""
+        ...
 
     def of_image(self, i: int) -> Score:
         """The same for (any number of masked copies of) image i."""
+        ...
 
 
-def explain(model: ReIDModel, maps: Maps, images: Tensor, method: str, score: Score, parts: Sequence[int]) -> Tensor:
+def explain(model: ReIDModel, maps: Maps, images: Tensor, method: Method, score: Score, parts: Sequence[int]) -> Tensor:
     """Maps [B, len(parts), H, W] in [0, 1] on the CPU. The caller sees to eval mode and frozen parameters.
 
     maps: `model.feature_maps(images)`, made without gradients. Raises ReIDKitError when grad-cam is missing or
@@ -84,7 +96,7 @@ def explain(model: ReIDModel, maps: Maps, images: Tensor, method: str, score: Sc
     return cams
 
 
-def find_method(method: str) -> type:
+def find_method(method: Method) -> type:
     """The package's class of a method. Raises UnknownNameError, or ReIDKitError when grad-cam is not installed."""
     if method not in METHODS:
         raise unknown_name("CAM method", method, METHODS)

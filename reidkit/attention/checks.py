@@ -10,14 +10,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reidkit.attention.cam import Method
 from reidkit.attention.maps import part_attention, predicted_classes
 from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
@@ -30,7 +32,8 @@ CHANGES: dict[str, tuple[float, str]] = {
     "scale": (1.25, "the picture is magnified about its centre"),
     "occlude": (0.3, "this fraction of the height is covered with the mean colour, from the bottom upwards"),
 }
-LAYERS = ("heads", "all")  # what is randomised: from the top of the network downwards
+Layers = Literal["heads", "all"]
+LAYERS: tuple[Layers, ...] = get_args(Layers)  # what is randomised: from the top of the network downwards
 
 
 # ---- similarity of two maps, [..., H, W] each -> [...]; NaN where one of them is constant ---------------------------
@@ -80,7 +83,7 @@ def consistency(
     change: str = "shift",
     amount: float | None = None,
     *,
-    method: str = "hirescam",
+    method: Method = "hirescam",
     prior: PriorBatch | None = None,
     maps: Tensor | None = None,
 ) -> np.ndarray:
@@ -161,10 +164,10 @@ def _amount(change: str, amount: float | None) -> float:
 def sanity_check(
     model: ReIDModel,
     images: Tensor,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     *,
     prior: PriorBatch | None = None,
-    layers: Sequence[str] = LAYERS,
+    layers: Sequence[Layers] = LAYERS,
     seed: int = 0,
     maps: Tensor | None = None,
 ) -> pd.DataFrame:
@@ -191,7 +194,7 @@ def _mean(values: np.ndarray) -> float:
 
 @torch.no_grad()
 def randomised(
-    model: ReIDModel, images: Tensor, *, layers: str = "all", seed: int = 0, prior: PriorBatch | None = None
+    model: ReIDModel, images: Tensor, *, layers: Layers = "all", seed: int = 0, prior: PriorBatch | None = None
 ) -> ReIDModel:
     """A copy with fresh random weights (He et al. 2015), batch norms without scale or bias, in eval mode.
 
@@ -224,7 +227,7 @@ def _fresh(name: str, p: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(p.shape, generator=generator).to(p) * math.sqrt(2 / fan_in)
 
 
-def _set_statistics(model: ReIDModel, norms: list[nn.Module], images: Tensor, prior: PriorBatch | None) -> None:
+def _set_statistics(model: ReIDModel, norms: Sequence[Any], images: Tensor, prior: PriorBatch | None) -> None:
     """One pass in which these norms, and nothing else, are in training mode and forget what they knew."""
     momenta = [m.momentum for m in norms]
     for norm in norms:

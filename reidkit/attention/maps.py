@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidkit.attention.cam import METHODS, explain, to_image_size
+from reidkit.attention.cam import METHODS, Method, explain, to_image_size
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.features import eval_mode
 from reidkit.models import ReIDModel
@@ -41,7 +41,7 @@ __all__ = [
 def part_attention(
     model: ReIDModel,
     images: Tensor,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     prior: PriorBatch | None = None,
     *,
     classes: Tensor | None = None,
@@ -72,7 +72,7 @@ def attention_from_maps(
     model: ReIDModel,
     maps: Maps,
     images: Tensor,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     prior: PriorBatch | None = None,
     *,
     classes: Tensor | None = None,
@@ -93,7 +93,7 @@ def similarity_attention(
     model: ReIDModel,
     images_a: Tensor,
     images_b: Tensor,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     *,
     prior_a: PriorBatch | None = None,
     prior_b: PriorBatch | None = None,
@@ -161,7 +161,7 @@ def global_maps(model: ReIDModel, images: Tensor) -> Tensor:
             "CGPN variant, or part_attention for any model"
         )
     with _untouched(model), torch.no_grad():
-        responses = model.global_responses(_feature_maps(model, images))  # [B, branches, P, c, h, w]
+        responses = model.global_responses(model.feature_maps(images))  # [B, branches, P, c, h, w]
         return to_image_size(responses.relu().mean(3).cpu(), images.shape[2:])
 
 
@@ -184,7 +184,8 @@ class ClassScore:
 
     def of_image(self, i: int) -> ClassScore:
         """The same score for image `i` of the batch alone, batch size 1."""
-        return replace(self, prior=_row(self.prior, i), classes=self.classes[i : i + 1])
+        classes = None if self.classes is None else self.classes[i : i + 1]
+        return replace(self, prior=_row(self.prior, i), classes=classes)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ well on position wherever the crop is good: background energy and `consistency` 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from reidkit.attention.cam import Method
 from reidkit.attention.checks import CHANGES, LAYERS, consistency, randomised, sanity_check
 from reidkit.attention.maps import part_attention
 from reidkit.attention.measures import (
@@ -67,7 +69,7 @@ __all__ = [
     "stripe_regions",
 ]
 
-TEXT = {"commit": str, "trained": str}  # a commit such as 93e4831 is no number
+TEXT: dict[Hashable, Any] = {"commit": str, "trained": str}  # a commit such as 93e4831 is no number
 
 
 def score_model(
@@ -76,7 +78,7 @@ def score_model(
     truth: Truth,
     *,
     size: tuple[int, int],
-    method: str = "gradcam",
+    method: Method = "gradcam",
     classes: np.ndarray | None = None,
     priors: PriorTable | None = None,
     root: str | Path | None = None,
@@ -140,7 +142,7 @@ def _scores(
 
 
 def _checks(
-    model: ReIDModel, images: Tensor, method: str, prior: PriorBatch | None, seed: int
+    model: ReIDModel, images: Tensor, method: Method, prior: PriorBatch | None, seed: int
 ) -> dict[str, np.ndarray]:
     """Consistency and sanity, about the predicted classes; a single image has no randomised network beside it."""
     maps = part_attention(model, images, "hirescam", prior)
@@ -166,10 +168,10 @@ def score_runs(
     *,
     level: str = "strong",
     images: int = 200,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     checks: bool = True,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     out: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -204,7 +206,7 @@ def score_runs(
             model,
             table,
             truth,
-            size=tuple(recipe.size),
+            size=recipe.size,
             method=method,
             priors=priors,
             root=ds.root,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reidkit.attention import part_attention
-from reidkit.attention.cam import find_method
+from reidkit.attention.cam import Method, find_method
 from reidkit.bench.clock import best_of_turns, using_threads
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.branches import BranchedModel
@@ -34,7 +34,7 @@ class WholeNetwork(nn.Module):
 def plain_passes(
     model: ReIDModel,
     images: Tensor,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     prior: PriorBatch | None = None,
     *,
     classes: Tensor | None = None,
@@ -60,7 +60,7 @@ def run(
     size: tuple[int, int] = (384, 128),
     *,
     batch: int = 1,
-    method: str = "gradcam",
+    method: Method = "gradcam",
     repeats: int = 3,
     **overrides,
 ) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def run(
 
 
 def compare(
-    name: str, backbone: str, size: tuple[int, int], batch: int, method: str, repeats: int, **overrides
+    name: str, backbone: str, size: tuple[int, int], batch: int, method: Method, repeats: int, **overrides
 ) -> dict[str, Any]:
     """One network of `run`: how many parts it has, what both ways cost, and how far they differ."""
     torch.manual_seed(0)

@@ -62,7 +62,7 @@ def run(
     return result
 
 
-def _epoch(loader: BatchLoader, augment: TrainAugment | None = None, device: str | None = None) -> int:
+def _epoch(loader: BatchLoader, augment: TrainAugment | None = None, device: str | torch.device | None = None) -> int:
     """Go through one epoch; returns the number of images."""
     generator, images = torch.Generator().manual_seed(0), 0
     for batch in loader:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
@@ -83,7 +83,7 @@ def time_model(
     """Milliseconds an image: each stage of the forward pass, all of it, and one training step."""
     on = SWITCHES[: SWITCHES.index(switch) + 1]
     layout = torch.channels_last if "channels-last" in on else torch.contiguous_format
-    model = create_model(name, CLASSES, backbone=backbone).to(device, memory_format=layout)
+    model = create_model(name, CLASSES, backbone=backbone).to(device).to(memory_format=layout)
     images = torch.randn(batch, 3, *size, device=device).to(memory_format=layout)
     faster = torch.compile if "compile" in on else (lambda function: function)
     result, x = {}, images
@@ -103,7 +103,7 @@ def time_model(
     return {key: round(1000 * value / batch, 3) for key, value in result.items()}
 
 
-def _train_step(model: nn.Module, forward: Callable, images: Tensor) -> Callable[[], None]:
+def _train_step(model: ReIDModel, forward: Callable, images: Tensor) -> Callable[[], None]:
     """Forward, the variant's losses, backward, SGD step: 8 images an identity, at least 2 identities."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     labels = torch.arange(len(images), device=images.device) // min(8, len(images) // 2)

@@ -17,6 +17,7 @@ from torch import Tensor
 from reidkit.bench.clock import Seconds, best_of_turns, peak_memory, using_threads
 from reidkit.evaluation.ranking import evaluate_distance, evaluate_ranking
 from reidkit.evaluation.reranking import rerank
+from reidkit.evaluation.scores import Metric
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def bench_evaluate(
     *,
     threads: Sequence[int] = (1, 2),
     repeats: int = 3,
-    metric: str = "cosine",
+    metric: Metric = "cosine",
 ) -> dict[str, Any]:
     """`evaluate_ranking` beside `qf @ gf.T`, both on the CPU in this process.
 
@@ -141,4 +142,4 @@ def all_products(data: SyntheticSet, strip: int = 1024) -> None:
     for left in (data.qf, data.gf):
         for start in range(0, len(left), strip):
             for right in (data.qf, data.gf):
-                left[start : start + strip] @ right.T
+                _ = left[start : start + strip] @ right.T

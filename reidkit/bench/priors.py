@@ -46,7 +46,8 @@ def run(n: int = 512, seconds: float = 1.0) -> dict[str, float]:
             source, paths = write_maps(Path(folder), *(m[:128] for m in maps))
 
             def read(source=source, paths=paths) -> None:
-                coarse_priors(*(np.stack(column) for column in zip(*source.maps(paths))))
+                parsings, segmentations = zip(*source.maps(paths))
+                coarse_priors(np.stack(parsings), np.stack(segmentations))
 
             spent = measure(read, at_least=seconds, warm_up=1)
             out[f"files_to_priors_{height}x{width}"] = len(paths) / spent.cpu

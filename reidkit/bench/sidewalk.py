@@ -22,7 +22,7 @@ from reidkit.data.sidewalk.scene import make_cameras
 BENCH_SIZES = ((96, 32), (128, 64), (144, 48), (384, 128))
 
 
-def run(images: int = 300) -> dict[str, dict[str, float]]:
+def run(images: int = 300) -> dict[str, dict[str, dict[str, float]]]:
     """Images a second of CPU time on one core, by size, for the sizes of the set and 128x64; bytes an image."""
     rates = {f"{h}x{w}": measure_size(h, w, images if h < 200 else images // 3) for h, w in BENCH_SIZES}
     return {"images_a_second_a_core": rates}

@@ -33,12 +33,12 @@ def run(
     return {"preset": preset, "variants": rows}
 
 
-def time_variant(name: str, preset: str, device: torch.device, steps: int) -> dict[str, float]:
+def time_variant(name: str, preset: str, device: torch.device, steps: int) -> dict[str, float | str]:
     """One variant: seconds of a step (see `clock`) after two that are not counted, and images a second."""
     recipe = replace(recipe_for(name, preset), pretrained=False)
     precision = choose_precision(recipe.precision, device)
     model = create_model(name, 751, backbone=recipe.backbone, **recipe.model)
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, recipe)
     b, (h, w) = recipe.batch_size, (s // model.stride for s in recipe.size)
     images = torch.randn(b, 3, *recipe.size, device=device).to(memory_format=torch.channels_last)

@@ -18,6 +18,7 @@ from reidkit.cli.options import (
     plain_warnings,
     size_option,
 )
+from reidkit.errors import one_of
 
 
 def data_check(
@@ -96,10 +97,12 @@ def priors_build(
 ) -> None:
     """Turn parsing and segmentation maps into coarse priors: one cached file, and a sheet of the best and worst."""
     from reidkit.priors import build_priors, default_file, open_source, prior_sheet
-    from reidkit.priors.build import check_choices, check_writable, paths_by_split
+    from reidkit.priors.build import MISSING, TOOLS, check_writable, paths_by_split
+    from reidkit.priors.labels import LABEL_SETS
     from reidkit.training.device import choose_device
 
-    check_choices(tool, missing, label_set)
+    tool, missing = one_of("prior tool", tool, TOOLS), one_of("treatment of missing maps", missing, MISSING)
+    label_set = one_of("label set", label_set, LABEL_SETS)
     cells = parse_grid(grid)
     ds = open_dataset(name, root, size, cache_dir=cache_dir)
     chosen = [split.strip() for split in splits.split(",")]

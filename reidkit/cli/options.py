@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from reidkit.data import ReIDDataset, load_dataset
-from reidkit.errors import ReIDKitError
+from reidkit.errors import ReIDKitError, one_of
+from reidkit.priors.build import TOOLS, Tool
 from reidkit.training.settings import MAX_SEED
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, cuhk03-detected, ...")]
@@ -54,6 +55,11 @@ def size_option(name: str, size: str | None) -> dict[str, str]:
             f"--size {size} chooses among the renderings of sidewalk; {name} has no sizes: leave it away"
         )
     return {}
+
+
+def tool_of(name: str | None) -> Tool | None:
+    """The prior tool that `--prior-tool` names; UnknownNameError for another name."""
+    return None if name is None else one_of("prior tool", name, TOOLS)
 
 
 def open_dataset(

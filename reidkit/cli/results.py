@@ -20,7 +20,7 @@ from reidkit.cli.options import (
     open_dataset,
     parse_settings,
 )
-from reidkit.errors import ReIDKitError
+from reidkit.errors import ReIDKitError, one_of
 
 
 def report(
@@ -88,7 +88,9 @@ def export(
 ) -> None:
     """Write a trained network as one file that runs without the kit, checked against PyTorch (docs/export.md)."""
     from reidkit.export import check_request, export_run
+    from reidkit.export.formats import PRECISIONS, SUFFIXES
 
+    to, precision = one_of("export format", to, SUFFIXES), one_of("precision", precision, PRECISIONS)
     folder, out = check_request(run, out, to=to, precision=precision, with_dataset=root is not None)
     dataset = None if root is None else dataset_of(folder.read_settings(), root)
     typer.echo(export_run(run, out, to=to, precision=precision, dataset=dataset, progress=progress))
@@ -108,6 +110,7 @@ def attention_scores(
     progress: Progress = True,
 ) -> None:
     """Score the part attention of runs against Sidewalk's ground truth, one row a run; what is there is skipped."""
+    from reidkit.attention.cam import METHODS
     from reidkit.attention.scores import score_runs
     from reidkit.training.device import choose_device
 
@@ -118,13 +121,13 @@ def attention_scores(
         open_dataset("sidewalk", root, size),
         level=level,
         images=images,
-        method=method,
+        method=one_of("CAM method", method, METHODS),
         checks=checks,
         device=choose_device(device),
         out=out,
         progress=progress,
     )
-    table = table[(table.method == method) & (table.level == level)]
+    table = table.loc[(table.method == method) & (table.level == level)]
     columns = ["own_energy", "pointing", "body_part_energy", "similarity", "background"]
     typer.echo(table.groupby("variant", sort=False)[columns].mean().round(3).to_string())
     typer.echo(f"{out}: {len(table)} runs, {method}, level {level}")

@@ -28,8 +28,9 @@ from reidkit.cli.options import (
     given,
     open_dataset,
     parse_settings,
+    tool_of,
 )
-from reidkit.errors import ReIDKitError
+from reidkit.errors import ReIDKitError, one_of
 
 
 def variants() -> None:
@@ -77,7 +78,7 @@ def train(
     if resume:
         old = RunFolder(resume).read_settings()
         refuse_other_settings(ctx, resume, old, changes)
-        variant, preset, seed, prior_tool = (old[key] for key in ("variant", "preset", "seed", "prior_tool"))
+        name, preset, seed, prior_tool = (old[key] for key in ("variant", "preset", "seed", "prior_tool"))
         folder, recipe = resume, recipe_of(old, resume / "recipe.json")
         ds = (
             open_dataset(dataset, root, size, old["level"] == "validation", cache_dir)
@@ -87,18 +88,18 @@ def train(
     elif variant is None:
         raise ReIDKitError("name the variant to train, for example `reidkit train mpn`; `reidkit variants` lists them")
     else:
-        recipe, changes = recipe_for(variant, preset, changes), read_settings(variant, changes)
+        name, recipe, changes = variant, recipe_for(variant, preset, changes), read_settings(variant, changes)
         ds = open_dataset(dataset, root, size, validation, cache_dir)
         folder = run or Path("runs") / run_name(variant, ds, preset, seed, changes)
     result = train_run(
-        variant,
+        name,
         ds,
         recipe,
         folder,
         seed=seed,
         device=device,
         preset=preset,
-        prior_tool=prior_tool,
+        prior_tool=tool_of(prior_tool),
         workers=workers,
         cache=cache,
         evaluate_every=evaluate_every,
@@ -188,6 +189,7 @@ def evaluate(
 ) -> None:
     """Evaluate a finished run again: on another data set, with re-ranking, multi-query or flipped images."""
     from reidkit.evaluation.forms import TestForm
+    from reidkit.evaluation.ranking import AP_FORMS
     from reidkit.training import RunFolder, evaluate_run
     from reidkit.training.record import same_images
     from reidkit.training.runs import write_json
@@ -204,9 +206,9 @@ def evaluate(
         device=device,
         use_rerank=rerank,
         multi_query=multi_query,
-        ap=ap,
+        ap=one_of("form of AP", ap, AP_FORMS),
         flip=None if flip is None else "mean" if flip else "none",
-        prior_tool=prior_tool,
+        prior_tool=tool_of(prior_tool),
         camera_rule=False if no_camera_rule else None,
         cache=cache,
         workers=workers,
@@ -271,7 +273,7 @@ def ablate(
         preset=preset,
         jobs=jobs,
         settings=changes,
-        prior_tool=prior_tool,
+        prior_tool=tool_of(prior_tool),
         cache=cache,
         progress=progress,
     )

@@ -16,11 +16,13 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +31,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.images import read_image, relative_paths
+from reidkit.data.images import Interpolation, read_image, relative_paths
 from reidkit.errors import DatasetError
 
 try:
@@ -70,7 +72,7 @@ class ImageCache:
     row: dict[str, int]
     root: Path
     size: tuple[int, int]
-    interpolation: str
+    interpolation: Interpolation
 
     @classmethod
     def build(
@@ -81,7 +83,7 @@ class ImageCache:
         path: str | Path,
         workers: int = 0,
         progress: bool = True,
-        interpolation: str = "bilinear",
+        interpolation: Interpolation = "bilinear",
     ) -> ImageCache:
         """Open the cache at `path`, building it first where it is missing or no longer fits the files.
 
@@ -134,7 +136,7 @@ class ImageCache:
         table: pd.DataFrame,
         root: str | Path,
         size: tuple[int, int],
-        interpolation: str = "bilinear",
+        interpolation: Interpolation = "bilinear",
     ) -> ImageCache:
         """Open a cache that must be there and fit; DatasetError says what differs."""
         path = Path(path)
@@ -179,8 +181,8 @@ class ImageCache:
 
 
 def _header(
-    table: pd.DataFrame, root: str | Path, size: tuple[int, int], interpolation: str
-) -> tuple[dict[str, object], list[str]]:
+    table: pd.DataFrame, root: str | Path, size: tuple[int, int], interpolation: Interpolation
+) -> tuple[dict[str, Any], list[str]]:
     """What the cache of a table must say, and the files in order; a file of several rows is kept once."""
     paths = list(dict.fromkeys(table["path"]))
     relative = relative_paths(paths, root)
@@ -193,7 +195,7 @@ def _header(
     return header, paths
 
 
-def _read_header(path: Path) -> tuple[dict[str, object], int]:
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header and where the pixels begin; an empty header where the file is no cache of this version."""
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
@@ -215,7 +217,7 @@ def _is_whole(path: Path) -> bool:
     return os.path.getsize(path) == offset + images
 
 
-def _fits(path: Path, header: dict[str, object]) -> bool:
+def _fits(path: Path, header: dict[str, Any]) -> bool:
     return path.exists() and _read_header(path)[0] == header and _is_whole(path)
 
 
@@ -223,7 +225,7 @@ def _padded(length: int) -> int:
     return -(-length // BLOCK) * BLOCK
 
 
-def _write(path: Path, header: dict[str, object], paths: Sequence[str], workers: int, progress: bool) -> None:
+def _write(path: Path, header: dict[str, Any], paths: Sequence[str], workers: int, progress: bool) -> None:
     """Append the images to `<path>.part`, whose length says how far it is, and rename it when it is whole."""
     part = path.with_name(path.name + ".part")
     text = json.dumps(header).encode()
@@ -253,7 +255,9 @@ def _write(path: Path, header: dict[str, object], paths: Sequence[str], workers:
     os.replace(part, path)
 
 
-def _decoded(paths: Sequence[str], size: tuple[int, int], interpolation: str, workers: int) -> Iterator[np.ndarray]:
+def _decoded(
+    paths: Sequence[str], size: tuple[int, int], interpolation: Interpolation, workers: int
+) -> Iterator[np.ndarray]:
     """uint8 [<=CHUNK, 3, H, W] blocks in the order of the paths."""
     chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     decode = partial(_decode_chunk, size=size, interpolation=interpolation)
@@ -262,18 +266,17 @@ def _decoded(paths: Sequence[str], size: tuple[int, int], interpolation: str, wo
         return
     with ThreadPoolExecutor(workers) as pool:  # PIL lets go of the interpreter while it decodes and resizes
         ahead = 4 * workers  # a bounded number of blocks in memory
-        futures = [pool.submit(decode, chunk) for chunk in chunks[:ahead]]
+        futures = deque(pool.submit(decode, chunk) for chunk in chunks[:ahead])
         try:
             for i in range(len(chunks)):
                 if i + ahead < len(chunks):
                     futures.append(pool.submit(decode, chunks[i + ahead]))
-                yield futures[i].result()
-                futures[i] = None  # let the block go
+                yield futures.popleft().result()  # the block is let go
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _decode_chunk(paths: Sequence[str], size: tuple[int, int], interpolation: str) -> np.ndarray:
+def _decode_chunk(paths: Sequence[str], size: tuple[int, int], interpolation: Interpolation) -> np.ndarray:
     return np.stack([read_image(path, size, interpolation) for path in paths])
 
 

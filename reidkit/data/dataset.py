@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,8 @@ class ReIDDataset:
     junk_pids: tuple[int, ...] = (-1,)
     levels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
     level: str = "test"
-    info: Mapping[str, object] = field(default_factory=dict)
-    source: Mapping[str, object] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
     cache_dir: Path | None = None
     label: str = ""
 
@@ -124,9 +125,9 @@ class ReIDDataset:
         """
         group = self.train["group"] if "group" in self.train else self.train["pid"]
         groups = np.random.default_rng(seed).permutation(np.unique(group))
-        held = set(groups[: max(1, round(fraction * len(groups)))])
-        is_held = group.isin(held)
-        rest, out = self.train[~is_held], self.train[is_held]
+        held = groups[: max(1, round(fraction * len(groups)))]
+        is_held = group.isin(held.tolist())
+        rest, out = self.train.loc[~is_held], self.train.loc[is_held]
         order = out.groupby(["pid", "camid"]).cumcount()
         size = out.groupby(["pid", "camid"])["path"].transform("size")
         is_query = (order == 0) & (size > 1)

@@ -17,13 +17,18 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from reidkit.errors import DatasetError, unknown_name
 
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+Interpolation = Literal["bilinear", "bicubic"]
+FILTERS: dict[Interpolation, Image.Resampling] = {
+    name: Image.Resampling[name.upper()] for name in get_args(Interpolation)
+}
 FORMATS = {  # Pillow's names. Nothing else is tried: some formats start programs (EPS) or read other files.
     "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"),
     "PNG": (".png",),
@@ -91,14 +96,14 @@ def upright_size(path: str | Path) -> tuple[int, int]:
         image = open_picture(read_file(path))
     except Unreadable as error:
         raise _cannot_decode(path, error) from error
-    if image.format == "TIFF":  # as stored; `image.size` is turned already in newer Pillows only
+    if isinstance(image, TiffImageFile):  # as stored; `image.size` is turned already in newer Pillows only
         width, height = (image.tag_v2[tag] for tag in TIFF_SIZE)
     else:
         width, height = image.size
     return (width, height) if orientation(image) >= 5 else (height, width)
 
 
-def read_image(path: str | Path, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
+def read_image(path: str | Path, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> np.ndarray:
     """uint8 [3, H, W] at size = (height, width).
 
     interpolation: "bilinear" or "bicubic", PIL's own filters as in MPN's released code: like torchvision's with

@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from reidkit.data.cache import ImageCache
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.images import read_image, relative_paths
+from reidkit.data.images import Interpolation, read_image, relative_paths
 from reidkit.data.prior import PriorBatch
-from reidkit.data.sampler import PKSampler
+from reidkit.data.sampler import PKSampler, Sampling
 from reidkit.data.transforms import translate_images, translate_table
 from reidkit.errors import DatasetError, ReIDKitError, TrainingError
 
@@ -146,7 +146,7 @@ class _FromFiles:
 
     paths: list[str]
     size: tuple[int, int]
-    interpolation: str
+    interpolation: Interpolation
 
     def __call__(self, rows: list[int]) -> Tensor:
         images = [read_image(self.paths[i], self.size, self.interpolation) for i in rows]
@@ -176,9 +176,9 @@ def train_loader(
     workers: int = 0,
     cache: ImageCache | None = None,
     batches_per_epoch: int | None = None,
-    mode: str = "cover",
+    mode: Sampling = "cover",
     translation_copies: int = 1,
-    interpolation: str = "bilinear",
+    interpolation: Interpolation = "bilinear",
     rank: int = 0,
     world_size: int = 1,
 ) -> BatchLoader:
@@ -246,7 +246,7 @@ def test_batches(
     size: tuple[int, int],
     batch_size: int,
     workers: int = 0,
-    interpolation: str = "bilinear",
+    interpolation: Interpolation = "bilinear",
     cache: ImageCache | None = None,
     root: str | Path | None = None,
     priors=None,
@@ -267,15 +267,15 @@ def test_batches(
     return BatchLoader(table, known_labels(table, "pid"), fetch, plan, prior=prior, workers=workers)
 
 
-test_batches.__test__ = False  # not a test case, whatever pytest thinks of the name
+test_batches.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]  (not a test case, whatever pytest thinks of the name)
 
 
 def _source(
-    table: pd.DataFrame, size: tuple[int, int], interpolation: str, cache: ImageCache | None, workers: int
+    table: pd.DataFrame, size: tuple[int, int], interpolation: Interpolation, cache: ImageCache | None, workers: int
 ) -> tuple[Callable[[list[int]], Tensor], int]:
     """Where pixels come from, and how many workers that needs."""
     if cache is None:
-        return _FromFiles(table["path"].tolist(), tuple(size), interpolation), workers
+        return _FromFiles(table["path"].tolist(), (size[0], size[1]), interpolation), workers
     wanted, found = (*size, interpolation), (*cache.size, cache.interpolation)
     if wanted != found:
         raise DatasetError(
@@ -287,4 +287,6 @@ def _source(
 
 def _look_up(priors, table: pd.DataFrame, root: str | Path | None) -> PriorBatch | None:
     """The priors of all N rows of the table."""
-    return None if priors is None else priors.lookup(relative_paths(table["path"], root))
+    if priors is None or root is None:  # `test_batches` refuses priors without a root
+        return None
+    return priors.lookup(relative_paths(table["path"], root))

@@ -12,13 +12,16 @@ What is an epoch?
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from reidkit.errors import TrainingError, unknown_name
 
-MODES = ("cover", "independent")
+Sampling = Literal["cover", "independent"]
+MODES: tuple[Sampling, ...] = get_args(Sampling)
 
 
 def ids_per_batch(batch_size: int, num_instances: int) -> int:
@@ -57,27 +60,27 @@ class PKSampler:
 
     def __init__(
         self,
-        pids: Sequence[int],
+        pids: ArrayLike,
         num_ids: int,
         num_instances: int,
         *,
         seed: int = 0,
-        mode: str = "cover",
+        mode: Sampling = "cover",
         batches_per_epoch: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         if mode not in MODES:
             raise unknown_name("sampler mode", mode, MODES)
-        pids = np.asarray(pids)
-        order = np.argsort(pids, kind="stable")
-        starts = np.unique(pids[order], return_index=True)[1]
-        self._rows = np.split(order, starts[1:]) if len(pids) else []  # row numbers of each identity
+        labels = np.asarray(pids)
+        order = np.argsort(labels, kind="stable")
+        starts = np.unique(labels[order], return_index=True)[1]
+        self._rows = np.split(order, starts[1:]) if len(labels) else []  # row numbers of each identity
         self.num_ids, self.num_instances = num_ids, num_instances
         self.seed, self.mode = seed, mode
         self.rank, self.world_size = rank, world_size
         self._check(batches_per_epoch)
-        self.batches_per_epoch = batches_per_epoch or self._natural_length(len(pids))
+        self.batches_per_epoch = batches_per_epoch or self._natural_length(len(labels))
         self.epoch = 0
         self._start = 0  # where the next iteration begins
         self._done = 0  # batches handed out in this epoch
@@ -172,11 +175,11 @@ class PKSampler:
         if epoch != self.epoch:
             self.epoch, self._start, self._done = epoch, 0, 0
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Epoch and number of batches used in it, with the settings that the plan depends on."""
         return {"epoch": self.epoch, "done": self._done, "plan": self._plan()}
 
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on exactly after the last batch counted. TrainingError if the plan was another one."""
         if dict(state["plan"]) != self._plan():
             now = self._plan()
@@ -187,7 +190,7 @@ class PKSampler:
         self.epoch = int(state["epoch"])
         self._start = self._done = int(state["done"])
 
-    def _plan(self) -> dict[str, object]:
+    def _plan(self) -> dict[str, Any]:
         names = ("num_ids", "num_instances", "seed", "mode", "batches_per_epoch", "rank", "world_size")
         images = sum(len(rows) for rows in self._rows)
         return {n: getattr(self, n) for n in names} | {"identities": len(self._rows), "images": images}

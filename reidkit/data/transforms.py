@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from reidkit.data.images import Interpolation
 from reidkit.data.prior import shift_sources
 from reidkit.errors import TrainingError
 
@@ -46,7 +47,7 @@ class AugmentConfig:
     erasing_fill: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    interpolation: str = "bilinear"
+    interpolation: Interpolation = "bilinear"
 
 
 class TrainAugment:

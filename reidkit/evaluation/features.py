@@ -10,20 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from reidkit.data.images import Interpolation
 from reidkit.data.loaders import Batch, Images, image_table, test_batches
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
 
-FLIPS = ("none", "sum", "mean")
-PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+Flip = Literal["none", "sum", "mean"]
+FLIPS: tuple[Flip, ...] = get_args(Flip)
+Precision = Literal["no", "bf16", "fp16"]
+PRECISIONS: dict[Precision, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @torch.no_grad()
@@ -34,8 +38,8 @@ def extract_features(
     size: tuple[int, int],
     device: torch.device | str | None = None,
     batch_size: int = 128,
-    flip: str = "none",
-    interpolation: str = "bilinear",
+    flip: Flip = "none",
+    interpolation: Interpolation = "bilinear",
     normalize: bool = False,
     priors: PriorTable | None = None,
     root=None,
@@ -80,7 +84,7 @@ def extract_features(
         root=root,
         cache=cache,
     )
-    transform, paths, features = TestTransform(), table["path"].tolist(), None
+    transform, paths, features = TestTransform(), table["path"].tolist(), torch.empty(0)
     with (
         eval_mode(model),
         autocast(device, amp),
@@ -89,14 +93,14 @@ def extract_features(
         for batch in batches:
             part = embed(model, transform(batch.to(device)), flip).cpu()  # [B, D]
             check_finite(part, batch, paths)
-            if features is None:
+            if not len(features):
                 features = torch.empty(len(table), part.shape[1])  # [N, D]
             features[batch.index.cpu()] = part
             bar.update(len(part))
     return F.normalize(features, dim=1) if normalize else features
 
 
-def embed(model: ReIDModel, batch: Batch, flip: str = "none") -> Tensor:
+def embed(model: ReIDModel, batch: Batch, flip: Flip = "none") -> Tensor:
     """[B, D] features of a normalised batch; with its mirror image added ("sum") or averaged ("mean")."""
     features = model.embed(batch.images, batch.prior).float()  # the sum below is never in half precision
     if flip == "none":
@@ -131,7 +135,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 def autocast(device: torch.device, amp: bool | str) -> torch.autocast:
     """The autocast context for `amp` (see `extract_features`)."""
-    name = {False: "no", True: "bf16"}.get(amp, amp)
+    name = ("bf16" if amp else "no") if isinstance(amp, bool) else amp
     if name not in PRECISIONS:
         raise unknown_name("precision", name, PRECISIONS)
     return torch.autocast(device.type, PRECISIONS[name] or torch.bfloat16, enabled=name != "no")

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
+from reidkit.data.images import Interpolation
 from reidkit.errors import unknown_name
+from reidkit.evaluation.features import Flip
+from reidkit.evaluation.ranking import APForm
 
 NAMES = {"ap": "form of AP"}  # what a message calls a field
 
@@ -24,9 +27,9 @@ class TestForm:
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    ap: Literal["step", "trapezoid"] = "step"
-    flip: Literal["none", "mean", "sum"] = "none"
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    ap: APForm = "step"
+    flip: Flip = "none"
+    interpolation: Interpolation = "bilinear"
     rerank: bool = False
     multi_query: bool = False
     camera_rule: bool = True
@@ -53,7 +56,7 @@ class TestForm:
         return ", ".join(words)
 
     @property
-    def extraction(self) -> dict[str, str]:
+    def extraction(self) -> dict[str, Any]:
         """What of it decides the features: arguments of `extract_features`."""
         return {"flip": self.flip, "interpolation": self.interpolation}
 

@@ -38,10 +38,10 @@ def label_array(values, name: str, length: int | None = None) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def camera_array(values, name: str, length: int, camera_rule: bool) -> np.ndarray | None:
-    """`label_array` of camids, which only the camera rule needs."""
+def camera_array(values, name: str, length: int, camera_rule: bool) -> np.ndarray:
+    """`label_array` of camids; zeros where there are none, and no camera rule to read them."""
     if values is None and not camera_rule:
-        return None
+        return np.zeros(length, np.int64)
     if values is None:
         raise ReIDKitError(f"{name}: the camera rule needs the cameras; for data without them pass camera_rule=False")
     return label_array(values, name, length)

@@ -12,6 +12,7 @@ from torch import Tensor
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.protocol import GroundTruth
 from reidkit.evaluation.scores import (
+    Metric,
     apply_metric,
     centre,
     feature_pair,
@@ -28,7 +29,7 @@ def rank(
     query_features,
     gallery_features,
     k: int | None = None,
-    metric: str = "cosine",
+    metric: Metric = "cosine",
     *,
     return_scores: bool = False,
     block: int = 2048,
@@ -68,7 +69,7 @@ def top_k(
     q_camid: int | None = None,
     g_pids=None,
     g_camids=None,
-    metric: str = "cosine",
+    metric: Metric = "cosine",
     junk_pids: Sequence[int] = (-1,),
     drop_junk: bool = True,
     camera_rule: bool = True,
@@ -157,7 +158,7 @@ def best(row: np.ndarray, k: int) -> np.ndarray:
     return candidates[np.argsort(-row[candidates], kind="stable")[:k]]
 
 
-def query_scores(query, gf, metric: str, device=None, block: int = 2048) -> np.ndarray:
+def query_scores(query, gf, metric: Metric, device=None, block: int = 2048) -> np.ndarray:
     """[G] cosine similarity, or minus the Euclidean distance, of one query [1, D] to the gallery [G, D]."""
     dtype, device = working_place(metric, device, query, gf)
     own = squared_norms(query, "query features", dtype, device=device)  # [1]
@@ -179,7 +180,7 @@ def distances(gallery: Tensor, vector: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def readable(scores: np.ndarray, order: np.ndarray, qf, gf, metric: str, device) -> np.ndarray:
+def readable(scores: np.ndarray, order: np.ndarray, qf, gf, metric: Metric, device) -> np.ndarray:
     """[Q, k] scores of `score_strips` as cosine similarities, or as minus the Euclidean distances.
 
     A short distance is what little two products leave of each other; it is computed again by differences.
@@ -192,7 +193,7 @@ def readable(scores: np.ndarray, order: np.ndarray, qf, gf, metric: str, device)
     squared = own[:, None] - 2 * scores  # [Q, k]
     short = squared < 1e-6 * own[:, None]
     lengths = np.sqrt(np.maximum(squared, 0))
-    for query in np.flatnonzero(short.any(1)):
+    for query in np.flatnonzero(short.any(1)).tolist():
         near = gf[order[query, short[query]]]  # [n, D]
         vector = rows(qf, query, query + 1, dtype, device)[0]
         lengths[query, short[query]] = distances(rows(near, 0, len(near), dtype, device), vector).cpu().numpy()

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.evaluation.protocol import GroundTruth
-from reidkit.evaluation.scores import as_matrix, distance_strips, score_strips
+from reidkit.evaluation.scores import Metric, as_matrix, distance_strips, score_strips
 
-AP_FORMS = ("step", "trapezoid")
+APForm = Literal["step", "trapezoid"]
+AP_FORMS: tuple[APForm, ...] = get_args(APForm)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class RankingResult:
     cmc: np.ndarray
     per_query: pd.DataFrame
     excluded: int
-    ap: str
+    ap: APForm
     camera_rule: bool = True
 
     def __repr__(self) -> str:
@@ -73,8 +75,8 @@ def evaluate_ranking(
     g_pids,
     q_camids,
     g_camids,
-    metric: str = "cosine",
-    ap: str = "step",
+    metric: Metric = "cosine",
+    ap: APForm = "step",
     junk_pids: Sequence[int] = (-1,),
     *,
     camera_rule: bool = True,
@@ -115,7 +117,7 @@ def evaluate_distance(
     g_pids,
     q_camids,
     g_camids,
-    ap: str = "step",
+    ap: APForm = "step",
     junk_pids: Sequence[int] = (-1,),
     *,
     camera_rule: bool = True,
@@ -125,7 +127,8 @@ def evaluate_distance(
     check_ap(ap)
     distance = as_matrix(distance, "distance matrix")
     truth = GroundTruth(q_pids, g_pids, q_camids, g_camids, junk_pids, camera_rule)
-    check_sizes(truth, *distance.shape, "the distance matrix has")
+    queries, images = distance.shape
+    check_sizes(truth, queries, images, "the distance matrix has")
     return summarise(distance_strips(distance), truth, ap, max_rank)
 
 
@@ -142,7 +145,7 @@ def positive_ranks(scores: np.ndarray, positives: np.ndarray) -> np.ndarray:
     return np.sort(np.array(ranks, dtype=np.int64))
 
 
-def average_precision(ranks: np.ndarray, form: str = "step") -> float:
+def average_precision(ranks: np.ndarray, form: APForm = "step") -> float:
     """Area under the precision-recall curve of one query, from the ranks [n] of its true matches.
 
     "step": the mean of the precision at each match. "trapezoid": at each match, the mean of the precision there
@@ -165,7 +168,7 @@ def inverse_negative_penalty(ranks: np.ndarray) -> float:
 
 
 def summarise(
-    strips: Iterator[tuple[int, np.ndarray]], truth: GroundTruth, ap: str, max_rank: int | None
+    strips: Iterator[tuple[int, np.ndarray]], truth: GroundTruth, ap: APForm, max_rank: int | None
 ) -> RankingResult:
     """Ranks of every query's matches -> RankingResult. `strips` yields (first query row, scores [b, G])."""
     if max_rank is not None and max_rank < 1:

@@ -18,6 +18,7 @@ common part in every one of them) their cosines differ by less than float32 reso
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from torch import Tensor
 
 from reidkit.errors import ReIDKitError, unknown_name
 
-METRICS = ("cosine", "euclidean")
+Metric = Literal["cosine", "euclidean"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 STRIP_BYTES = 64 * 2**20  # scores in memory at one time
 
 
@@ -117,7 +119,7 @@ def squared_norms(
     return squared
 
 
-def feature_pair(qf, gf, metric: str) -> tuple[Tensor | np.ndarray, Tensor | np.ndarray]:
+def feature_pair(qf, gf, metric: Metric) -> tuple[Tensor | np.ndarray, Tensor | np.ndarray]:
     """Check query and gallery features [Q, D], [G, D] and the metric's name."""
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
@@ -137,7 +139,7 @@ def device_of(device, *matrices: Tensor | np.ndarray) -> torch.device:
     return next((m.device for m in matrices if isinstance(m, Tensor)), torch.device("cpu"))
 
 
-def working_place(metric: str, device, qf, gf) -> tuple[torch.dtype, torch.device]:
+def working_place(metric: Metric, device, qf, gf) -> tuple[torch.dtype, torch.device]:
     """Type and device of the products: float64 where the top of the file says so; Apple's GPUs lack it, so the CPU."""
     dtype, device = working_dtype(qf, gf), device_of(device, gf, qf)
     if metric == "euclidean" or point_one_way(sampled(gf, "cpu")):
@@ -145,7 +147,7 @@ def working_place(metric: str, device, qf, gf) -> tuple[torch.dtype, torch.devic
     return dtype, torch.device("cpu") if device.type == "mps" and dtype == torch.float64 else device
 
 
-def apply_metric(products: Tensor, squared: Tensor, metric: str, out: Tensor | None = None) -> Tensor:
+def apply_metric(products: Tensor, squared: Tensor, metric: Metric, out: Tensor | None = None) -> Tensor:
     """Inner products [..., G] -> scores, given the squared gallery norms [G]; in place unless `out` is given."""
     out = products if out is None else out
     if metric == "euclidean":
@@ -154,7 +156,7 @@ def apply_metric(products: Tensor, squared: Tensor, metric: str, out: Tensor | N
 
 
 @torch.no_grad()
-def score_strips(qf, gf, metric: str, block: int = 2048, device=None) -> Iterator[tuple[int, np.ndarray]]:
+def score_strips(qf, gf, metric: Metric, block: int = 2048, device=None) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first query row, scores [b, G]) strip by strip. The array is reused: read it before the next one.
 
     qf [Q, D], gf [G, D]: tensors or arrays of float16, bfloat16, float32 or float64. Cosine is computed in float32

@@ -21,7 +21,7 @@ from reidkit.data.sidewalk.plan import Settings, plan, take
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import evaluate_ranking
-from reidkit.evaluation.features import embed
+from reidkit.evaluation.features import Flip, embed
 from reidkit.export.formats import Runner
 from reidkit.models import ReIDModel
 from reidkit.training.recipes import Recipe
@@ -31,7 +31,7 @@ LATENCY_BATCHES = (1, 16)
 CALIBRATION_IMAGES = 128
 
 
-def pytorch(model: ReIDModel, flip: str) -> Runner:
+def pytorch(model: ReIDModel, flip: Flip) -> Runner:
     """What `extract_features` does with a batch, by its own code: the truth that the file is compared with."""
 
     @torch.no_grad()
@@ -76,13 +76,12 @@ def scores(runners: dict[str, Runner], dataset: ReIDDataset, recipe: Recipe, pro
 
     recipe: the run's; its `size` and its `camera_rule` are those of the run's own evaluation.
     """
-    query, gallery = (_features(runners, table, recipe.size, progress) for table in (dataset.query, dataset.gallery))
-    ids = [table[column].to_numpy() for column in ("pid", "camid") for table in (dataset.query, dataset.gallery)]
+    q, g = dataset.query, dataset.gallery
+    query, gallery = (_features(runners, table, recipe.size, progress) for table in (q, g))
+    how = {"junk_pids": dataset.junk_pids, "camera_rule": recipe.camera_rule}
     found = {}
     for name in runners:
-        ranking = evaluate_ranking(
-            query[name], gallery[name], *ids, junk_pids=dataset.junk_pids, camera_rule=recipe.camera_rule
-        )
+        ranking = evaluate_ranking(query[name], gallery[name], q.pid, g.pid, q.camid, g.camid, **how)
         found[name] = {"mAP": float(ranking.mAP), "rank1": float(ranking.cmc[0])}
     change = {k: found["exported"][k] - found["pytorch"][k] for k in ("mAP", "rank1")}
     return {"dataset": dataset.label, "level": dataset.level, **found, "change": change}

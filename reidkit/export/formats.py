@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -20,8 +21,10 @@ from torch import Tensor
 from reidkit.errors import ReIDKitError
 from reidkit.export.network import EmbeddingNetwork
 
-SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
-PRECISIONS = ("fp32", "fp16", "int8")
+Format = Literal["onnx", "torch-export"]
+Precision = Literal["fp32", "fp16", "int8"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 INPUT, OUTPUT = "images", "embedding"
 ANY_NUMBER = ({0: torch.export.Dim("batch", min=1)},)  # of images
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -82,7 +85,7 @@ def write_onnx(network: EmbeddingNetwork, size: tuple[int, int], file: Path) -> 
             )
     except Exception as error:
         raise _cannot(network, "torch.onnx.export", error) from error
-    onnx.save(str(file), external_data=False)
+    onnx.save(str(file), external_data=False)  # pyright: ignore[reportOptionalMemberAccess]  (dynamo gives one)
 
 
 def write_int8(network: EmbeddingNetwork, size: tuple[int, int], file: Path, images: Iterable[Tensor]) -> None:

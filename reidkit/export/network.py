@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reidkit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from reidkit.errors import ReIDKitError, unknown_name
-from reidkit.evaluation.features import FLIPS
+from reidkit.evaluation.features import FLIPS, Flip
 from reidkit.models import ReIDModel
 
 
@@ -24,7 +24,10 @@ class EmbeddingNetwork(nn.Module):
     Raises ReIDKitError for a model that needs a prior at test time, UnknownNameError for an unknown flip.
     """
 
-    def __init__(self, model: ReIDModel, flip: str = "none", half: bool = False):
+    mean: Tensor  # of ImageNet in units of uint8, [3, 1, 1]
+    std: Tensor
+
+    def __init__(self, model: ReIDModel, flip: Flip = "none", half: bool = False):
         super().__init__()
         if model.needs_prior_at_test:
             raise ReIDKitError(

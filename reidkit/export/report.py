@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reidkit.evaluation.features import Flip
+from reidkit.export.formats import Format, Precision
+
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -27,11 +30,11 @@ class ExportReport:
     file: str
     sha256: str
     bytes: int
-    to: str
-    precision: str
+    to: Format
+    precision: Precision
     input: dict[str, Any]
     output: dict[str, Any]
-    flip: str
+    flip: Flip
     max_difference: float
     calibration_images: int
     scores: dict[str, Any] | None

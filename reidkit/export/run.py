@@ -14,6 +14,7 @@ from torch import Tensor
 from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.export import check, formats
+from reidkit.export.formats import Format, Precision
 from reidkit.export.network import EmbeddingNetwork
 from reidkit.export.report import ExportReport
 from reidkit.models import ReIDModel
@@ -28,8 +29,8 @@ def check_request(
     run: str | Path,
     out: str | Path | None = None,
     *,
-    to: str = "onnx",
-    precision: str = "fp32",
+    to: Format = "onnx",
+    precision: Precision = "fp32",
     with_dataset: bool = False,
 ) -> tuple[RunFolder, Path]:
     """The run's folder and the file to write, once all is refused that can be before an image is read.
@@ -61,8 +62,8 @@ def export_run(
     run: str | Path,
     out: str | Path | None = None,
     *,
-    to: str = "onnx",
-    precision: str = "fp32",
+    to: Format = "onnx",
+    precision: Precision = "fp32",
     dataset: ReIDDataset | None = None,
     progress: bool = True,
 ) -> ExportReport:
@@ -84,7 +85,7 @@ def export_run(
     folder, out = check_request(run, out, to=to, precision=precision, with_dataset=dataset is not None)
     recipe, model = folder.recipe(), load_run(folder.path)
     network = EmbeddingNetwork(model, recipe.test_flip, half=precision == "fp16")
-    images = check.calibration_batches(dataset, recipe.size) if precision == "int8" else []
+    images = check.calibration_batches(dataset, recipe.size) if dataset is not None and precision == "int8" else []
     try:
         with replacing(out) as file:
             _write(network, recipe.size, file, to, images)
@@ -119,7 +120,7 @@ def report_file(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 
 
-def _target(out: str | Path, to: str) -> Path:
+def _target(out: str | Path, to: Format) -> Path:
     """`out` as a path that can be written."""
     out = Path(out)
     if out.suffix != formats.SUFFIXES[to] or out.is_dir():
@@ -130,7 +131,7 @@ def _target(out: str | Path, to: str) -> Path:
     return out
 
 
-def _write(network: EmbeddingNetwork, size: tuple[int, int], file: Path, to: str, images: Sequence[Tensor]) -> None:
+def _write(network: EmbeddingNetwork, size: tuple[int, int], file: Path, to: Format, images: Sequence[Tensor]) -> None:
     """One file of the format; with calibration images in int8."""
     if to == "torch-export":
         formats.write_torch_export(network, size, file)
@@ -141,7 +142,13 @@ def _write(network: EmbeddingNetwork, size: tuple[int, int], file: Path, to: str
 
 
 def _measured(
-    file: Path, model: ReIDModel, recipe: Recipe, to: str, precision: str, dataset: ReIDDataset | None, progress: bool
+    file: Path,
+    model: ReIDModel,
+    recipe: Recipe,
+    to: Format,
+    precision: Precision,
+    dataset: ReIDDataset | None,
+    progress: bool,
 ) -> dict[str, Any]:
     """The measured fields of the report. Raises ReIDKitError for an fp32 file that is not the network."""
     exported = formats.open_onnx(file) if to == "onnx" else formats.open_torch_export(file)
@@ -162,5 +169,5 @@ def _measured(
     }
 
 
-def _versions(to: str) -> dict[str, str]:
+def _versions(to: Format) -> dict[str, str]:
     return {name: import_module(name).__version__ for name in formats.PACKAGES} if to == "onnx" else {}

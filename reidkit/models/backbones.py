@@ -15,6 +15,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
@@ -27,7 +28,7 @@ from reidkit.models.weights import load_backbone_weights, read_state_dict
 
 __all__ = ["Backbone", "create_backbone", "load_backbone_weights", "read_state_dict"]
 
-SMALL_WIDTHS = (16, 32, 48, 96, 128)  # stem, layer1 .. layer4
+SMALL_WIDTHS: tuple[int, ...] = (16, 32, 48, 96, 128)  # stem, layer1 .. layer4
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors")
 
 
@@ -58,7 +59,7 @@ def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attent
 
 
 def _torchvision_resnet(name: str, weights: bool | str) -> Backbone:
-    net = get_model(name, weights=None)
+    net = cast(ResNet, get_model(name, weights=None))
     if weights:
         net.load_state_dict(_published_weights(name, "DEFAULT" if weights is True else weights))
     _remove_last_stride(net)
@@ -68,9 +69,9 @@ def _torchvision_resnet(name: str, weights: bool | str) -> Backbone:
 
 
 def _remove_last_stride(net: ResNet) -> None:
-    first = net.layer4[0]
-    (first.conv1 if isinstance(first, BasicBlock) else first.conv2).stride = (1, 1)
-    first.downsample[0].stride = (1, 1)
+    for module in net.layer4[0].modules():  # its 3x3 conv and its shortcut have stride 2
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
 
 
 def _published_weights(name: str, weights_name: str) -> Mapping[str, Tensor]:
@@ -98,7 +99,7 @@ def _small(name: str, weights: bool | str) -> Backbone:
     stem, *widths = SMALL_WIDTHS
     if name != "small":
         widths[-1] = int(name.removeprefix("small-"))
-    stages = OrderedDict(
+    stages: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False),
         bn1=nn.BatchNorm2d(stem),
         relu=nn.ReLU(inplace=True),
@@ -155,14 +156,15 @@ def _timm(name: str, weights: bool | str) -> Backbone:
                 f"https://huggingface.co/timm (model {model_name}) on a machine with a network and "
                 "pass the path of the file as `pretrained`, or use pretrained=False"
             ) from error
-    channels, stride = net.feature_info.channels()[-1], net.feature_info.reduction()[-1]
+    info = cast(Any, net).feature_info
+    channels, stride = info.channels()[-1], info.reduction()[-1]
     stages = dict(net.named_children())
     if not isinstance(stages.get("layer3"), nn.Sequential):  # not a plain chain of ResNet stages
         stages = {"features": _LastFeatureMap(net)}
     return Backbone(stages, name=name, channels=channels, stride=stride)
 
 
-def _timm_features(timm, name: str) -> tuple[nn.Module, dict]:
+def _timm_features(timm, name: str) -> tuple[Any, dict]:
     """The extractor without weights, and the options that this architecture accepted."""
     for size in ({"output_stride": 16}, {"dynamic_img_size": True}, {}):  # CNNs, transformers, the rest
         options = {"features_only": True, "out_indices": (-1,), **size}

@@ -49,6 +49,7 @@ class Config(Protocol):
 
     def build(self, backbone: Backbone, num_classes: int) -> ReIDModel:
         """The network on a backbone, with `num_classes` training identities."""
+        ...
 
 
 class ReIDModel(nn.Module):
@@ -70,6 +71,7 @@ class ReIDModel(nn.Module):
     classifier: nn.Module
     needs_prior: bool = False
     needs_prior_at_test: bool = False
+    backbone: Backbone
 
     @property
     def num_parts(self) -> int:

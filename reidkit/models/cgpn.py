@@ -102,6 +102,10 @@ class CGPN(BranchedModel):
     """Sec. 3.1, Fig. 2. Features come in this order: global, one a branch; then local, branch by branch."""
 
     name = "cgpn"
+    config: CGPNConfig
+    classifier: PartClassifier
+    reduce_global: PartConvBlock | None
+    reduce_local: PartConvBlock | None
 
     def __init__(self, config: CGPNConfig, backbone: Backbone, num_classes: int):
         super().__init__(config, backbone, num_classes, len(config.branches))
@@ -121,11 +125,11 @@ class CGPN(BranchedModel):
         """Maps [B, c, h, w], one a branch -> K part features; with_aux adds the pairs of Eq. 3 (training)."""
         reduced = []
         global_parts = [max_pool(conv(m)) for conv, m in zip(self.global_convs, maps)]  # fg_p, [B, P, c] each
-        if global_parts:
+        if self.reduce_global is not None:
             whole = torch.stack([fg.flatten(1) for fg in global_parts], dim=1)  # fg_i, [B, branches, P*c]
             reduced.append(self.reduce_global(whole))
-        local = [pool_groups(m, b.groups) for m, b in zip(maps, self.config.branches) if b.groups]
-        if local:
+        if self.reduce_local is not None:
+            local = [pool_groups(m, b.groups) for m, b in zip(maps, self.config.branches) if b.groups]
             reduced.append(self.reduce_local(torch.cat(local, dim=1)))  # fl, [B, groups, c] -> 256
         features = torch.cat(reduced, dim=1)  # [B, K, 256]
         supervise = with_aux and self.config.supervised
@@ -142,10 +146,10 @@ class CGPN(BranchedModel):
         branch, group = self.places[k]
         if group is None:  # k = branch
             whole = max_pool(self.global_convs[branch](maps[branch])).flatten(1)  # fg_i, [B, P*c]
-            feature = self.reduce_global.one(whole, branch)
+            feature = self.reduce_global.one(whole, branch)  # pyright: ignore[reportOptionalMemberAccess]
         else:
-            local = pool_groups(maps[branch], (group,))[:, 0]  # fl, [B, c]
-            feature = self.reduce_local.one(local, k - len(self.global_convs))
+            local, place = pool_groups(maps[branch], (group,))[:, 0], k - len(self.global_convs)  # fl, [B, c]
+            feature = self.reduce_local.one(local, place)  # pyright: ignore[reportOptionalMemberAccess]
         return feature, self.classifier.one(feature, k)
 
     def global_responses(self, maps: tuple[Tensor, ...]) -> Tensor:

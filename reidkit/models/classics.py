@@ -40,15 +40,16 @@ class IDE(TrunkModel):
     def __init__(self, config: IDEConfig, backbone: Backbone, num_classes: int):
         super().__init__(config, backbone, num_classes)
         self.part_names = ("whole body",)
+        linear = nn.Linear(backbone.channels, config.part_dim)
+        nn.init.kaiming_normal_(linear.weight)
+        nn.init.zeros_(linear.bias)
         self.embedding = nn.Sequential(
-            nn.Linear(backbone.channels, config.part_dim),
+            linear,
             nn.BatchNorm1d(config.part_dim),
             nn.LeakyReLU(config.slope),
             nn.Dropout(config.dropout),
         )
         self.classifier = PartClassifier(1, config.part_dim, num_classes)
-        nn.init.kaiming_normal_(self.embedding[0].weight)
-        nn.init.zeros_(self.embedding[0].bias)
 
     def heads(self, maps: Tensor, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """[B, C, h, w] -> embedding [B, D], part_features [B, 1, D], logits [1, B, classes]."""
@@ -85,6 +86,8 @@ class PCB(TrunkModel):
     """
 
     name = "pcb"
+    config: PCBConfig
+    classifier: PartClassifier
 
     def __init__(self, config: PCBConfig, backbone: Backbone, num_classes: int):
         super().__init__(config, backbone, num_classes)

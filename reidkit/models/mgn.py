@@ -12,7 +12,7 @@ global ones (margin 1.2), reductions that share no weights and have no bias.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,8 @@ class MGN(BranchedModel):
     """Features come in this order: z_g of G, P2, P3; then the stripes of P2 (2) and of P3 (3)."""
 
     name = "mgn"
+    config: MGNConfig
+    classifier: PartClassifier
 
     def __init__(self, config: MGNConfig, backbone: Backbone, num_classes: int):
         super().__init__(config, backbone, num_classes, len(BRANCHES))
@@ -74,7 +76,7 @@ class MGN(BranchedModel):
         return feature, self.classifier.one(feature, k)
 
 
-def _restore_last_stride(tail: nn.Module, name: str) -> None:
+def _restore_last_stride(tail: Any, name: str) -> None:
     """Give layer4 the stride 2 back that `create_backbone` removed: the convs that carry it in a ResNet block."""
     block = tail.layer4[0]
     main = block.conv2 if hasattr(block, "conv3") else block.conv1  # Bottleneck, BasicBlock

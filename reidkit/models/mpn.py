@@ -12,7 +12,7 @@ convs between MT and AT teaches the MT which channels belong to its part: parame
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,11 @@ from reidkit.models.backbones import Backbone, load_backbone_weights
 from reidkit.models.base import ModelOutput, TrunkModel
 from reidkit.models.parts import PartAttention, PartClassifier, PartConvBlock, max_pool
 from reidkit.priors import PriorBatch
-from reidkit.priors.part_features import MODES, part_features
+from reidkit.priors.part_features import MODES, Mode, part_features
 
-SHAREABLE = ("conv1", "conv2", "attention")
+Layer = Literal["conv1", "conv2", "attention"]
+SHAREABLE: tuple[Layer, ...] = get_args(Layer)
+SoftLayer = Literal["conv1", "conv2"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,12 @@ class MPNConfig:
     part_dim: int = 512
     main: bool = True
     aux: bool = True
-    share: tuple[str, ...] = SHAREABLE
-    soft_share: str | None = None
+    share: tuple[Layer, ...] = SHAREABLE
+    soft_share: SoftLayer | None = None
     share_bn: bool | None = None
     channel_attention: bool = False
     attention_dim: int | None = None
-    prior: str = "roi-mask"
+    prior: Mode = "roi-mask"
     separate_bn: bool = False
     spatial_attention: str | None = None
 
@@ -67,8 +69,8 @@ class MPNConfig:
         for layer in self.share:
             if layer not in SHAREABLE:
                 raise unknown_name("shared layer", layer, SHAREABLE)
-        if self.soft_share not in (None, "conv1", "conv2"):
-            raise unknown_name("soft_share", self.soft_share, ("conv1", "conv2"))
+        if self.soft_share not in (None, *get_args(SoftLayer)):
+            raise unknown_name("soft_share", self.soft_share, get_args(SoftLayer))
         if self.soft_share in self.share or (self.soft_share and not (self.main and self.aux)):
             raise ReIDKitError(
                 f"soft_share={self.soft_share!r} needs a main and an auxiliary task that do not share "
@@ -111,6 +113,11 @@ class MPN(TrunkModel):
     """
 
     name = "mpn"
+    config: MPNConfig
+    conv1: PartConvBlock
+    attention: PartAttention | None
+    conv2: PartConvBlock
+    classifier: PartClassifier
 
     def __init__(self, config: MPNConfig, backbone: Backbone, num_classes: int):
         super().__init__(config, backbone, num_classes)
@@ -129,11 +136,14 @@ class MPN(TrunkModel):
                 self.add_module(f"aux_{layer}", self._new(layer) if layer in self.twice else None)
             self.aux_classifier = self._new("classifier")  # W_k^at: never shared, Eq. 1
 
-    def _new(self, layer: str) -> nn.Module | None:
+    def _new(self, layer: str) -> Any:
         """A fresh copy of a layer of the K tasks (Sec. 3.3, Fig. 6)."""
         config = self.config
         parts, dim = config.num_parts, config.part_dim
-        options = {"separate_bn": config.separate_bn, "aux_own": () if layer in self.twice else config.aux_own(layer)}
+        options: dict[str, Any] = {
+            "separate_bn": config.separate_bn,
+            "aux_own": () if layer in self.twice else config.aux_own(layer),
+        }
         if layer == "conv1":
             return PartConvBlock(parts, self.backbone.channels, dim, **options)
         if layer == "conv2":
@@ -144,7 +154,7 @@ class MPN(TrunkModel):
             return None
         return PartAttention(parts, dim, config.attention_dim or max(dim // 4, 1), **options)
 
-    def _aux(self, layer: str) -> nn.Module | None:
+    def _aux(self, layer: str) -> Any:
         """The layer that the auxiliary tasks use: their own, or the shared one (PSA)."""
         return getattr(self, f"aux_{layer}" if layer in self.twice else layer)
 
@@ -161,8 +171,8 @@ class MPN(TrunkModel):
             return self._task(self._stripes(maps, prior), self.conv1, self.attention, self.conv2, self.classifier)
         out = self._task(maps, self.conv1, self.attention, self.conv2, self.classifier)
         if with_aux and self.config.aux:
-            layers = (self._aux(layer) for layer in ("conv1", "attention", "conv2"))
-            out.aux = self._task(self._stripes(maps, prior), *layers, self.aux_classifier, aux=True)
+            conv1, attention, conv2 = (self._aux(layer) for layer in ("conv1", "attention", "conv2"))
+            out.aux = self._task(self._stripes(maps, prior), conv1, attention, conv2, self.aux_classifier, aux=True)
         return out
 
     def _stripes(self, maps: Tensor, prior: PriorBatch | None) -> Tensor:
@@ -177,10 +187,10 @@ class MPN(TrunkModel):
     @staticmethod
     def _task(
         x: Tensor,
-        conv1: nn.Module,
-        attention: nn.Module | None,
-        conv2: nn.Module,
-        classifier: nn.Module,
+        conv1: PartConvBlock,
+        attention: PartAttention | None,
+        conv2: PartConvBlock,
+        classifier: PartClassifier,
         aux: bool = False,
     ) -> ModelOutput:
         """K tasks at once. x: F [B, C, h, w], or stripes P_k [B, K, C, h/K, w]."""

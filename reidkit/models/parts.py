@@ -84,6 +84,9 @@ class PartBatchNorm(nn.Module):
         pair, the running statistics that the main tasks use are a mixture of both kinds of input.
     """
 
+    running_mean: Tensor  # [K * D], of the main tasks
+    running_var: Tensor
+
     def __init__(self, num_parts: int, dim: int, separate: bool = False, momentum: float = 0.1, eps: float = 1e-5):
         super().__init__()
         channels = num_parts * dim

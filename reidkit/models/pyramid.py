@@ -42,6 +42,7 @@ class Pyramid(TrunkModel):
     """Parts come from fine to coarse, each level from top to bottom; the last part is the whole map."""
 
     name = "pyramid"
+    classifier: PartClassifier
 
     def __init__(self, config: PyramidConfig, backbone: Backbone, num_classes: int):
         super().__init__(config, backbone, num_classes)

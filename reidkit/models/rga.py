@@ -81,17 +81,15 @@ def add_spatial_attention(backbone: nn.Sequential, name: str) -> None:
     was_training = backbone.training
     x = torch.zeros(1, 3, height, width)
     backbone.eval()
+    attentions = {}
     for stage, module in stages.items():
         x = module(x)
         if stage.startswith("layer"):
-            attention = SpatialRelationAttention(x.shape[1], tuple(x.shape[2:]))
-            stages[stage] = (module, attention)
+            attentions[stage] = SpatialRelationAttention(x.shape[1], tuple(x.shape[2:]))
     backbone.train(was_training)
     for stage in list(backbone._modules):
         del backbone._modules[stage]
     for stage, module in stages.items():
-        if isinstance(module, tuple):
-            backbone.add_module(stage, module[0])
-            backbone.add_module(f"rga{stage[-1]}", module[1])
-        else:
-            backbone.add_module(stage, module)
+        backbone.add_module(stage, module)
+        if stage in attentions:
+            backbone.add_module(f"rga{stage[-1]}", attentions[stage])

@@ -29,7 +29,8 @@ class Backbone(nn.Sequential):
         Raises ReIDKitError for a network that has no `layer3`.
         """
         stages = OrderedDict(self.named_children())
-        if "layer3" not in stages:
+        layer3 = stages.get("layer3")
+        if not isinstance(layer3, nn.Sequential):
             raise ReIDKitError(
                 f"backbone {self.name!r} cannot be split into branches: it has no stage 'layer3'. "
                 f"Use one of {', '.join(RESNETS)}, small, or a ResNet-like timm network"
@@ -38,8 +39,8 @@ class Backbone(nn.Sequential):
         cut = names.index("layer3")
         shared = OrderedDict((n, stages[n]) for n in names[:cut])
         tail = OrderedDict((n, stages[n]) for n in names[cut + 1 :])
-        shared["layer3"] = stages["layer3"][:1]
-        if len(stages["layer3"]) > 1:
-            tail["layer3"] = stages["layer3"][1:]
+        shared["layer3"] = layer3[:1]
+        if len(layer3) > 1:
+            tail["layer3"] = layer3[1:]
             tail.move_to_end("layer3", last=False)
         return nn.Sequential(shared), nn.Sequential(tail)

@@ -15,7 +15,7 @@ from reidkit.models.base import ReIDModel
 from reidkit.models.cgpn import BRANCH_1, BRANCH_2, BRANCH_3, BRANCH_4, BRANCH_5, CGPNConfig, fine, global_only
 from reidkit.models.classics import IDEConfig, PCBConfig
 from reidkit.models.mgn import MGNConfig
-from reidkit.models.mpn import MPNConfig
+from reidkit.models.mpn import Layer, MPNConfig, SoftLayer
 from reidkit.models.pyramid import PyramidConfig
 
 
@@ -28,7 +28,10 @@ class Variant:
     row: str
 
 
-NO_SHARE, C1, C2, PSA = (), ("conv1",), ("conv2",), ("conv1", "conv2", "attention")
+NO_SHARE: tuple[Layer, ...] = ()
+C1: tuple[Layer, ...] = ("conv1",)
+C2: tuple[Layer, ...] = ("conv2",)
+PSA: tuple[Layer, ...] = ("conv1", "conv2", "attention")
 
 MPN_LOSS = LossConfig()  # Eq. 1 + Eq. 3
 CF = replace(MPN_LOSS, alignment="class")  # + Eq. 8
@@ -38,6 +41,7 @@ SAMPLE_TRIPLET = replace(MPN_LOSS, alignment="sample-triplet")  # [10]
 CGPN_LOSS = LossConfig(triplet="features", margin=1.2, metric="euclidean")  # CGPN Eq. 4
 CE_ONLY = LossConfig(triplet=None)
 
+SOFT_LAYERS: dict[str, SoftLayer] = {"c1": "conv1", "c2": "conv2"}
 SOFT_WEIGHTS = (0.01, 0.1, 1, 10)  # MPN Fig. 10
 ALL_BRANCHES = (BRANCH_1, BRANCH_2, BRANCH_3)
 
@@ -71,7 +75,7 @@ VARIANTS: dict[str, Variant] = {
             replace(MPN_LOSS, soft_sharing_weight=w),
             f"MPN Fig. 10: soft, {conv}, {w}",
         )
-        for short, conv in (("c1", "conv1"), ("c2", "conv2"))
+        for short, conv in SOFT_LAYERS.items()
         for w in SOFT_WEIGHTS
     },
     # the classics of MPN Table 9 and CGPN Table 1

@@ -14,7 +14,7 @@ from torch import Tensor
 from traitlets import Int, Unicode
 
 from reidkit.attention import attention_from_maps
-from reidkit.attention.checks import randomised, spearman
+from reidkit.attention.checks import Layers, randomised, spearman
 from reidkit.attention.scores import background_energy, part_energy, stripe_regions
 from reidkit.data import ReIDDataset
 from reidkit.data.sidewalk import load_truth
@@ -40,7 +40,7 @@ from reidkit.panels.kit.runs import Recent, image_name, open_runs
 from reidkit.priors import PriorTable
 
 METHODS = ("gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "eigencam")  # fast ones of `attention.METHODS`
-CONTROLS = {"none": "none", "random heads": "heads", "random network": "all"}
+CONTROLS: dict[str, Layers] = {"random heads": "heads", "random network": "all"}
 TOP, TALLEST, WIDEST = 54, 330, 126  # pixels
 
 
@@ -96,7 +96,7 @@ class AttentionPanel(Panel):
             "part": Slider("part", 1, max(r.num_parts for r in self.runs.values())),
             "method": Choice("method", METHODS),
             "layer": Choice("layer", layer_names(run.model)),
-            "control": Choice("control", list(CONTROLS)),
+            "control": Choice("control", ["none", *CONTROLS]),
         }
 
     # ---- the maps ---------------------------------------------------------------------------------------------------
@@ -127,7 +127,8 @@ class AttentionPanel(Panel):
         model = run.model
         if control != "none":
             paths = self.table.path[:8]
-            prior = run.priors.lookup([*map(run.relative, paths)]) if model.needs_prior_at_test else None
+            needed = run.priors if model.needs_prior_at_test else None
+            prior = None if needed is None else needed.lookup([*map(run.relative, paths)])
             images = normalize(torch.stack([run.image(path) for path in paths]))
             model = randomised(model, images, layers=CONTROLS[control], prior=prior)
         return at_layer(model, state.layer)
@@ -144,7 +145,8 @@ class AttentionPanel(Panel):
             return {"in its stripe of the image": float(maps[:, :, start:stop].sum() / max(maps.sum(), 1e-12))}
         truth = type(self.truth)(**{name: value[[state.image]] for name, value in vars(self.truth).items()})
         regions = stripe_regions(truth, extents, run.size)
-        person = np.asarray(shrink(truth.segmentation[0].astype(np.uint8) * 255, run.size[::-1]))[None, ..., 0] > 127
+        height, width = run.size
+        person = np.asarray(shrink(truth.segmentation[0].astype(np.uint8) * 255, (width, height)))[None, ..., 0] > 127
         return {
             "in its stripe of the body": float(part_energy(maps, regions)[0, 0]),
             "on the person": 1 - float(background_energy(maps, person)[0, 0]),

@@ -62,6 +62,7 @@ class CGPNExplorer(Panel):
         model = self.run.model
         if not isinstance(model, BranchedModel):
             raise ReIDKitError(f"{self.run.name} has no branches: choose a run of cgpn, one of its relatives, or mgn")
+        self.places = model.places
         self.branches: dict[str, dict[str, int]] = {}  # branch -> {its feature: index}
         for k, name in enumerate(model.part_names):
             owner, feature = name.split("-", 1)
@@ -82,7 +83,7 @@ class CGPNExplorer(Panel):
         }
 
     def actions(self) -> Mapping[str, Callable[[], None]]:
-        places = self.run.model.places
+        places = self.places
 
         def only(wanted: Callable[[int], bool]) -> Callable[[], None]:
             return lambda: self.set(**{f"use_{k}": wanted(k) for k in range(len(places))})
@@ -144,7 +145,7 @@ class CGPNExplorer(Panel):
 
         def make() -> Tensor:
             if state.group == WHOLE and hasattr(model, "global_responses"):
-                return global_maps(model, images)[0, model.places[k][0]]  # [P, H, W]
+                return global_maps(model, images)[0, self.places[k][0]]  # [P, H, W]
             return attention_from_maps(model, self.run.maps(path), images, "layercam", parts=[k])[0]  # [1, H, W]
 
         return self._maps((k, path), make)
@@ -192,10 +193,12 @@ class CGPNExplorer(Panel):
         text(picture, (1, 516), f"Covers {100 * (stop - start):.0f} % of the height{rows}.", 12, MUTED)
 
     def _rows(self, state) -> str:
-        """First and last row of the group on its map, counted from 1."""
+        """First and last row of the group on its map, counted from 1; nothing for the whole map."""
         k = self.chosen(state)
         path = self.dataset.query["path"].iloc[state.image - 1]
-        branch, group = self.run.model.places[k]
+        branch, group = self.places[k]
+        if group is None:
+            return ""
         first, end = group.rows(self.run.maps(path)[branch].shape[2])
         return f"{first + 1} – {end}"
 

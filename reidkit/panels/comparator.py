@@ -68,7 +68,7 @@ class VariantComparator(Panel):
 
     def __init__(
         self,
-        runs: Mapping[str, str | Path] | Sequence[str | Path | PanelRun],
+        runs: Mapping[str, str | Path | PanelRun] | Sequence[str | Path | PanelRun],
         dataset: ReIDDataset,
         results: pd.DataFrame | str | Path | None = None,
         *,
@@ -117,7 +117,7 @@ class VariantComparator(Panel):
 
         def value(name: str) -> pd.Series:
             table = self.ranking(name).per_query
-            table = table[table.matches > 0]
+            table = table.loc[table.matches > 0]
             column = METRICS[state.metric]
             return (table.first_hit_rank == 1).astype(float) if column == "first" else table[column]
 
@@ -248,12 +248,12 @@ class VariantComparator(Panel):
                 top = y + 26 + step * k
                 text(picture, (110, top + step / 2), self.runs[name].model.part_names[k], min(12, step), anchor="lm")
                 bar(picture, (200, top + 1, 350, top + step - 2), value, f"{value:.2f}", size=min(12, step))
-        for i, hit in enumerate(self.ranked_list(name, query, state.length).itertuples()):
-            image = self._fit(name, self.dataset.gallery["path"].iloc[hit.gallery_index], (56, 128))
+        for i, hit in enumerate(self.ranked_list(name, query, state.length).to_dict("records")):
+            image = self._fit(name, self.dataset.gallery["path"].iloc[hit["gallery_index"]], (56, 128))
             x = 424 + 65 * i
             picture.paste(image, (x, y + 28))
-            frame(picture, (x, y + 28, x + image.width, y + 28 + image.height), RIGHT if hit.correct else WRONG)
-            text(picture, (x + image.width / 2, y + 164), f"{hit.score:.2f}", 12, MUTED, "ma")
+            frame(picture, (x, y + 28, x + image.width, y + 28 + image.height), RIGHT if hit["correct"] else WRONG)
+            text(picture, (x + image.width / 2, y + 164), f"{hit['score']:.2f}", 12, MUTED, "ma")
 
     def _attention(self, picture: Image.Image, name: str, query: int, corner: tuple[int, int]) -> None:
         """The part maps in one, two or three rows."""

@@ -103,8 +103,8 @@ class KSweep(Panel):
     def cut_only(self, parts: int) -> RankingResult:
         """Rank with the map of `run` cut in K stripes, max-pooled, side by side: nothing is trained for this K."""
         q, g, groups = self.dataset.query, self.dataset.gallery, adjacent(parts, 1)
-        pooled = [pool_groups(rows.unsqueeze(3), groups).flatten(1) for rows in self._maxima]  # [N, K*C]
-        return evaluate_ranking(*pooled, q.pid, g.pid, q.camid, g.camid, junk_pids=self.dataset.junk_pids)
+        qf, gf = (pool_groups(rows.unsqueeze(3), groups).flatten(1) for rows in self._maxima)  # [N, K*C]
+        return evaluate_ranking(qf, gf, q.pid, g.pid, q.camid, g.camid, junk_pids=self.dataset.junk_pids)
 
     def trained(self, metric: str) -> dict[int, pd.Series]:
         """{K: value of every seed} of the runs of mpn-fig7 on this data set and level; empty without results."""
@@ -126,9 +126,11 @@ class KSweep(Panel):
 
     def _run_of(self, parts: int) -> Path | None:
         """A run folder of mpn-fig7 with K parts."""
-        if self.folder is None:
+        if self.folder is None or self.results is None:
             return None
-        rows = self.results[self.results.system.isin(systems_of(parts)) & (self.results.dataset == self.dataset.label)]
+        rows = self.results.loc[
+            self.results.system.isin(systems_of(parts)) & (self.results.dataset == self.dataset.label)
+        ]
         found = (path.parent for name in dict.fromkeys(rows.run) for path in self.folder.rglob(f"{name}/result.json"))
         return next(found, None)
 
@@ -185,7 +187,7 @@ class KSweep(Panel):
         lines = []
         for line in self._lines(state):
             means = {k: sum(v) / len(v) for k, v in line.points.items()}
-            best = max(means, key=means.get)
+            best = max(means, key=lambda k: means[k])
             gap = f"{means[best] - means[state.guess]:.1f} points below" if state.guess in means else "not run"
             lines.append(
                 f"{line.short}: best K = {best} ({means[best]:.1f}); "
@@ -200,7 +202,10 @@ class KSweep(Panel):
         """The image with K numbered stripes, over its height or between the person's boundaries."""
         image, (wide, tall) = thumbnail(self.run.image(path), size), size
         draw, prior = ImageDraw.Draw(image), self.prior(path)
-        top, bottom = (0.0, 1.0) if state.mode == "uniform" else (float(prior.top[0]), float(prior.bottom[0]))
+        if state.mode == "uniform" or prior is None:
+            top, bottom = 0.0, 1.0
+        else:
+            top, bottom = float(prior.top[0]), float(prior.bottom[0])
         for group in adjacent(state.parts, 1):
             y0, y1 = (round((top + edge * (bottom - top)) * tall) for edge in group.extent)
             colour = COLOURS[group.start % 6]
@@ -279,11 +284,11 @@ def systems_of(parts: int) -> list[str]:
 def trained_curve(results: pd.DataFrame, metric: str, dataset: ReIDDataset) -> dict[int, pd.Series]:
     """{K: one value a seed}, fractions, of the preset that was trained with the most K; empty with fewer than two K."""
     parts_of = {system: parts for parts in range(1, MAX_K + 1) for system in systems_of(parts)}
-    here = results[(results.dataset == dataset.label) & results.system.isin(parts_of)]
+    here = results.loc[(results.dataset == dataset.label) & results.system.isin(parts_of)]
     if here.empty:
         return {}
     trained = here.system.map(parts_of).groupby(here.preset, sort=False).nunique()  # how many K, by preset
-    here = here[here.preset == trained.idxmax()]
+    here = here.loc[here.preset == trained.idxmax()]
     have, curve = set(here.system), {}
     for system, parts in parts_of.items():
         if system in have and parts not in curve:

@@ -29,7 +29,7 @@ ALIGNMENTS = {"none": "", "class-wise (Eq. 8)": "class", "sample-wise (Eq. 9)": 
 Points = tuple  # [2 tasks][MAX_IDS][MAX_IMAGES] of (x, y)
 
 
-def batch_all_triplet(features: Tensor, labels: Tensor, margin: float, metric: str) -> Tensor:
+def batch_all_triplet(features: Tensor, labels: Tensor, margin: float, metric: losses.Metric) -> Tensor:
     """Mean of [D(a, p) - D(a, n) + margin]_+ over the triplets that violate the margin; every one is looked at.
 
     features [N, D], labels [N]. The "batch all" of Hermans et al. 2017, which MPN's Eq. 3 replaces by the hardest.
@@ -52,7 +52,9 @@ class Result:
     gradient: np.ndarray  # [2, P, K, 2]
 
 
-def evaluate(points: Tensor, *, margin: float, metric: str, mining: str, alignment: str, weight: float) -> Result:
+def evaluate(
+    points: Tensor, *, margin: float, metric: losses.Metric, mining: str, alignment: str, weight: float
+) -> Result:
     """points [2, P, K, 2]: h and g of P identities with K images each. Gradients come from autograd."""
     points = points.detach().clone().requires_grad_()
     ids, images = points.shape[1:3]
@@ -69,8 +71,8 @@ def evaluate(points: Tensor, *, margin: float, metric: str, mining: str, alignme
         "batch": lambda: losses.batch_alignment(main, aux),
     }[alignment]()
     total = triplet + weight * aligned  # Eq. 10
-    total.backward()
-    return Result(triplet.item(), aligned.item(), total.item(), points.grad.numpy())
+    (gradient,) = torch.autograd.grad(total, points)
+    return Result(triplet.item(), aligned.item(), total.item(), gradient.numpy())
 
 
 def first_points() -> Points:
@@ -194,7 +196,7 @@ class LossPlayground(Panel):
             if self._held:
                 self.set(point=self._held)
         elif self._held:
-            self.set(points=moved(self.points, *place_of(self, self._held), place))
+            self.set(points=moved(self.points, *place_of(self, self._held), place.tolist()))
         if phase == "up":
             self._held = None
 

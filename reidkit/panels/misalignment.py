@@ -287,7 +287,7 @@ def matched_queries(dataset: ReIDDataset, count: int) -> pd.DataFrame:
     """Up to `count` queries, spread over the set and one a person, each with its first true match (another camera)."""
     queries = dataset.query.drop_duplicates("pid").reset_index(drop=True)
     pairs = queries.merge(dataset.gallery[["path", "pid", "camid"]], on="pid", suffixes=("", "_match"))
-    pairs = pairs[pairs.camid != pairs.camid_match].drop_duplicates("pid").reset_index(drop=True)
+    pairs = pairs.loc[pairs.camid != pairs.camid_match].drop_duplicates("pid").reset_index(drop=True)
     if pairs.empty:
         raise ReIDKitError(f"{dataset.name}: no query has a true match under another camera; choose another level")
     rows = np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int))

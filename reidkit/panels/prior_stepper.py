@@ -16,6 +16,7 @@ from reidkit.errors import PriorError
 from reidkit.panels.kit.base import Panel, Slider, Toggle
 from reidkit.panels.kit.drawing import BLUE, MUTED, ORANGE, canvas, cells, paste, text, thumbnail
 from reidkit.priors import PriorSteps, open_source, prior_overlay, prior_steps
+from reidkit.priors.build import Tool
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS
 
@@ -61,7 +62,7 @@ class PriorStepper(Panel):
             )
         self.images, self.parsings, self.segmentations = list(images), list(parsings), list(segmentations)
         self.names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(images))]
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])
         super().__init__()
 
     @classmethod
@@ -70,7 +71,7 @@ class PriorStepper(Panel):
         dataset: ReIDDataset,
         table=None,
         *,
-        tool: str = "sidewalk",
+        tool: Tool = "sidewalk",
         grid: tuple[int, int] = (18, 6),
         count: int = 24,
         **options,

@@ -78,7 +78,8 @@ class RankedList(Panel):
         self.checks = np.unique(np.linspace(0, len(self.queries) - 1, min(checks, len(self.queries))).astype(int))
         self.weight_names = [f"weight_{k + 1}" for k in range(max(r.num_parts for r in self.runs.values()))]
         for run in self.runs.values():
-            run.features(self.queries), run.features(self.gallery)
+            for table in (self.queries, self.gallery):
+                run.features(table)
         self._products, self._pictures = Recent(200), Recent(400)
         self.run = next(iter(self.runs))
         self.add_traits(**{name: Float(1.0) for name in self.weight_names})
@@ -124,7 +125,7 @@ class RankedList(Panel):
 
         Without the rule same-camera images of the query's person count as right, and other junk as wrong.
         """
-        query = state.query if query is None else query
+        query = int(state.query if query is None else query)
         scores = self.scores(state, query)
         right, ignored = self.truth.of(query)
         kind = np.full(len(scores), "wrong", dtype=object)
@@ -177,13 +178,13 @@ class RankedList(Panel):
         title = f"{state.run}: the first {state.top_k} of {len(ranking)}. {rule}"
         text(picture, (LEFT, 8), fit_text(title, self.size[0] - LEFT - 6, 13, True), 13, bold=True)
         marks = {"right": RIGHT, "wrong": WRONG, "junk": IGNORED}
-        for i, found in enumerate(ranking.head(state.top_k).itertuples()):
+        for i, found in enumerate(ranking.head(state.top_k).to_dict("records")):
             x, y = LEFT + i % PER_ROW * (CELL[0] + 12), 32 + i // PER_ROW * (CELL[1] + 40)
-            image = self.gallery.loc[found.gallery_index]
+            image = self.gallery.loc[found["gallery_index"]]
             picture.paste(self._thumbnail(image.path), (x, y))
-            frame(picture, (x, y, x + CELL[0], y + CELL[1]), marks[found.kind], width=3)
+            frame(picture, (x, y, x + CELL[0], y + CELL[1]), marks[found["kind"]], width=3)
             text(picture, (x - 2, y + CELL[1] + 5), f"{i + 1}", 12, bold=True)
-            text(picture, (x + CELL[0] + 2, y + CELL[1] + 5), f"c{image.camid}  {found.score:.2f}", 11, MUTED, "ra")
+            text(picture, (x + CELL[0] + 2, y + CELL[1] + 5), f"c{image.camid}  {found['score']:.2f}", 11, MUTED, "ra")
         self._sums(picture, state, 32 + 2 * (CELL[1] + 40) + 6)
         return picture
 
@@ -208,7 +209,7 @@ def smaller_gallery(queries: pd.DataFrame, gallery: pd.DataFrame, size: int | No
     """Every gallery image of the queries' people, filled up with others, evenly spread, to `size` images."""
     if size is None or size >= len(gallery):
         return gallery
-    needed = gallery["pid"].isin(queries["pid"].unique()).to_numpy()
+    needed = gallery["pid"].isin(list(queries["pid"].unique())).to_numpy()
     others = np.flatnonzero(~needed)
     count = min(max(size - int(needed.sum()), 0), len(others))
     chosen = others[np.linspace(0, len(others) - 1, count).astype(int)] if count else others[:0]

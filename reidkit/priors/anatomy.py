@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reidkit.priors.census import FEW_VALUES, LabelCensus, MapCensus, MaskCensus
-from reidkit.priors.labels import HEAD_LABELS, LABEL_SETS, label_table
+from reidkit.priors.labels import HEAD_LABELS, LABEL_SETS, LabelSet, label_table
 
 FEWEST = 4  # maps with a body; fewer prove nothing
 EARLY = 64  # maps after which a set is judged for the first time
@@ -75,7 +75,7 @@ PLACES = {
 }
 
 
-def implausible(census: LabelCensus, label_set: str) -> dict[str, float]:
+def implausible(census: LabelCensus, label_set: LabelSet) -> dict[str, float]:
     """What cannot be, if the maps are in this label set: {what is seen: the share of the body's pixels it concerns}.
 
     Pixels of a label outside the set, of one that lies elsewhere, and those that a label covers beyond its most.
@@ -97,14 +97,14 @@ def implausible(census: LabelCensus, label_set: str) -> dict[str, float]:
     return found
 
 
-def fitting_set(census: LabelCensus, limit: float = NO_SET / 3) -> str | None:
+def fitting_set(census: LabelCensus, limit: float = NO_SET / 3) -> LabelSet | None:
     """The label set in which the least is implausible; None if that is more than `limit` of the body."""
-    shares = {name: sum(implausible(census, name).values()) for name in LABEL_SETS}
-    best = min(shares, key=shares.get)
+    shares: dict[LabelSet, int | float] = {name: sum(implausible(census, name).values()) for name in LABEL_SETS}
+    best = min(shares, key=lambda name: shares[name])
     return best if shares[best] <= limit else None
 
 
-def shows_heads(census: LabelCensus, label_set: str) -> bool:
+def shows_heads(census: LabelCensus, label_set: LabelSet) -> bool:
     """Whether a head label of this set covers at least 1 % of the body: without one, no set of maps is convincing."""
     heads = np.flatnonzero(np.isin(label_table(label_set), HEAD_LABELS))
     return 100 * census.pixels[heads].sum() >= census.pixels[1:].sum()
@@ -115,7 +115,7 @@ def holds_masks(census: LabelCensus) -> bool:
     return census.lone >= max(LONE * census.bodies, 1)
 
 
-def doubt_labels(census: LabelCensus, announced: str, *, whole: bool = False) -> str | None:
+def doubt_labels(census: LabelCensus, announced: LabelSet, *, whole: bool = False) -> str | None:
     """Why parsing maps are not in the label set `announced`, and what to do; None if nothing speaks against it.
 
     whole: the census holds every map of the set, so that maps without any label prove something too.
@@ -132,13 +132,14 @@ def doubt_labels(census: LabelCensus, announced: str, *, whole: bool = False) ->
         )
     seen = implausible(census, announced)
     share, other = sum(seen.values()), fitting_set(census)
-    explained = other not in (None, announced) and 3 * sum(implausible(census, other).values()) <= share
-    if share < (OTHER_SET if explained and shows_heads(census, other) else NO_SET):
+    if other == announced or (other is not None and 3 * sum(implausible(census, other).values()) > share):
+        other = None  # it explains nothing
+    if share < (OTHER_SET if other is not None and shows_heads(census, other) else NO_SET):
         return None
-    worst = "; ".join(sorted(seen, key=seen.get, reverse=True)[:3])
+    worst = "; ".join(sorted(seen, key=lambda words: seen[words], reverse=True)[:3])
     advice = (
         f'They fit label_set="{other}" (--label-set {other})'
-        if explained
+        if other is not None
         else f"They fit none of the label sets {', '.join(LABEL_SETS)} (are they grey pictures?): write the label "
         "indices of one of them"
     )
@@ -165,7 +166,7 @@ def doubt_masks(census: MaskCensus) -> str | None:
     )
 
 
-def doubt(census: MapCensus, announced: str, *, whole: bool = False) -> str | None:
+def doubt(census: MapCensus, announced: LabelSet, *, whole: bool = False) -> str | None:
     """Why the maps of the two folders cannot be used as announced, and what to do; None if they can."""
     labels, masks = doubt_labels(census.labels, announced, whole=whole), doubt_masks(census.masks)
     no_set = holds_masks(census.labels) or fitting_set(census.labels) is None

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,32 +19,42 @@ from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
 from reidkit.priors.files import FileMaps, MapPair
-from reidkit.priors.labels import label_table
+from reidkit.priors.labels import LabelSet, label_table
 from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
 
 PIPELINE_VERSION = 1  # raise when coarse_priors changes its results: older caches are then rebuilt
 SAVE_SECONDS = 20  # at most this much work is lost when the machine goes down
-TOOLS = ("files", "sidewalk", "torchvision+segformer")
+Tool = Literal["files", "sidewalk", "torchvision+segformer"]
+TOOLS: tuple[Tool, ...] = get_args(Tool)
+Missing = Literal["error", "unreliable"]
+MISSING: tuple[Missing, ...] = get_args(Missing)
 
 
 class MapSource(Protocol):
     """What produces the two maps of an image: `FileMaps` reads them, `NetworkMaps` computes them."""
 
-    batch_size: int
-    settings: Mapping[str, object]
-    versions: Mapping[str, str]
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def versions(self) -> Mapping[str, str]: ...
 
     def stamp(self, path: str) -> int:
         """A number that changes when the maps of this image do; 0 where one is missing."""
+        ...
 
     def where(self, path: str) -> str:
         """Where the maps of this image come from, for messages."""
+        ...
 
     def hint(self, absent: Sequence[str]) -> str:
         """What to do about images without maps, for messages."""
+        ...
 
     def maps(self, paths: Sequence[str]) -> list[MapPair]:
         """Parsing [H, W] uint8 and segmentation [H, W] of each image. PriorError for maps that cannot be used."""
+        ...
 
     def doubt(self, whole: bool = False) -> str | None:
         """Why the maps seen so far look like those of another label set, or None; whole: none will follow."""
@@ -52,15 +62,15 @@ class MapSource(Protocol):
 
 def build_priors(
     ds: ReIDDataset,
-    tool: str = "sidewalk",
+    tool: Tool = "sidewalk",
     *,
     grid: tuple[int, int] = (24, 8),
     splits: Sequence[str] | str = ("train",),
     out: str | Path | None = None,
     parsing_dir: str | Path | None = None,
     segmentation_dir: str | Path | None = None,
-    label_set: str = "lip",
-    missing: str = "error",
+    label_set: LabelSet = "lip",
+    missing: Missing = "error",
     min_head: float = MIN_HEAD,
     min_leg: float = MIN_LEG,
     threshold: float = THRESHOLD,
@@ -121,12 +131,12 @@ def build_priors(
     return table.subset(paths)
 
 
-def check_choices(tool: str, missing: str = "error", label_set: str = "lip") -> None:
+def check_choices(tool: Tool, missing: Missing = "error", label_set: LabelSet = "lip") -> None:
     """UnknownNameError if one of these is not a name that `build_priors` knows."""
     if tool not in TOOLS:
         raise unknown_name("prior tool", tool, TOOLS)
-    if missing not in ("error", "unreliable"):
-        raise unknown_name("treatment of missing maps", missing, ("error", "unreliable"))
+    if missing not in MISSING:
+        raise unknown_name("treatment of missing maps", missing, MISSING)
     label_table(label_set)
 
 
@@ -145,10 +155,17 @@ def check_writable(file: Path) -> None:
 
 
 def open_source(
-    ds: ReIDDataset, tool: str, *, parsing_dir=None, segmentation_dir=None, label_set="lip", batch_size=None, **networks
+    ds: ReIDDataset,
+    tool: Tool,
+    *,
+    parsing_dir: str | Path | None = None,
+    segmentation_dir: str | Path | None = None,
+    label_set: LabelSet = "lip",
+    batch_size: int | None = None,
+    **networks: Any,
 ) -> MapSource:
     """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
-    size = {"batch_size": batch_size} if batch_size else {}
+    size: dict[str, Any] = {"batch_size": batch_size} if batch_size else {}
     if tool == "sidewalk":
         return FileMaps(Path(ds.root), **size)
     if tool == "files":
@@ -160,7 +177,7 @@ def open_source(
     raise unknown_name("prior tool", tool, TOOLS)
 
 
-def default_file(ds: ReIDDataset, tool: str, grid: tuple[int, int]) -> Path:
+def default_file(ds: ReIDDataset, tool: Tool, grid: tuple[int, int]) -> Path:
     """`<ds.root>/priors/<tool>-<h>x<w>.npz` (or in `ds.cache_dir`), where priors are cached if nothing else is said."""
     return ds.derived("priors") / f"{tool}-{grid[0]}x{grid[1]}.npz"
 
@@ -189,7 +206,7 @@ def paths_by_split(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> dict
     return {s: [p for table in tables[s] for p in relative_paths(table["path"], ds.root)] for s in chosen}
 
 
-def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, object]) -> PriorTable:
+def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> PriorTable:
     """The cached table if it was made with these settings, else an empty one (with a warning that says why)."""
     if not out.exists():
         return empty_table(grid, settings)
@@ -213,7 +230,7 @@ def compute(
     todo: list[str],
     stamps: Mapping[str, int],
     source: MapSource,
-    settings: Mapping[str, object],
+    settings: Mapping[str, Any],
     out: Path,
     *,
     whole: bool,
@@ -269,7 +286,7 @@ def _put_back(found: PriorTable, written: PriorTable, out: Path) -> None:
 
 
 def _batch_table(
-    paths: list[str], stamps: Mapping[str, int], source: MapSource, settings: Mapping[str, object]
+    paths: list[str], stamps: Mapping[str, int], source: MapSource, settings: Mapping[str, Any]
 ) -> PriorTable:
     """Rows of one batch. Images may differ in size: those of one size go through the pipeline together."""
     h, w = settings["grid"]
@@ -291,7 +308,7 @@ def _batch_table(
     return make_table(paths, mask, top, bottom, reliable, marks, settings=settings)
 
 
-def _stacked(tables: list[PriorTable], settings: Mapping[str, object]) -> PriorTable:
+def _stacked(tables: list[PriorTable], settings: Mapping[str, Any]) -> PriorTable:
     """Tables of different paths, one below the other."""
     names = ("masks", "top", "bottom", "reliable", "stamps")
     columns = (np.concatenate([getattr(t, name) for t in tables]) for name in names)

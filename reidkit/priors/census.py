@@ -71,7 +71,7 @@ class MaskCensus:
         counts = np.bincount(stored.ravel(), minlength=256)
         self.maps += 1
         self.found += bool(counts[1:].any())
-        self.pictures += mode == "P" and np.count_nonzero(counts[1:]) > FEW_VALUES
+        self.pictures += mode == "P" and int(np.count_nonzero(counts[1:])) > FEW_VALUES
         if looks_labelled(counts, mode):
             self.labelled += 1
             self.values += counts > 0

@@ -113,7 +113,7 @@ def prior_steps(
     problems = (("no head", not head_found), ("no leg", not legs_found), ("empty mask", rows is None))
     reason = ", ".join(name for name, present in problems if present)
     reliable = not reason
-    top, bottom = (rows[0] / h, (rows[1] + 1) / h) if reliable else (0.0, 1.0)
+    top, bottom = (rows[0] / h, (rows[1] + 1) / h) if reliable and rows is not None else (0.0, 1.0)
     return PriorSteps(
         head=head,
         legs=legs,
@@ -185,7 +185,7 @@ def coarse_priors(
 def _bounded(mask: np.ndarray, present: np.ndarray) -> PriorBatch:
     """Boundaries of the dilated masks [N, h, w]; whole image where `present` [N] is False or the mask is empty."""
     h = mask.shape[1]
-    occupied = mask.any(axis=2)  # [N, h]
+    occupied = np.asarray(mask.any(axis=2))  # [N, h]
     reliable = present & occupied.any(axis=1)
     top = np.where(reliable, occupied.argmax(axis=1) / h, 0.0)
     bottom = np.where(reliable, 1.0 - occupied[:, ::-1].argmax(axis=1) / h, 1.0)

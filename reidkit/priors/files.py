@@ -21,7 +21,7 @@ from reidkit.data.images import upright_size
 from reidkit.errors import DatasetError, PriorError
 from reidkit.priors.anatomy import EARLY, doubt, fitting_set
 from reidkit.priors.census import LabelCensus, MapCensus
-from reidkit.priors.labels import label_table
+from reidkit.priors.labels import LabelSet, label_table
 
 MapPair = tuple[np.ndarray, np.ndarray]  # parsing [H, W] uint8 LIP labels; segmentation [H, W] bool or float32
 
@@ -37,18 +37,21 @@ class FileMaps:
     """
 
     root: Path
-    parsing_dir: Path | None = None
-    segmentation_dir: Path | None = None
-    label_set: str = "lip"
+    parsing_dir: str | Path | None = None
+    segmentation_dir: str | Path | None = None
+    label_set: LabelSet = "lip"
     batch_size: int = 256  # images read before the priors of all are computed; bounds the memory
     census: MapCensus = field(default_factory=MapCensus, compare=False, repr=False)
+    folders: tuple[Path, Path] = field(init=False, compare=False, repr=False)  # of parsing, of segmentation
 
     def __post_init__(self) -> None:
         label_table(self.label_set)  # an unknown label set is an error now, not at the first image
-        for kind in ("parsing", "segmentation"):
-            folder = getattr(self, f"{kind}_dir")
-            folder = self.root / kind if folder is None else Path(folder)
-            object.__setattr__(self, f"{kind}_dir", folder)
+        parsing = self.root / "parsing" if self.parsing_dir is None else Path(self.parsing_dir)
+        segmentation = self.root / "segmentation" if self.segmentation_dir is None else Path(self.segmentation_dir)
+        found = {"parsing_dir": parsing, "segmentation_dir": segmentation, "folders": (parsing, segmentation)}
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+        for kind, folder in (("parsing", parsing), ("segmentation", segmentation)):
             if not folder.is_dir():
                 raise PriorError(
                     f"{folder}: no such folder of {kind} maps. Put the maps there, or name their folder "
@@ -59,23 +62,23 @@ class FileMaps:
     @property
     def settings(self) -> dict[str, object]:
         """What must be the same for cached priors to be valid."""
-        folders = (self._shown(self.parsing_dir), self._shown(self.segmentation_dir))
-        return {"label_set": self.label_set, "parsing_dir": folders[0], "segmentation_dir": folders[1]}
+        parsing, segmentation = map(self._shown, self.folders)
+        return {"label_set": self.label_set, "parsing_dir": parsing, "segmentation_dir": segmentation}
 
     versions = {}  # noqa: RUF012  (no library makes these maps)
 
     def stamp(self, path: str) -> int:
         """A number that changes when a map changes; 0 if a map is missing."""
-        return file_stamp(path, self._map(self.parsing_dir, path), self._map(self.segmentation_dir, path))
+        return file_stamp(path, *(self._map(folder, path) for folder in self.folders))
 
     def where(self, path: str) -> str:
         """The files that were looked for, for messages."""
-        return " and ".join(str(self._map(f, path)) for f in (self.parsing_dir, self.segmentation_dir))
+        return " and ".join(str(self._map(f, path)) for f in self.folders)
 
     def hint(self, absent: Sequence[str]) -> str:
         """Where the maps of these images lie instead, if a folder was named one level too high or too low, else ""."""
-        folders = {"parsing": self.parsing_dir, "segmentation": self.segmentation_dir}
-        return "".join(map_hint(kind, folder, absent) for kind, folder in folders.items())
+        folders = zip(("parsing", "segmentation"), self.folders)
+        return "".join(map_hint(kind, folder, absent) for kind, folder in folders)
 
     def maps(self, paths: Sequence[str]) -> list[MapPair]:
         """The maps of these images; PriorError names the file that cannot be used.
@@ -111,7 +114,7 @@ class FileMaps:
 
     def _stored(self, path: str) -> tuple[Path, np.ndarray, tuple[np.ndarray, str]]:
         """The parsing file of an image, its labels [H, W] as stored, and the segmentation's values [H, W] and mode."""
-        files = [self._map(folder, path) for folder in (self.parsing_dir, self.segmentation_dir)]
+        files = [self._map(folder, path) for folder in self.folders]
         labels, segmentation = _read_labels(files[0]), _read_index(files[1], "segmentation")
         size = image_size(self.root / path)
         for file, shape in zip(files, (labels.shape, segmentation[0].shape)):
@@ -174,7 +177,7 @@ def file_stamp(path: str, *files: Path) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") | 1  # never 0
 
 
-def read_parsing(file: Path, label_set: str = "lip") -> np.ndarray:
+def read_parsing(file: Path, label_set: LabelSet = "lip") -> np.ndarray:
     """[H, W] uint8 LIP labels from a palette or grey PNG of the label set named."""
     table = label_table(label_set)
     labels = _read_labels(file)
@@ -201,7 +204,7 @@ def as_mask(values: np.ndarray, mode: str) -> np.ndarray:
     return values.astype(np.float32) / 255
 
 
-def _outside(file: Path, label: int, label_set: str, census: MapCensus) -> PriorError:
+def _outside(file: Path, label: int, label_set: LabelSet, census: MapCensus) -> PriorError:
     """The error for a label that is not in the label set; the maps read so far may tell what they are instead."""
     last = len(label_table(label_set)) - 1
     return PriorError(
@@ -210,7 +213,7 @@ def _outside(file: Path, label: int, label_set: str, census: MapCensus) -> Prior
     )
 
 
-def _guess(census: LabelCensus, label_set: str) -> str:
+def _guess(census: LabelCensus, label_set: LabelSet) -> str:
     """What a few maps with labels outside the label set may be."""
     other = fitting_set(census)
     if other in (None, label_set):

@@ -12,12 +12,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.priors.build import (
     PIPELINE_VERSION,
     MapSource,
+    Tool,
     build_priors,
     check_choices,
     check_writable,
@@ -55,7 +57,7 @@ class _Stock:
 
 
 def require_priors(
-    ds: ReIDDataset, tool: str, *, grid: tuple[int, int], splits: Sequence[str] | str = ("train",)
+    ds: ReIDDataset, tool: Tool, *, grid: tuple[int, int], splits: Sequence[str] | str = ("train",)
 ) -> None:
     """Check, without decoding a map, that `find_priors` will find or can make the prior of every image.
 
@@ -68,7 +70,7 @@ def require_priors(
 
 def find_priors(
     ds: ReIDDataset,
-    tool: str,
+    tool: Tool,
     *,
     grid: tuple[int, int],
     splits: Sequence[str] | str = ("train",),
@@ -92,7 +94,7 @@ def find_priors(
             "priors are made again",
             stacklevel=2,
         )
-    if todo:
+    if todo and stock.source is not None:
         table = compute(
             table,
             todo,
@@ -106,7 +108,7 @@ def find_priors(
     return table.subset(images)
 
 
-def _take_stock(ds: ReIDDataset, tool: str, grid: tuple[int, int], splits: Sequence[str] | str) -> _Stock:
+def _take_stock(ds: ReIDDataset, tool: Tool, grid: tuple[int, int], splits: Sequence[str] | str) -> _Stock:
     """What there is for these splits; PriorError if it does not suffice."""
     check_choices(tool)
     paths = paths_by_split(ds, splits)
@@ -129,7 +131,7 @@ def _take_stock(ds: ReIDDataset, tool: str, grid: tuple[int, int], splits: Seque
     return stock
 
 
-def _built(ds: ReIDDataset, tool: str, grid: tuple[int, int]) -> PriorTable | None:
+def _built(ds: ReIDDataset, tool: Tool, grid: tuple[int, int]) -> PriorTable | None:
     """The prior file of this tool and grid: in the cache folder, else beside the images."""
     for folder in _prior_folders(ds):
         file = folder / default_file(ds, tool, grid).name
@@ -142,9 +144,9 @@ def _prior_folders(ds: ReIDDataset) -> list[Path]:
     return list(dict.fromkeys([ds.derived("priors"), Path(ds.root) / "priors"]))
 
 
-def _source(ds: ReIDDataset, tool: str, built: PriorTable | None) -> MapSource | None:
+def _source(ds: ReIDDataset, tool: Tool, built: PriorTable | None) -> MapSource | None:
     """Where the maps of a built file (or of the tool by default) are read; None if that cannot be found any more."""
-    options = {}
+    options: dict[str, Any] = {}
     if built is not None and tool == "files":
         options = {key: built.manifest.get(key) for key in MAP_OPTIONS}
         numbers = [built.manifest.get(key) for key in THRESHOLDS]
@@ -159,7 +161,7 @@ def _source(ds: ReIDDataset, tool: str, built: PriorTable | None) -> MapSource |
 
 def _about_absent(
     ds: ReIDDataset,
-    tool: str,
+    tool: Tool,
     grid: tuple[int, int],
     splits: Sequence[str] | str,
     paths: Mapping[str, list[str]],
@@ -232,7 +234,7 @@ def _prior_files(ds: ReIDDataset) -> dict[Path, PriorTable | None]:
 
 def build_command(
     ds: ReIDDataset,
-    tool: str,
+    tool: Tool,
     grid: tuple[int, int],
     splits: Sequence[str] | str,
     maps: Mapping[str, object] | None = None,

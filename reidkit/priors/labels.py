@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
@@ -46,7 +47,8 @@ PASCAL_LABELS = (
     "upper-legs",
     "lower-legs",
 )
-LABEL_SETS = {"lip": LIP_LABELS, "atr": ATR_LABELS, "pascal": PASCAL_LABELS}
+LabelSet = Literal["lip", "atr", "pascal"]
+LABEL_SETS: dict[LabelSet, tuple[str, ...]] = {"lip": LIP_LABELS, "atr": ATR_LABELS, "pascal": PASCAL_LABELS}
 
 # Step 1 of Sec. 3.2: which labels show that the head and at least one leg are in the picture.
 HEAD_LABELS = (1, 2, 4, 13)  # hat, hair, sunglasses, face
@@ -86,7 +88,7 @@ def to_lip_table(names: Sequence[str], source: str = "the label set") -> np.ndar
 
 
 @cache
-def label_table(label_set: str) -> np.ndarray:
+def label_table(label_set: LabelSet) -> np.ndarray:
     """[L] uint8: LIP label of each label of `"lip"`, `"atr"` or `"pascal"` (`label_table("atr")[16] == 0`)."""
     if label_set not in LABEL_SETS:
         raise unknown_name("label set", label_set, LABEL_SETS)

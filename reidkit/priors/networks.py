@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,6 +131,9 @@ class NetworkMaps:
 class ClothesParser(nn.Module):
     """A SegFormer with its checkpoint's normalisation: images [B, 3, h, w] in [0, 1] -> scores [B, L, h/4, w/4]."""
 
+    mean: Tensor  # [3, 1, 1]
+    std: Tensor
+
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], to_lip: np.ndarray):
         super().__init__()
         self.network = network.eval()
@@ -148,6 +152,9 @@ class PersonSegmenter(nn.Module):
     above `MIN_SCORE` the largest one, because a crop is drawn around one person and bystanders are smaller.
     """
 
+    mean: Tensor  # [3, 1, 1]
+    std: Tensor
+
     def __init__(self, network: nn.Module, person: int, instances: bool):
         super().__init__()
         self.network, self.person, self.instances = network.eval(), person, instances
@@ -156,7 +163,7 @@ class PersonSegmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.instances:  # Mask R-CNN normalises by itself
-            size = images.shape[-2:]
+            size = (images.shape[-2], images.shape[-1])
             return torch.stack([largest_person(found, size, self.person) for found in self.network(list(images))])
         scores = self.network((images - self.mean) / self.std)["out"]  # [B, classes, h, w]
         return scores.softmax(dim=1)[:, self.person]
@@ -225,7 +232,7 @@ def load_parser(model: str | Path) -> ClothesParser:
     return ClothesParser(network, processor.image_mean, processor.image_std, table)
 
 
-def _transformers():
+def _transformers() -> Any:
     try:
         import transformers
     except ImportError as error:

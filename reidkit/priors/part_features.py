@@ -7,17 +7,20 @@ to the height of F, cut the result in K equal stripes. Resizing rows is linear, 
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from reidkit.data.prior import PriorBatch
 from reidkit.errors import PriorError, unknown_name
 
-MODES = ("uniform", "roi", "roi-mask")
+Mode = Literal["uniform", "roi", "roi-mask"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def part_features(
-    feature_map: Tensor, prior: PriorBatch | None = None, num_parts: int = 6, mode: str = "roi-mask"
+    feature_map: Tensor, prior: PriorBatch | None = None, num_parts: int = 6, mode: Mode = "roi-mask"
 ) -> Tensor:
     """[B, C, H, W] -> [B, K, C, H/K, W], the inputs P_k of the K auxiliary tasks. Differentiable in the map.
 
@@ -45,13 +48,13 @@ def part_features(
             whole = feature_map.new_zeros(batch), feature_map.new_ones(batch)
             feature_map = _resize_rows(feature_map, *whole, rows)
         return _stripes(feature_map, num_parts)
-    _check(feature_map, prior, mode)
+    prior = _checked(feature_map, prior, mode)
     if mode == "roi-mask":
         feature_map = feature_map * prior.mask.unsqueeze(1).to(feature_map.dtype)  # F * M, each channel
     return _stripes(_resize_rows(feature_map, prior.top, prior.bottom, rows), num_parts)
 
 
-def _check(feature_map: Tensor, prior: PriorBatch | None, mode: str) -> None:
+def _checked(feature_map: Tensor, prior: PriorBatch | None, mode: Mode) -> PriorBatch:
     if prior is None:
         raise PriorError(
             f"mode {mode!r} needs the coarse priors of the images: pass a PriorBatch (build them with "
@@ -67,6 +70,7 @@ def _check(feature_map: Tensor, prior: PriorBatch | None, mode: str) -> None:
             f"masks have shape {tuple(prior.mask.shape)}, the feature maps need "
             f"{(batch, height, width)}: build the priors on the grid ({height}, {width})"
         )
+    return prior
 
 
 def row_weights(top: Tensor, bottom: Tensor, height: int, rows: int) -> Tensor:

@@ -78,7 +78,7 @@ def prior_sheet(
     labels: set[int] = set()
     blocks = []
     for title, rows in sections:
-        cases = [_case(ds, table, int(row), source, height, num_parts, quality[row], labels) for row in rows]
+        cases = [_case(ds, table, int(row), source, height, num_parts, float(quality[row]), labels) for row in rows]
         blocks.append(_section(title, cases, per_row))
     width = max(*(b.width for b in blocks), 7 * max(map(len, LEGEND)))
     blocks.append(_legend(sorted(labels), width))

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ class PriorTable:
     bottom: np.ndarray
     reliable: np.ndarray
     stamps: np.ndarray
-    manifest: Mapping[str, object] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    _rows: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         n = len(self.paths)
@@ -94,6 +96,7 @@ class PriorTable:
         """Write one compressed npz (masks at one bit a cell); the old file stays whole until the new one is."""
         path = Path(path)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        columns: dict[str, Any] = {name: np.asarray(getattr(self, name), kind) for name, kind in _COLUMNS.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
@@ -103,7 +106,7 @@ class PriorTable:
                     bits=np.packbits(self.masks.reshape(len(self), self.grid[0] * self.grid[1]), axis=1),
                     grid=np.array(self.grid, np.int64),
                     manifest=np.frombuffer(json.dumps(dict(self.manifest)).encode(), np.uint8),
-                    **{name: np.asarray(getattr(self, name), kind) for name, kind in _COLUMNS.items()},
+                    **columns,
                 )
             os.replace(temporary, path)
         except OSError as error:
@@ -181,7 +184,7 @@ def _check_bounds(paths: Sequence[str], top: np.ndarray, bottom: np.ndarray) -> 
 COUNTED = ("images", "unreliable", "missing", "fingerprint")  # manifest entries that follow from the rows
 
 
-def make_table(paths, masks, top, bottom, reliable, stamps, *, settings: Mapping[str, object]) -> PriorTable:
+def make_table(paths, masks, top, bottom, reliable, stamps, *, settings: Mapping[str, Any]) -> PriorTable:
     """A table whose manifest is `settings` plus the counts and the fingerprint of its rows."""
     digest = hashlib.sha256()
     for path, stamp in sorted(zip(paths, stamps.tolist())):
@@ -195,7 +198,7 @@ def make_table(paths, masks, top, bottom, reliable, stamps, *, settings: Mapping
     return PriorTable(tuple(paths), masks, top, bottom, reliable, stamps, {**settings, **counts})
 
 
-def empty_table(grid: tuple[int, int], settings: Mapping[str, object]) -> PriorTable:
+def empty_table(grid: tuple[int, int], settings: Mapping[str, Any]) -> PriorTable:
     """A table without rows."""
     zero = np.zeros(0, np.float32)
     no = (zero, zero.copy(), np.zeros(0, bool), np.zeros(0, np.uint64))

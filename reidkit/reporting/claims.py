@@ -126,7 +126,7 @@ def paper_difference(claim: Claim, metric: str = "mAP") -> float:
     if not (PAPER / f"{claim.suite}.csv").is_file():
         return nan
     t = paper_table(claim.suite)
-    wide = t[(t.metric == metric) & (t.variant != "")].pivot(index="dataset", columns="variant", values="value")
+    wide = t.loc[(t.metric == metric) & (t.variant != "")].pivot(index="dataset", columns="variant", values="value")
     if not {claim.better, claim.worse} <= set(wide.columns):
         return nan
     return float((wide[claim.better] - wide[claim.worse]).mean())
@@ -198,21 +198,22 @@ def by_scale(
     seeds that all of them have. Its interval speaks of these scales, not of others.
     """
     pairs = list(pairs)
-    t = results[results["shift"].isna() & (results["metric"] == metric) & (results["test"] == "ours")]
-    t = t if level is None else t[t["level"] == level]
+    t = results.loc[results["shift"].isna() & (results["metric"] == metric) & (results["test"] == "ours")]
+    t = t if level is None else t.loc[t["level"] == level]
     t = t.assign(system=t.variant, scale=scale_of(t))
     tables = [ordering(part, pairs, metric).assign(scale=scale) for scale, part in t.groupby("scale", sort=False)]
     values = t.pivot_table(index="seed", columns=["scale", "system"], values="value")
     for pair in pairs:
         have = [s for s in values.columns.unique("scale") if all((s, system) in values for system in pair)]
         if len(have) > 1:
-            mean = values[[(s, system) for s in have for system in pair]].dropna().T.groupby(level="system").mean().T
+            both = values.loc[:, [(s, system) for s in have for system in pair]].dropna()
+            mean = both.T.groupby(level="system").mean().T
             mean = mean.stack().rename("value").reset_index()
             mean = mean.assign(metric=metric, shift=nan, level="", dataset="", preset="", test="ours")
             tables.append(ordering(mean, [pair], metric).assign(scale=f"mean of {len(have)} scales"))
     nothing = ordering(t.iloc[:0], pairs, metric).assign(scale="")  # the columns, should there be no scale at all
     table = pd.concat([nothing, *tables]).query("seeds > 0").reset_index(drop=True)
-    return table[["scale", *table.columns.drop("scale")]]
+    return table.loc[:, ["scale", *table.columns.drop("scale")]]
 
 
 VERDICTS = {
@@ -232,7 +233,7 @@ def explain(table: pd.DataFrame) -> str:
         f"{count} in {', '.join(sorted(set(table.metric)))}: difference in points, [95 % paired t interval over seeds]."
     ]
     for verdict, meaning in VERDICTS.items():
-        rows = table[table.verdict == verdict].to_dict("records")
+        rows = table.loc[table.verdict == verdict].to_dict("records")
         if not rows:
             continue
         lines += ["", f"**{verdict}** ({len(rows)}; {meaning}):"]

@@ -66,14 +66,14 @@ def rank1_under_shift(
     """
     from reidkit.reporting.report import mean_spread
 
-    rows = results[results["shift"].notna() & (results["metric"] == metric)]
+    rows = results.loc[results["shift"].notna() & (results["metric"] == metric)]
     if rows.empty:
         raise ReIDKitError(f"no {metric} under controlled shift in these results; evaluate a set with a shift level")
     spread = mean_spread(rows).sort_values("shift")
     figure, axes = _axes(1, 1, 5.4, 3.6)
     ax = _plain(axes[0, 0], xlabel="shift of the crop (fraction of its height)", ylabel=f"{metric} (%)", title=title)
     for i, name in enumerate(systems or list(dict.fromkeys(rows["system"]))):
-        t = spread[spread["system"] == name]
+        t = spread.loc[spread["system"] == name]
         mean, sd = 100 * t["mean"], 100 * t["sd"].fillna(0)
         seeds = t["n"].max()
         label = f"{name} ({seeds} seed{'s' if seeds > 1 else ''})"
@@ -195,7 +195,7 @@ def bars(
     ax.barh(y, values, xerr=error.fillna(0) if error.notna().any() else None, color=COLOURS[5], ecolor="#333333")
     for i, (name, value) in enumerate(values.items()):
         ax.text(low - 0.28 * room, i, f" {value:.1f}", va="center", fontsize=8)
-        seeds = list((points or {}).get(name, ()))
+        seeds = list((points or {}).get(str(name), ()))
         ax.plot(seeds, [i] * len(seeds), "o", color="#333333", ms=3)
     ax.set(yticks=y, yticklabels=values.index, xlim=(low - 0.3 * room, high + 0.08 * room))
     ax.invert_yaxis()
@@ -237,14 +237,14 @@ def differences(table: pd.DataFrame, title: str = "", unit: str = "points") -> F
     Upward triangles: the claim appears; downward: reversed; circles: undecided; a cross: one seed, no interval.
     Claims that were not run are left out. Raises ReIDKitError if that leaves none.
     """
-    t = table[table["verdict"].isin(VERDICT_MARKS)].reset_index(drop=True)
+    t = table.loc[table["verdict"].isin(VERDICT_MARKS)].reset_index(drop=True)
     if t.empty:
         raise ReIDKitError("none of these differences was run; train both systems of a claim with the same seed")
     figure, axes = _axes(1, 1, 7, 0.24 * len(t) + 1.3)
     ax = _plain(axes[0, 0], xlabel=f"difference in {', '.join(sorted(set(t.metric)))} ({unit})")
     figure.suptitle(title, fontsize=10)
     ax.axvline(0, color="#333333", lw=1)
-    _intervals(ax, t, t.index)
+    _intervals(ax, t, range(len(t)))
     names = t["better in the paper"] + " over " + t["worse in the paper"]
     ax.set(yticks=t.index, yticklabels=[f"{name} ({n})" for name, n in zip(names, t.seeds)])
     ax.tick_params(axis="y", labelsize=8)
@@ -255,10 +255,10 @@ def differences(table: pd.DataFrame, title: str = "", unit: str = "points") -> F
 
 def _intervals(ax: Axes, table: pd.DataFrame, heights: Sequence[int]) -> None:
     """The differences of a table, a line and a mark each, at these heights; one label a verdict."""
-    heights = np.asarray(heights)
+    places = np.asarray(heights)
     for verdict, (colour, marker) in VERDICT_MARKS.items():
         chosen = (table.verdict == verdict).to_numpy()
-        rows, y = table[chosen], heights[chosen]
+        rows, y = table.loc[chosen], places[chosen]
         ax.hlines(y, rows.low, rows.high, color=colour, lw=1.5)
         if len(rows):
             face, label = "white" if marker == "o" else colour, f"{verdict} ({len(rows)})"
@@ -278,9 +278,10 @@ def differences_by_scale(table: pd.DataFrame, title: str = "", columns: int = 3,
     rows = -(-len(pairs) // columns)
     height = (0.24 * len(scales) + 0.5) * rows + 1
     figure, axes = _axes(rows, columns, 2.6 * columns + 2, height, sharex=True, sharey=True)
-    for ax, ((better, worse), part) in zip(axes.flat, pairs):
+    for ax, (_, part) in zip(axes.flat, pairs):
+        first = part.iloc[0]
         _plain(ax).axvline(0, color="#333333", lw=1)
-        ax.set_title(f"{better} over {worse}", fontsize=9)
+        ax.set_title(f"{first['better in the paper']} over {first['worse in the paper']}", fontsize=9)
         _intervals(ax, part, [scales.index(s) if s in scales else len(scales) - 1 for s in part.scale])
     for ax in axes.flat[len(pairs) :]:
         ax.set_visible(False)

@@ -100,12 +100,12 @@ def _forms(results: pd.DataFrame, system: str, **wanted: str | None) -> set[str]
 
 def _series(results: pd.DataFrame, system: str, metric: str, **wanted: str | None) -> pd.Series:
     """{seed: value} of one system; every other column must be one value."""
-    t = results[results["shift"].isna() & (results["test"] == "ours")]
+    t = results.loc[results["shift"].isna() & (results["test"] == "ours")]
     for column, value in {"system": system, "metric": metric, **wanted}.items():
         if value is not None:
             if value not in set(t[column]):
                 raise unknown_name(column, value, set(t[column].astype(str)))
-            t = t[t[column] == value]
+            t = t.loc[t[column] == value]
         elif t[column].nunique() > 1:
             raise ReIDKitError(
                 f"{system} has results for several {column}s ({', '.join(sorted(set(t[column])))}); "
@@ -137,7 +137,7 @@ def ordering(
     zero), "one seed", "tested differently" (in two forms, see `evaluation.forms`), or "not run" (no seed has both).
     Differences in points (percent).
     """
-    t = results[results["shift"].isna() & (results["metric"] == metric) & (results["test"] == "ours")]
+    t = results.loc[results["shift"].isna() & (results["metric"] == metric) & (results["test"] == "ours")]
     for column, value in {"level": level, "dataset": dataset, "preset": preset}.items():
         t = t if value is None else t[t[column] == value]
     rows, seeds = [], {system: set(part["seed"]) for system, part in t.groupby("system")}
@@ -211,8 +211,8 @@ def report_table(
     columns: dict[str, dict[str, str]] = {}
     labels = _rows_of(suite, Path(folder)) if systems is None else {name: name for name in systems}
     if paper and systems is None and (Path(folder) / f"{suite}.csv").is_file():
-        for (dataset, metric), part in paper_table(suite, folder).groupby(["dataset", "metric"], sort=False):
-            name = " ".join(filter(None, ("paper:", dataset, metric)))
+        for _, part in paper_table(suite, folder).groupby(["dataset", "metric"], sort=False):
+            name = " ".join(filter(None, ("paper:", part["dataset"].iloc[0], part["metric"].iloc[0])))
             columns[name] = {row: f"{value:.1f}" for row, value in zip(part.row, part.value)}
     if results is not None:
         columns |= _our_columns(results, labels, metrics)
@@ -234,14 +234,14 @@ def _rows_of(suite: str, folder: Path) -> dict[str, str]:
 
 def _our_columns(results: pd.DataFrame, labels: dict[str, str], metrics: Sequence[str]) -> dict[str, dict[str, str]]:
     """{column label: {row label: "77.2 +- 0.5 (3)"}} for every data set, preset and level that has a result."""
-    spread = mean_spread(results[results["shift"].isna() & results["metric"].isin(metrics)])
+    spread = mean_spread(results.loc[results["shift"].isna() & results["metric"].isin(metrics)])
     order = {m: i for i, m in enumerate(metrics)}
     columns: dict[tuple, dict[str, str]] = {}
     for row, system in labels.items():
-        for r in spread[spread.system == system].itertuples():
-            key = (r.test != "released", r.dataset, r.preset, r.level, r.form, order[r.metric])
-            name = f"{r.test}: {r.dataset} {r.preset} {r.level} ({r.form}) {r.metric}"
-            columns.setdefault((key, name), {})[row] = percent(r.mean, r.sd, r.n)
+        for r in spread.loc[spread.system == system].to_dict("records"):
+            key = (r["test"] != "released", r["dataset"], r["preset"], r["level"], r["form"], order[r["metric"]])
+            name = "{test}: {dataset} {preset} {level} ({form}) {metric}".format(**r)
+            columns.setdefault((key, name), {})[row] = percent(r["mean"], r["sd"], r["n"])
     return {name: column for (_, name), column in sorted(columns.items())}
 
 

@@ -54,15 +54,15 @@ def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.Da
         table = pd.read_csv(path, dtype=dict.fromkeys(PROVENANCE, str)).fillna(dict.fromkeys(PROVENANCE, ""))
         if "test" not in table and "form" not in table:  # written by an older kit
             table = table.assign(test="ours", form="form of the test not recorded")
-        table = _checked(table, path)[COLUMNS]
-        return table[table["test"].isin(tests)].reset_index(drop=True)
+        table = _checked(table, path).loc[:, COLUMNS]
+        return table.loc[table["test"].isin(tests)].reset_index(drop=True)
     files = sorted([*path.glob("result.json"), *path.glob("*/result.json")])  # not what is nested deeper
     if not files:
         raise ReIDKitError(f"{path} holds no finished run (no result.json); train one with `reidkit train`")
     rows = [row for file in files for row in _rows(file)]
     table = _apart(pd.DataFrame(rows, columns=[*COLUMNS, "images"]))
-    table = _checked(table[COLUMNS], path)
-    return table[table["test"].isin(tests)].reset_index(drop=True)
+    table = _checked(table.loc[:, COLUMNS], path)
+    return table.loc[table["test"].isin(tests)].reset_index(drop=True)
 
 
 def no_results() -> pd.DataFrame:
@@ -93,7 +93,7 @@ def _rows(file: Path) -> Iterable[list]:
 
 def _apart(table: pd.DataFrame) -> pd.DataFrame:
     """Tell data sets of one name apart where their images, which a level's runs were trained and tested on, differ."""
-    different = table.groupby(["dataset", "level"])["images"].transform("nunique") > 1
+    different = table.groupby(["dataset", "level"]).images.transform("nunique") > 1
     name = [
         f"{d} ({i[:8] if isinstance(i, str) else 'images not recorded'})" for d, i in zip(table.dataset, table.images)
     ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from reidkit.errors import TrainingError, unknown_name
-from reidkit.evaluation.features import PRECISIONS
+from reidkit.evaluation.features import PRECISIONS, Precision
+
+AskedPrecision = Literal["auto", Precision]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -30,7 +33,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_precision(precision: str, device: torch.device) -> str:
+def choose_precision(precision: AskedPrecision, device: torch.device) -> Precision:
     """Resolve "auto": bf16 on a GPU or CPU whose hardware multiplies bfloat16, else full precision."""
     if precision == "auto":
         if device.type == "cuda":

@@ -12,11 +12,15 @@ import torch
 
 from reidkit.data import ReIDDataset
 from reidkit.data.cache import ImageCache
+from reidkit.data.images import Interpolation
 from reidkit.errors import DatasetError
 from reidkit.evaluation import evaluate_distance, evaluate_ranking, extract_features, pool_queries, rerank
+from reidkit.evaluation.features import Flip
 from reidkit.evaluation.forms import TestForm
+from reidkit.evaluation.ranking import APForm
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
+from reidkit.priors.build import Tool
 from reidkit.provenance import provenance
 from reidkit.training.device import choose_device
 from reidkit.training.preflight import check_matches, default_prior_tool, priors_for
@@ -35,7 +39,7 @@ def evaluate_model(
     recipe: Recipe,
     *,
     form: TestForm | None = None,
-    device="cpu",
+    device: str | torch.device = "cpu",
     priors: PriorTable | None = None,
     levels: tuple[str, ...] | None = None,
     cache: bool = True,
@@ -127,7 +131,7 @@ def _one_level(ds: ReIDDataset, features: _Features, form: TestForm) -> dict[str
         return {**r.summary(), "queries": len(r.per_query) - r.excluded}
 
     result = score(np.ones(len(ds.query), bool))
-    if "shift" in ds.query and ds.query["shift"].nunique() > 1:
+    if "shift" in ds.query and ds.query.loc[:, "shift"].nunique() > 1:
         shifts = ds.query["shift"].to_numpy()
         result["by_shift"] = {f"{s:.2f}": score(shifts == s) for s in sorted(set(shifts))}
     return result
@@ -140,12 +144,12 @@ def evaluate_run(
     device: str = "auto",
     use_rerank: bool = False,
     multi_query: bool = False,
-    flip: str | None = None,
-    ap: str = "step",
+    flip: Flip | None = None,
+    ap: APForm = "step",
     camera_rule: bool | None = None,
-    interpolation: str = "bilinear",
+    interpolation: Interpolation = "bilinear",
     priors: PriorTable | None = None,
-    prior_tool: str | None = None,
+    prior_tool: Tool | None = None,
     cache: bool = True,
     workers: int = 0,
     progress: bool = True,

@@ -29,8 +29,9 @@ from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
+from reidkit.priors.build import Tool
 from reidkit.provenance import provenance
-from reidkit.training.device import choose_device, choose_precision
+from reidkit.training.device import Precision, choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model, form_of
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
 from reidkit.training.preflight import check_start, default_prior_tool, priors_for
@@ -73,7 +74,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     preset: str = "custom",
-    prior_tool: str | None = None,
+    prior_tool: Tool | None = None,
     workers: int = 0,
     cache: bool = True,
     evaluate_every: int = 0,
@@ -99,21 +100,22 @@ def train(
     """
     check_arguments(seed=seed, workers=workers, evaluate_every=evaluate_every)
     manner = Manner(seed, device, preset, workers, cache, compile_net, progress)
-    prior_tool, chosen, run = prior_tool or default_prior_tool(dataset), choose_device(device), RunFolder(Path(run))
+    folder, chosen = RunFolder(Path(run)), choose_device(device)
+    prior_tool = prior_tool or default_prior_tool(dataset)
     precision = choose_precision(recipe.precision, chosen)
     made_by = {"preset": preset, "seed": seed, "precision": precision, "prior_tool": prior_tool}
     settings = run_settings(name, dataset, recipe, **made_by, initialise_from=initialise_from)
-    check_claim(run, settings)
-    if run.finished:
-        return run.read_result()
+    check_claim(folder, settings)
+    if folder.finished:
+        return folder.read_result()
 
     start_wall, start_cpu = time.time(), time.process_time()
-    accelerator, checkpoint = make_accelerator(chosen, precision), run.load_checkpoint()
+    accelerator, checkpoint = make_accelerator(chosen, precision), folder.load_checkpoint()
     ide = ide_recipe(name, recipe, preset) if checkpoint is None and recipe.ide_init and not initialise_from else None
     where = {"prior_tool": prior_tool, "cache": cache, "world_size": accelerator.num_processes}
-    check_start(name, dataset, recipe, run.path, **where, ide=ide)
+    check_start(name, dataset, recipe, folder.path, **where, ide=ide)
     if ide:
-        initialise_from = start_from_ide(name, dataset, recipe, run, manner)
+        initialise_from = start_from_ide(name, dataset, recipe, folder, manner)
         accelerator = make_accelerator(chosen, precision)  # the IDE's may have had another precision
     torch.manual_seed(seed)
     model = build_model(settings, pretrained=not recipe.ide_init and checkpoint is None)
@@ -121,23 +123,23 @@ def train(
         copy_backbone(load_run(initialise_from), model)
     priors = priors_for(model, dataset, recipe, prior_tool, progress)
     loader = batches(dataset, recipe, priors if model.needs_prior else None, accelerator, manner)
-    claim(run, settings, accelerator)
+    claim(folder, settings, accelerator)
     place = {"device": accelerator.device, "priors": priors, "cache": cache, "workers": workers, "progress": progress}
     evaluate = partial(evaluate_model, model, dataset, replace(recipe, precision=precision), **place)
     loss_config = resolved(variant(name), recipe).loss
     options = {"seed": seed, "checkpoint": checkpoint, "compile_net": compile_net, "progress": progress}
     options |= {"evaluate_every": evaluate_every, "evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level]}
-    rows = fit(model, loader, loss_config, recipe, accelerator, run, **options)
+    rows = fit(model, loader, loss_config, recipe, accelerator, folder, **options)
     if accelerator.is_main_process:
-        warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), run)
-        run.save_weights(model)
+        warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
+        folder.save_weights(model)
         result = {**settings, **tested(evaluate, recipe, preset)}
         times = {"wall_s": round(time.time() - start_wall, 1), "cpu_s": round(time.process_time() - start_cpu, 1)}
         times |= {"training_s": round(sum(row["seconds"] for row in rows), 1)}  # of all epochs, not of this process
         more = {"seed": seed, "precision": precision, "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0}
-        write_json(run.result, {**result, "provenance": provenance(accelerator.device, **more, **times)})
+        write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **more, **times)})
     accelerator.wait_for_everyone()
-    return run.read_result()
+    return folder.read_result()
 
 
 def batches(
@@ -235,7 +237,7 @@ def fit(
         generator = seed_epoch(loader, seed, epoch, accelerator.process_index)
         net.train()
         sums: dict[str, float] = {}
-        started = time.time()
+        lr, started = 0.0, time.time()
         for i, batch in enumerate(loader):
             lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
             batch = augment(batch.to(accelerator.device), generator)
@@ -265,7 +267,7 @@ def fit(
     return rows
 
 
-def make_accelerator(device: torch.device, precision: str) -> Accelerator:
+def make_accelerator(device: torch.device, precision: Precision) -> Accelerator:
     """One Accelerator a run, on the device asked for.
 
     Its process-wide state is renewed, so that a notebook may train twice with different precisions; under

@@ -16,6 +16,7 @@ from reidkit.errors import DatasetError, ReIDKitError, TrainingError
 from reidkit.evaluation.protocol import queries_without_match
 from reidkit.models import ReIDModel, create_model
 from reidkit.priors import PriorBatch, PriorTable, find_priors, require_priors
+from reidkit.priors.build import Tool
 from reidkit.training.recipes import Recipe
 
 
@@ -25,7 +26,7 @@ def check_start(
     recipe: Recipe,
     run: Path,
     *,
-    prior_tool: str,
+    prior_tool: Tool,
     ide: Recipe | None = None,
     cache: bool = True,
     world_size: int = 1,
@@ -79,13 +80,13 @@ def prior_splits(model: ReIDModel) -> tuple[str, ...] | str:
     return "all" if model.needs_prior_at_test else ("train",) if model.needs_prior else ()
 
 
-def default_prior_tool(dataset: ReIDDataset) -> str:
+def default_prior_tool(dataset: ReIDDataset) -> Tool:
     """Sidewalk brings its maps; any other set has them in files."""
     return "sidewalk" if dataset.source.get("name") == "sidewalk" else "files"
 
 
 def priors_for(
-    model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: str, progress: bool, *, test_only: bool = False
+    model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: Tool, progress: bool, *, test_only: bool = False
 ) -> PriorTable | None:
     """The prior table the model needs, on the grid of its feature map; None where it needs none.
 

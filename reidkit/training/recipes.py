@@ -11,8 +11,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import cos, pi
 from typing import Any, Literal
 
+from reidkit.data.sampler import Sampling
 from reidkit.errors import ReIDKitError, unknown_name
+from reidkit.evaluation.features import Flip
 from reidkit.models.zoo import Variant, variant
+from reidkit.training.device import AskedPrecision
 from reidkit.training.settings import field_types, plain, read_value
 
 
@@ -33,7 +36,7 @@ class Recipe:
     size: tuple[int, int] = (384, 128)  # height, width in pixels
     num_ids: int = 6  # S of MPN, P of CGPN
     num_instances: int = 8  # A of MPN, K of CGPN
-    sampling: Literal["cover", "independent"] = "cover"  # what an epoch is: see PKSampler
+    sampling: Sampling = "cover"  # what an epoch is: see PKSampler
     batches_per_epoch: int | None = None  # None: as many as the sampler says
     translation_copies: int = 1  # offline translation enlarges the set by this factor (MPN: 5)
     flip: float = 0.5
@@ -52,9 +55,9 @@ class Recipe:
     gamma: float = 0.1
     cosine_start: float = 0.4  # fraction of the training after which the cosine begins
     clip_norm: float | None = None
-    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"  # "auto" = bf16 where the hardware has it
+    precision: AskedPrecision = "auto"  # "auto" = bf16 where the hardware has it
     # test time
-    test_flip: Literal["none", "mean", "sum"] = "none"  # "mean": CGPN; "sum": MPN's released code
+    test_flip: Flip = "none"  # "mean": CGPN; "sum": MPN's released code
     camera_rule: bool = True  # False: a match under the query's own camera counts (sets without cameras)
 
     def __post_init__(self) -> None:

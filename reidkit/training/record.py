@@ -9,6 +9,8 @@ from accelerate import Accelerator
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
+from reidkit.priors.build import Tool
+from reidkit.training.device import Precision
 from reidkit.training.ide import own_changes
 from reidkit.training.recipes import Recipe, changes_from
 from reidkit.training.runs import RunFolder, as_resolved, recipe_of, write_json, zoo_changes
@@ -25,8 +27,8 @@ def run_settings(
     *,
     preset: str,
     seed: int,
-    precision: str,
-    prior_tool: str,
+    precision: Precision,
+    prior_tool: Tool,
     initialise_from: str | Path | None,
 ) -> dict[str, Any]:
     """What makes a run, and what recipe.json keeps: nothing about it has to be guessed later.

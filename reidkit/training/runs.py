@@ -262,11 +262,11 @@ def load_run(run: str | Path) -> ReIDModel:
 
     Raises CheckpointError for what is no run, unfinished, damaged, or no longer the variant that was trained.
     """
-    run = find_run(run)
-    model = build_model(run.read_settings())
-    if run.checksum.is_file():
-        check_hash(run.weights, run.checksum)
-    load_weights(model, run.weights)
+    folder = find_run(run)
+    model = build_model(folder.read_settings())
+    if folder.checksum.is_file():
+        check_hash(folder.weights, folder.checksum)
+    load_weights(model, folder.weights)
     return model.eval()
 
 

@@ -43,7 +43,7 @@ def read_value(key: str, value: Any, kind: Any) -> Any:
     if origin is Literal:
         text = value if isinstance(value, str) or value is None else str(value)
         if text not in arguments:
-            raise unknown_name(key, text, [str(a) for a in arguments])
+            raise unknown_name(key, str(text), [str(a) for a in arguments])
         return text
     if origin is tuple:
         return _read_tuple(key, value, arguments)

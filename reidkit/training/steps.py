@@ -63,7 +63,7 @@ def set_lr(optimizer, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 def seed_epoch(loader: BatchLoader, seed: int, epoch: int, rank: int = 0) -> torch.Generator:
     """Seed the sampler, dropout and augmentation of one epoch; returns the augmentation's generator."""
-    loader.sampler.set_epoch(epoch)
+    loader.sampler.set_epoch(epoch)  # pyright: ignore[reportOptionalMemberAccess]  (a training loader has one)
     mixed = (seed * 1_000_003 + epoch * 101 + rank) % 2**63
     torch.manual_seed(mixed)
     return torch.Generator().manual_seed(mixed + 1)

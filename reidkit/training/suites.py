@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.files import locked
+from reidkit.priors.build import Tool
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
 from reidkit.training.preflight import check_start, default_prior_tool
@@ -112,7 +113,7 @@ def run_suite(
     preset: str = "quick",
     jobs: int | None = None,
     settings: Mapping[str, Any] | None = None,
-    prior_tool: str | None = None,
+    prior_tool: Tool | None = None,
     cache: bool = True,
     progress: bool = True,
 ) -> SuiteReport:
@@ -186,7 +187,7 @@ def _refusal(
     recipe: Recipe,
     runs: Path,
     preset: str,
-    prior_tool: str,
+    prior_tool: Tool,
     cache: bool,
     checked: set,
 ) -> str:

@@ -24,7 +24,8 @@ CONDA_ONLY = {"python", "pip"}
 
 
 def split(requirement: str) -> tuple[str, str]:
-    name, bounds = re.fullmatch(r"([A-Za-z0-9_-]+)\s*(\S*)", requirement.strip()).groups()
+    """Name and bounds; what is in brackets (pyright[nodejs]) is pip's own."""
+    name, bounds = re.fullmatch(r"([A-Za-z0-9_-]+)(?:\[[\w,-]+\])?\s*(\S*)", requirement.strip()).groups()
     return name.lower(), bounds
 
 
@@ -58,7 +59,7 @@ def test_conda_forge_only(conda):
 def test_every_dependency_has_a_reason(file):
     """Every line that names a package (one a line, or a short list) ends in a comment that says why."""
     lines = (REPO / file).read_text().splitlines()
-    pattern = r'^\s+"[\w-]+[><=]' if file == "pyproject.toml" else r"^\s+- [\w-]+[><=]"
+    pattern = r'^\s+"[\w-]+(?:\[[\w,-]+\])?[><=]' if file == "pyproject.toml" else r"^\s+- [\w-]+[><=]"
     named = [line for line in lines if re.match(pattern, line)]
     assert len(named) >= 10 and not [line for line in named if not re.search(r"#\s*\w+", line)]
 
@@ -163,6 +164,57 @@ def test_continuous_integration_runs_make_test():
     assert os.access(REPO / ".ci" / "run", os.X_OK)
     assert "make test" in script and "export CI=true" in script
     assert "make test" in (REPO / "README.md").read_text() and "make tour" in (REPO / "README.md").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+@pytest.mark.parametrize(("lint", "test"), [(0, 0), (1, 0), (0, 2), (1, 2)])
+def test_continuous_integration_lints_first_and_closes_with_pytest(tmp_path, lint, test):
+    """A failed lint fails the whole, the tests run all the same, and pytest's line is the last."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(REPO / ".ci" / "run", tmp_path / ".ci" / "run")
+    make = tmp_path / "bin" / "make"
+    make.parent.mkdir()
+    make.write_text(f"""#!/bin/sh
+case "$1" in
+  lint) echo "1 error, 1 failed in 9.99s"; exit {lint};;
+  test) echo "7 passed in 0.50s"; exit {test};;
+esac
+""")
+    make.chmod(0o755)
+    environment = os.environ | {"PATH": f"{make.parent}:{os.environ['PATH']}", "CHROMIUM": "/bin/true"}
+    done = subprocess.run([tmp_path / ".ci" / "run"], env=environment, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == (test or lint) and lines[-1] == "7 passed in 0.50s"
+    assert lines.index("1 error, 1 failed in 9.99s") < lines.index("7 passed in 0.50s")
+    assert ("make lint failed" in done.stdout) == bool(lint)
+
+
+# lint, format and types
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make")
+def test_make_lint_checks_lint_format_and_types():
+    said = [
+        line for line in make("-n", "lint", "VENV=.venv").stdout.splitlines() if line.startswith(".venv/bin/python -m ")
+    ]
+    checks = [line.removeprefix(".venv/bin/python -m ") for line in said if " pip " not in line]
+    assert checks[0] == "ruff check ." and checks[1].startswith("ruff format --check ")
+    assert {"reidkit", "tests", "data_scripts"} <= set(checks[1].split())
+    assert checks[2] == "pyright --pythonpath .venv/bin/python" and len(checks) == 3
+
+
+def test_types_are_checked_without_loopholes():
+    """All of the package, no rule switched off but those of packages that may be missing, few and named exceptions."""
+    everything = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]
+    settings = everything["pyright"]
+    assert settings["include"] == ["reidkit"] and settings["typeCheckingMode"] == "basic"
+    off = {k for k, v in settings.items() if k.startswith("report") and v in (False, "none")}
+    assert off == {"reportMissingImports", "reportMissingModuleSource"} and not {"exclude", "ignore"} & settings.keys()
+    assert not {"venv", "venvPath"} & settings.keys(), "where an environment lies is the machine's own"
+    assert (PACKAGE / "py.typed").is_file() and everything["setuptools"]["package-data"]["reidkit"] == ["py.typed"]
+    text = "\n".join(path.read_text() for path in MODULES)
+    exceptions = re.findall(r"#\s*(?:pyright|type):\s*(.*)", text)
+    assert len(exceptions) <= 25 and all(re.match(r"ignore\[report\w+(, report\w+)*\]", e) for e in exceptions)
 
 
 # the house: who imports whom

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 import torch
 from needs import need
+from PIL import Image
 
 need("ipywidgets")
 from reidkit.evaluation import evaluate_ranking
 from reidkit.panels.k_sweep import KSweep, systems_of, trained_curve
+from reidkit.panels.kit.chart import Line, draw_chart
 from reidkit.panels.kit.subset import subset
 from reidkit.training import load_run
 
@@ -38,6 +40,20 @@ def test_sweep_shows_trained_runs_only_when_revealed(panels, results, runs, side
     assert f"trained: best K = {best} ({100 * values[best].mean():.1f})" in panel.verdict(panel.state(reveal=True))
     assert "as you guessed" in panel.verdict(panel.state(reveal=True, guess=best))
     assert "mAP" not in panel.status(panel.state()) and "mAP" in panel.status(panel.state(reveal=True))
+
+
+@pytest.mark.parametrize("points", [{}, {3: []}, {2: [40.0], 3: [], 6: [50.0, 52.0]}])
+def test_a_chart_draws_the_values_there_are(points):
+    """A line without values, or with none at one x, leaves them out: no axis numbers, no mark."""
+    line = Line("trained", "trained networks", "#D55E00", points)
+    picture = Image.new("RGB", (300, 240), "white")
+    draw_chart(picture, (50, 20, 280, 160), [line], x_label="K", y_label="mAP", xs=range(1, 7), marks={})
+    coloured = (np.asarray(picture)[21:160, 51:280] == (0xD5, 0x5E, 0x00)).all(axis=2)
+    filled = [x for x, values in points.items() if values]
+    columns = [50 + (x - 0.5) / 6 * 230 for x in filled]
+    assert coloured.any() == bool(filled) and all(coloured[:, round(c) - 51].any() for c in columns)
+    numbers = (np.asarray(picture)[25:155, :45] != 255).any()
+    assert numbers == bool(filled)
 
 
 def test_sweep_without_results_and_with_a_folder(runs, sidewalk_tiny):

@@ -2,13 +2,18 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from market_folder import make_market_folder
 from typer.testing import CliRunner
 
+from reidkit.attention.cam import METHODS, Method
 from reidkit.cli import app
-from reidkit.errors import ReIDKitError, UnknownNameError
+from reidkit.data.images import FILTERS, Interpolation
+from reidkit.errors import ReIDKitError, UnknownNameError, one_of
+from reidkit.export.formats import SUFFIXES, Format
+from reidkit.priors.labels import LABEL_SETS, LabelSet
 from reidkit.training import RunFolder, recipe_for, run_name
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings
 from reidkit.training.recipes import PRESETS, Recipe, changes_from, read_settings
@@ -179,3 +184,35 @@ def test_the_folder_is_the_same_however_the_setting_was_written(sidewalk_tiny, t
     assert ide_path("mpn", sidewalk_tiny, recipe, tmp_path, seed=0, preset="quick") == ide_path(
         "psa", sidewalk_tiny, recipe_for("psa", "quick", {"size": (96, 48)}), tmp_path, seed=0, preset="quick"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "table"),
+    [(Method, METHODS), (Interpolation, FILTERS), (Format, SUFFIXES), (LabelSet, LABEL_SETS)],
+    ids=["Method", "Interpolation", "Format", "LabelSet"],
+)
+def test_a_type_of_names_and_its_table_are_one(names, table):
+    assert get_args(names) == tuple(table)
+
+
+def test_one_of_gives_the_name_or_the_choices():
+    assert one_of("label set", "atr", LABEL_SETS) == "atr"
+    with pytest.raises(UnknownNameError, match=r"unknown label set 'art'.*Did you mean 'atr'.*atr, lip, pascal"):
+        one_of("label set", "art", LABEL_SETS)
+    with pytest.raises(UnknownNameError, match="Choose one of: a, b"):
+        one_of("letter", "c", iter(("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["priors", "build", "market1501", "--tool", "fles"], "unknown prior tool 'fles'. Did you mean 'files'"),
+        (["priors", "build", "market1501", "--missing", "eror"], "unknown treatment of missing maps 'eror'"),
+        (["priors", "build", "market1501", "--label-set", "lips"], "unknown label set 'lips'. Did you mean 'lip'"),
+        (["export", "mpn-no-ca", "--to", "onx"], "unknown export format 'onx'. Did you mean 'onnx'"),
+        (["export", "mpn-no-ca", "--precision", "int4"], "unknown precision 'int4'"),
+    ],
+)
+def test_an_option_that_is_no_choice_is_refused(command, message, tmp_path):
+    result = CliRunner().invoke(app, [*command, "--root", str(tmp_path)])
+    assert isinstance(result.exception, UnknownNameError) and message in str(result.exception)

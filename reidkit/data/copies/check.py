@@ -62,8 +62,8 @@ class CheckReport:
     def problems(self) -> list[str]:
         """One line a problem; empty for a sound copy."""
         lines = [
-            f"{row.split}: {row.found:,} {row.quantity}, published are {row.published:,}"
-            for row in self.counts[~self.counts.ok].itertuples()
+            f"{row['split']}: {row['found']:,} {row['quantity']}, published are {row['published']:,}"
+            for row in self.counts.loc[~self.counts.ok].to_dict("records")
         ]
         if len(self.broken):
             first = self.broken.iloc[0]
@@ -72,8 +72,7 @@ class CheckReport:
         leaks = self.duplicates[self.duplicates.kind == "train/test"]
         if len(leaks):
             lines.append(f"{leaks.digest.nunique()} pictures are in train and in test (first: {leaks.path.iloc[0]})")
-        lines += [f"{r.check}: {r.count:,} ({r.examples})" for r in self.labels[self.labels.is_problem].itertuples()]
-        return lines
+        return lines + _label_lines(self.labels.loc[self.labels.is_problem])
 
     @property
     def ok(self) -> bool:
@@ -89,7 +88,7 @@ class CheckReport:
         images = int(self.sizes.images.sum()) + len(self.broken)
         how = "decoded" if self.decoded else "headers read"
         seen = f"{images:,} images {how} in {self.seconds:.1f} s ({images / max(self.seconds, 1e-9):,.0f} a second)"
-        notes = [f"{r.check}: {r.count:,} ({r.examples})" for r in self.labels[~self.labels.is_problem].itertuples()]
+        notes = _label_lines(self.labels.loc[~self.labels.is_problem])
         notes += [f"{kind}: {n:,} images" for kind, n in self.odd.note.str.split("; ").explode().value_counts().items()]
         if self.odd.transparent.sum():
             notes.append(f"transparent pixels in all: {self.odd.transparent.sum():,}")
@@ -121,6 +120,10 @@ class CheckReport:
         return folder
 
 
+def _label_lines(labels: pd.DataFrame) -> list[str]:
+    return [f"{check}: {n:,} ({some})" for check, n, some in zip(labels["check"], labels["count"], labels["examples"])]
+
+
 def check_dataset(
     ds: ReIDDataset,
     decode: bool = True,
@@ -144,7 +147,7 @@ def check_dataset(
     seconds = time.perf_counter() - start
     sound = table[table.problem == ""]
     moved = 0
-    sheet_rows = table[table.split == "train"] if len(ds.train) else table
+    sheet_rows = table.loc[table.split == "train"] if len(ds.train) else table
     sheet = contact_sheet(sheet_rows, title=f"{ds.name}: training images by camera")
     if quarantine is not None:
         moved = quarantine_files(zip(broken.path, broken.problem), ds.root, quarantine)
@@ -157,9 +160,9 @@ def check_dataset(
         cameras=table.groupby(["split", "camid"]).agg(images=("path", "size"), ids=("pid", "nunique")).reset_index(),
         broken=broken,
         odd=sound.loc[sound.note != "", ["path", "split", "note", "transparent"]].reset_index(drop=True),
-        duplicates=find_duplicates(table[table.digest != ""]),
+        duplicates=find_duplicates(table.loc[table.digest != ""]),
         labels=pd.concat([check_labels(ds), check_files(ds)], ignore_index=True),
-        sizes=sound.groupby(["height", "width"]).size().rename("images").reset_index(),
+        sizes=sound.groupby(["height", "width"]).agg(images=("path", "size")).reset_index(),
         sheet=sheet,
         unseen=unseen,
         quarantined=moved,
@@ -200,9 +203,9 @@ def find_duplicates(table: pd.DataFrame) -> pd.DataFrame:
     person = ["digest", "pid"]
     others = table.loc[table.split != "gt_bbox", person].drop_duplicates()
     is_twin = table[person].merge(others, how="left", indicator="found").found.to_numpy() == "both"
-    table = table[~(is_twin & (table.split == "gt_bbox").to_numpy())]
-    same = table[table.duplicated("digest", keep=False)].copy()
-    same = same[same.groupby("digest").path.transform("nunique") > 1]
+    table = table.loc[~(is_twin & (table.split == "gt_bbox").to_numpy())]
+    same = table.loc[table.duplicated("digest", keep=False)].copy()
+    same = same.loc[same.groupby("digest").path.transform("nunique") > 1]
     columns = ["digest", "path", "split", "pid", "kind"]
     if same.empty:
         return pd.DataFrame(columns=columns)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from tqdm.auto import tqdm
 
@@ -97,7 +97,10 @@ class _Rationed:
 
 def _zip(archive: Path, limits: Limits, bar: tqdm, work: Path | None) -> Iterator[Entry]:
     """A zip file: names and sizes are in a directory at its end. Reading an entry compares its checksum."""
-    with archive.open("rb") as raw, zipfile.ZipFile(rationed := _Rationed(raw, DIRECTORY_BYTES, archive)) as file:
+    with (
+        archive.open("rb") as raw,
+        zipfile.ZipFile(cast("IO[bytes]", rationed := _Rationed(raw, DIRECTORY_BYTES, archive))) as file,
+    ):
         rationed.left = 1 << 62
         for info in file.infolist():
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -115,14 +118,14 @@ def _copy(file: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
 
 
 def _tar(
-    decompress: Callable[[IO[bytes]], IO[bytes]], archive: Path, limits: Limits, bar: tqdm, work: Path | None
+    decompress: Callable[[IO[bytes]], Any], archive: Path, limits: Limits, bar: tqdm, work: Path | None
 ) -> Iterator[Entry]:
     """A tar file: a stream of headers and contents. Nothing is kept of an entry that has passed."""
     packed = archive.stat().st_size
     with archive.open("rb") as raw, decompress(raw) as plain:
         stream = _Rationed(plain, HEADER_BYTES, archive)
         try:
-            file = tarfile.open(fileobj=stream, mode="r:")
+            file = tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:")
         except tarfile.ReadError:
             raise DatasetError(
                 f"{archive} ({packed:,} bytes) is no zip, tar or 7z archive; a short file is often a "
@@ -138,8 +141,8 @@ def _tar(
             yield Entry(info.name, info.size, None, partial(_extract, file, info) if info.isreg() else None)
             check_ratio(archive, stream.tell(), packed, limits)  # headers count
             bar.update(raw.tell() - bar.n)
-            file.members.clear()
-            file.pax_headers.clear()
+            file.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  (stubs lack it)
+            file.pax_headers.clear()  # pyright: ignore[reportAttributeAccessIssue]  (a dict)
             stream.left = HEADER_BYTES
         if len(stream.last) < tarfile.BLOCKSIZE or any(stream.last):
             raise DatasetError(
@@ -159,6 +162,7 @@ def _7z(archive: Path, limits: Limits, bar: tqdm, work: Path | None) -> Iterator
     """A 7z file, through py7zr, which compares the checksums. What is to be saved is written after the last entry."""
     try:
         import py7zr
+        from py7zr.exceptions import PasswordRequired
     except ImportError as error:
         raise DatasetError(f"{archive} is a 7z archive; reading it needs: pip install 'py7zr>=1.0'") from error
     wanted: dict[str, Path] = {}
@@ -173,7 +177,7 @@ def _7z(archive: Path, limits: Limits, bar: tqdm, work: Path | None) -> Iterator
                 yield Entry(info.filename, info.uncompressed or 0, None, save)
             if wanted:
                 file.extract(work, targets=list(wanted))
-    except py7zr.exceptions.PasswordRequired:
+    except PasswordRequired:
         raise encrypted(archive) from None
     for path in filter(Path.is_file, wanted.values()):
         path.chmod(0o644)  # py7zr gives files the permissions that the archive names

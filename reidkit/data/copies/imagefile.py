@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from reidkit.data.copies.jpeg_damage import jpeg_damage, jpeg_segments
 from reidkit.data.images import FORMATS, MAX_BYTES, Unreadable, open_picture, orientation, read_file, straighten
@@ -53,7 +54,7 @@ def inspect_image(path: str, decode: bool = True) -> ImageFacts:
         if decode:
             facts = facts._replace(transparent=_decode(image, data))
         else:
-            _look_for_the_end(data, image.format)
+            _look_for_the_end(data, facts.format)
     except Unreadable as error:
         return facts._replace(problem=str(error))
     if facts.transparent:
@@ -101,4 +102,4 @@ def _depth(image: Image.Image, data: bytes) -> int:
     """Bits of one value of a pixel; Pillow's modes tell it of grey images only."""
     if image.format == "PNG":
         return data[24]
-    return max(image.tag_v2.get(BITS_PER_SAMPLE, (8,))) if image.format == "TIFF" else 8
+    return max(image.tag_v2.get(BITS_PER_SAMPLE, (8,))) if isinstance(image, TiffImageFile) else 8

@@ -26,10 +26,10 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
     one of the image folders, where a parser would find the files again, and for a file that cannot be moved.
     """
     root, quarantine = Path(os.path.abspath(root)), Path(os.path.abspath(quarantine))
-    files = [(Path(p), problem) for p, problem in files if os.path.lexists(p)]
-    if any(path.parent == quarantine or path.parent in quarantine.parents for path, _ in files):
+    found = [(Path(p), problem) for p, problem in files if os.path.lexists(p)]
+    if any(path.parent == quarantine or path.parent in quarantine.parents for path, _ in found):
         raise DatasetError(f"quarantine folder {quarantine} lies inside an image folder; choose one outside of it")
-    if not files:
+    if not found:
         return 0
     quarantine.mkdir(parents=True, exist_ok=True)
     manifest = quarantine / MANIFEST
@@ -49,7 +49,7 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
                 raise DatasetError(
                     f"cannot move {path} to {target} ({error}); what was moved before, `restore_quarantine` moves back"
                 ) from error
-    return len(files)
+    return len(found)
 
 
 def restore_quarantine(quarantine: str | Path) -> int:
@@ -62,7 +62,7 @@ def restore_quarantine(quarantine: str | Path) -> int:
     if not manifest.is_file():
         raise DatasetError(f"{quarantine} holds no {MANIFEST}; it is no quarantine folder of this kit")
     with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        listed = [(row.get("original"), row.get("moved_to")) for row in csv.DictReader(file)]
+        listed = [(row.get("original") or "", row.get("moved_to") or "") for row in csv.DictReader(file)]
     if not all(original and moved for original, moved in listed):
         raise DatasetError(f"{manifest} is damaged: each line names a file and where it was moved to")
     rows = [(original, moved) for original, moved in listed if os.path.lexists(moved)]

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,8 @@ from reidkit.data.sets.folders import looked_in, places, quarantined
 from reidkit.data.sets.market import SPLITS, SUFFIX, read_layout
 from reidkit.errors import DatasetError, unknown_name
 
-BOXES = ("detected", "labeled")
+Boxes = Literal["detected", "labeled"]
+BOXES: tuple[Boxes, ...] = get_args(Boxes)
 NAMES = ("cuhk03-np", "CUHK03-NP", "cuhk03_np", "cuhk03", "CUHK03", "cuhk03_release", "archive")
 MAT_FILE = "cuhk-03.mat"
 PROTOCOL_FILE = "cuhk03_new_protocol_config_{}.mat"
@@ -39,7 +41,7 @@ IMAGE_NAME = re.compile(
 VIEWS = 10  # columns of a person's row: five images of view 1, five of view 2
 
 
-def load_cuhk03(root: str | Path = "data", boxes: str = "detected", *, progress: bool = True) -> ReIDDataset:
+def load_cuhk03(root: str | Path = "data", boxes: Boxes = "detected", *, progress: bool = True) -> ReIDDataset:
     """CUHK03, new protocol: 767 training identities, 1,400 queries, 5,332 (labeled: 5,328) gallery images.
 
     root: the data set's folder or the folder above it. boxes: "detected" or "labeled".
@@ -55,15 +57,15 @@ def load_cuhk03(root: str | Path = "data", boxes: str = "detected", *, progress:
     protocol = _first_file(where, PROTOCOL_FILE.format(boxes))
     mat = _first_file(where, MAT_FILE)
     images = next((p / f"images_{boxes}" for p in where if (p / f"images_{boxes}").is_dir()), None)
-    if protocol is None or (mat is None and images is None):
-        raise DatasetError(_not_found(root, boxes, protocol, mat))
-    if images is None:
+    if protocol is not None and images is None and mat is not None:
         home = mat.parent.parent if mat.parent.name == "cuhk03_release" else mat.parent
         images = extract_mat(mat, boxes, home / f"images_{boxes}", progress=progress)
+    if protocol is None or images is None:
+        raise DatasetError(_not_found(root, boxes, protocol, mat))
     return _read_protocol(protocol, images, boxes)
 
 
-def _folder_places(where: list[Path], boxes: str) -> Iterator[Path]:
+def _folder_places(where: list[Path], boxes: Boxes) -> Iterator[Path]:
     """Where a Market-like layout of these boxes may lie. A bare root must not be named after the other boxes."""
     other = BOXES[1 - BOXES.index(boxes)]
     if other not in where[0].name.lower():
@@ -76,7 +78,7 @@ def _first_file(where: list[Path], name: str) -> Path | None:
     return next((p / name for p in where if (p / name).is_file()), None)
 
 
-def _not_found(root: str | Path, boxes: str, protocol: Path | None, mat: Path | None) -> str:
+def _not_found(root: str | Path, boxes: Boxes, protocol: Path | None, mat: Path | None) -> str:
     """What is there of form 2, and what to do."""
     have = [str(p) for p in (protocol, mat) if p is not None]
     return (
@@ -88,7 +90,7 @@ def _not_found(root: str | Path, boxes: str, protocol: Path | None, mat: Path | 
     )
 
 
-def extract_mat(mat: str | Path, boxes: str, out: str | Path, *, progress: bool = True) -> Path:
+def extract_mat(mat: str | Path, boxes: Boxes, out: str | Path, *, progress: bool = True) -> Path:
     """Write every image of `cuhk-03.mat` for one kind of boxes to the folder `out`, and return it.
 
     Work goes to `<out>.part`, where finished images are kept when the run is killed; the folder gets its name
@@ -107,7 +109,7 @@ def extract_mat(mat: str | Path, boxes: str, out: str | Path, *, progress: bool 
             for name, ref in tqdm(cells, desc=f"{Path(mat).name} {boxes}", unit="img", disable=not progress):
                 target = part / name
                 if not target.exists():
-                    _write_image(file[ref][()], target)
+                    _write_image(file[ref][()], target)  # pyright: ignore[reportIndexIssue, reportArgumentType]
     except (OSError, RuntimeError, ValueError) as error:
         raise DatasetError(
             f"{mat} cannot be read as a MATLAB v7.3 file ({error}); it may be cut off: unpack or download it again. "
@@ -117,7 +119,7 @@ def extract_mat(mat: str | Path, boxes: str, out: str | Path, *, progress: bool 
     return out
 
 
-def _cells(file, boxes: str, mat: Path) -> Iterator[tuple[str, object]]:
+def _cells(file, boxes: Boxes, mat: Path) -> Iterator[tuple[str, object]]:
     """(image name, HDF5 reference) of every cell: five pairs, each [persons, 10]."""
     if boxes not in file:
         raise DatasetError(f"{mat} has no entry {boxes!r}; it holds {', '.join(file)}. Expected {MAT_FILE}.")
@@ -139,7 +141,7 @@ def _write_image(array: np.ndarray, target: Path) -> None:
     os.replace(temporary, target)
 
 
-def _read_protocol(protocol: Path, images: Path, boxes: str) -> ReIDDataset:
+def _read_protocol(protocol: Path, images: Path, boxes: Boxes) -> ReIDDataset:
     """Tables from the protocol's `filelist`, `labels` and one-based index lists."""
     try:
         from scipy.io import loadmat
@@ -180,4 +182,7 @@ def _read_protocol(protocol: Path, images: Path, boxes: str) -> ReIDDataset:
 def _key(name: str) -> tuple[int, int, int, int] | None:
     """(pair, person, view, index), so that 1_1_1_1.png and 1_001_1_01.png are one image."""
     match = IMAGE_NAME.fullmatch(name)
-    return tuple(int(x) for x in match.groups()) if match else None
+    if match is None:
+        return None
+    pair, person, view, index = map(int, match.groups())
+    return pair, person, view, index

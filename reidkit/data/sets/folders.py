@@ -42,7 +42,7 @@ def find_home(
                 return place, layout
             present = len(files) + len(layout) - len(absent) - len(folders)
             if present > most:
-                lacks = filter(None, (", ".join(absent), folders and f"the folders {folders}"))
+                lacks = filter(None, (", ".join(absent), f"the folders {folders}" if folders else ""))
                 most, near = present, (place, " and ".join(lacks))
     if near:
         problem = f"{near[0]} lacks {near[1]}; it holds {listing(near[0])}."

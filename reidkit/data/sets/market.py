@@ -19,6 +19,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -113,7 +114,7 @@ def read_folder(
 
 
 def read_layout(
-    folder: str | Path, name: str, *, splits: Mapping[str, str] = SPLITS, overlap: str = "error"
+    folder: str | Path, name: str, *, splits: Mapping[str, str] = SPLITS, overlap: Literal["error", "warn"] = "error"
 ) -> ReIDDataset:
     """A data set from one folder in Market-1501's layout.
 
@@ -128,23 +129,24 @@ def read_layout(
     tables = {split: read_folder(folder / sub, name) for split, sub in splits.items()}
     tables["train"] = _without_junk(tables["train"], name)
     _check_overlap(tables, name, overlap)
-    info: dict[str, object] = {}
+    info: dict[str, Any] = {}
     if (folder / MULTI_QUERY).is_dir():
         info["gt_bbox"] = read_folder(folder / MULTI_QUERY, name)
     if unread := unread_images((folder / sub for sub in (*splits.values(), MULTI_QUERY)), name):
         info["unread_images"] = unread
-    return ReIDDataset(name=name, root=folder, **tables, info=info)
+    train, query, gallery = (tables[split] for split in ("train", "query", "gallery"))
+    return ReIDDataset(name, folder, train, query, gallery, info=info)
 
 
 def _without_junk(train: pd.DataFrame, name: str) -> pd.DataFrame:
     """Training rows with identity -1 have no label to learn."""
-    kept = train[train.pid >= 0].reset_index(drop=True)
+    kept = train.loc[train.pid >= 0].reset_index(drop=True)
     if kept.empty:
         raise DatasetError(f"{name}: every training image is junk (identity -1); there is nothing to learn")
     return kept
 
 
-def _check_overlap(tables: Mapping[str, pd.DataFrame], name: str, overlap: str) -> None:
+def _check_overlap(tables: Mapping[str, pd.DataFrame], name: str, overlap: Literal["error", "warn"]) -> None:
     """Training and test identities must differ, or the test measures memory."""
     test = (set(tables["query"].pid) | set(tables["gallery"].pid)) - {0, -1}
     both = sorted(test & set(tables["train"].pid))

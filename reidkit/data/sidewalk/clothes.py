@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from reidkit.data.sidewalk.accessories import draw_backpack, draw_crossbody, draw_handbag, draw_straps
 from reidkit.data.sidewalk.body import Arm, Body, Leg, Pen
@@ -15,6 +17,7 @@ OUTLINE_V = (0.0, 0.03, 0.09, 0.35, 0.6, 0.8, 1.0)
 def draw_person(pen: Pen, body: Body) -> None:
     """Draw one person on the pen's canvas: painter's algorithm over whole limbs."""
     torso, bag = Torso(body), body.person.bag
+    layers: list[tuple[float, Callable[..., None], Any]]  # depth, what draws, what it draws
     layers = [(-0.5 + 0.1 * (leg.knee.depth + leg.ankle.depth), draw_leg, leg) for leg in body.legs]
     layers += [(0.02, draw_lower, torso), (0.04, draw_torso, torso), (0.055, draw_head, None)]
     lift = 0.045 if body.cos > 0.5 else 0.03  # arms of a frontal body hang before the torso

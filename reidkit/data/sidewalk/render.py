@@ -98,7 +98,7 @@ def render(
         top, bottom = (y / canvas.height for y in body.extent())
         alone = _whole_area(canvas, body)
     occluder = "none"
-    if before:
+    if other is not None and before:
         draw_person(Pen(canvas, other[2], OTHER), Body(*other))
         occluder = "person"
     if rng.random() < level.occluder:

@@ -127,7 +127,7 @@ def load_truth(ds: ReIDDataset, table: pd.DataFrame) -> Truth:
 def _load_codes(root: Path, paths: list[str], meta: pd.DataFrame) -> np.ndarray:
     """[N, H, W] uint8; the maps of a folder lie in the order of its rows in meta.csv."""
     order = pd.Series(meta.groupby("folder").cumcount().to_numpy(), index=meta.index)
-    out: np.ndarray | None = None
+    out = np.empty(0, np.uint8)
     for folder in dict.fromkeys(p.split("/")[0] for p in paths):
         try:
             with np.load(root / "truth" / f"{folder}.npz") as file:
@@ -136,7 +136,7 @@ def _load_codes(root: Path, paths: list[str], meta: pd.DataFrame) -> np.ndarray:
             raise DatasetError(
                 f"cannot read the truth of {folder} in {root}: {error}. Delete {root} to render it anew"
             ) from error
-        if out is None:
+        if not out.size:
             out = np.empty((len(paths), *shape), np.uint8)
         for i, path in enumerate(paths):
             if path.startswith(f"{folder}/"):

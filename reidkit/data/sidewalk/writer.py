@@ -158,7 +158,8 @@ def _write_image(target: Path, scratch: Path, array, **options) -> None:
 
 
 def _outputs(folder: Path, shot: Shot) -> tuple[Path, Path, Path]:
-    return folder / shot.path, *((folder / m / shot.path).with_suffix(".png") for m in MAPS)
+    parsing, segmentation = ((folder / m / shot.path).with_suffix(".png") for m in MAPS)
+    return folder / shot.path, parsing, segmentation
 
 
 def _part(folder: Path, index: int) -> Path:

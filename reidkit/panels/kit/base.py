@@ -193,7 +193,7 @@ class Panel(HasTraits):
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
         """The live widget, and the picture of now for readers without a kernel."""
         words = f"{self.title}. {self.prompt} {self.status_text} {self.error}".strip()
-        return self.widget._repr_mimebundle_() | {"image/png": _base64(self.picture), "text/plain": words}
+        return (self.widget._repr_mimebundle_() or {}) | {"image/png": _base64(self.picture), "text/plain": words}
 
     def _ipython_display_(self) -> None:
         """Two outputs: the live widget, then the static picture, which a live panel hides (see `shell.STYLE`).

@@ -44,21 +44,20 @@ def draw_chart(
     text(picture, ((x0 + x1) / 2, y1 + 24), x_label, 12, MUTED, "ma")
     text(picture, (x0, y0 - 6), y_label, 12, MUTED, "ld")
     values = [v for line in lines for points in line.points.values() for v in points]
-    if values:
-        low, high = min(values), max(values)
-        room = max(high - low, 1.0)
-        low, high = low - 0.1 * room, high + 0.1 * room
-        height = lambda v: y1 - (v - low) / (high - low) * (y1 - y0)  # noqa: E731
-        for tick in _ticks(low, high):
-            draw.line([x0, height(tick), x1, height(tick)], fill="#ECECEC")
-            text(picture, (x0 - 6, height(tick)), f"{tick:g}", 12, INK, "rm")
+    low, high = (min(values), max(values)) if values else (0.0, 0.0)
+    room = max(high - low, 1.0)
+    low, high = low - 0.1 * room, high + 0.1 * room
+    height = lambda v: y1 - (v - low) / (high - low) * (y1 - y0)  # noqa: E731
+    for tick in _ticks(low, high) if values else ():
+        draw.line([x0, height(tick), x1, height(tick)], fill="#ECECEC")
+        text(picture, (x0 - 6, height(tick)), f"{tick:g}", 12, INK, "rm")
     for x, words in marks.items():
         for y in np.arange(y0, y1, 8):
             draw.line([place(x), y, place(x), min(y + 4, y1)], fill=INK)
         left = place(x) < (x0 + x1) / 2
         text(picture, (place(x) + (5 if left else -5), y0 + 4), words, 12, INK, "la" if left else "ra")
     for i, line in enumerate(lines):
-        means = [(place(x), height(float(np.mean(v)))) for x, v in sorted(line.points.items())]
+        means = [(place(x), height(float(np.mean(v)))) for x, v in sorted(line.points.items()) if len(v)]
         draw.line(means, fill=line.colour, width=2)
         for x, points in line.points.items():
             for v in points:

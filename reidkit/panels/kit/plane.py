@@ -20,7 +20,8 @@ PLANE, SCALE = 540, 2  # pixels of the plane; it is drawn twice as large and shr
 def place_of(state, number: int) -> tuple[int, int, int]:
     """Point 1 .. -> (task, identity, image)."""
     task, rest = divmod(number - 1, state.ids * state.images)
-    return task, *divmod(rest, state.images)
+    identity, image = divmod(rest, state.images)
+    return task, identity, image
 
 
 def mined(state) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -50,7 +51,7 @@ def anchor_story(state) -> str:
     if state.point > state.ids * state.images:
         return f"{name_of(chosen, state.images)} of the auxiliary task: it is in no\ntriplet, only alignment moves it."
     distance, positive, negative = mined(state)
-    p, n = positive[chosen], negative[chosen]
+    p, n = int(positive[chosen]), int(negative[chosen])
     far, near = distance[chosen, p], distance[chosen, n]
     value = max(far - near + state.margin, 0)
     return (
@@ -100,8 +101,8 @@ def draw_relations(draw: ImageDraw.ImageDraw, state, points: np.ndarray) -> None
         for a, b in zip(flat, pixel(points[1].reshape(-1, 2))):
             draw.line([*a, *b], fill="#9A9A9A", width=2)
     means = {"class": points.mean(2), "batch": points.mean((1, 2))[:, None]}.get(state.alignment)  # [2, P or 1, 2]
-    for i in range(0 if means is None else means.shape[1]):
-        a, b = pixel(means[0, i]), pixel(means[1, i])
+    for i, (h, g) in enumerate([] if means is None else zip(*means)):
+        a, b = pixel(h), pixel(g)
         colour = COLOURS[i] if state.alignment == "class" else INK
         draw.line([*a, *b], fill=colour, width=3)
         for (x, y), fill in ((a, colour), (b, "white")):

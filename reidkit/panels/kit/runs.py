@@ -22,6 +22,7 @@ from reidkit.data.images import read_image, relative_path
 from reidkit.data.transforms import normalize
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.evaluation import extract_features
+from reidkit.evaluation.features import Flip
 from reidkit.models import ReIDModel
 from reidkit.models.base import Maps
 from reidkit.priors import PriorBatch, PriorTable
@@ -67,7 +68,7 @@ class PanelRun:
                 "(`reidkit priors build`) and pass them on as priors="
             )
         self.name, self.model, self.recipe, self.dataset, self.priors = name, model.eval(), recipe, dataset, priors
-        self.size, self.weights = tuple(recipe.size), weights
+        self.size, self.weights = recipe.size, weights
         self._recent, self._features = Recent(), {}
 
     @property
@@ -85,7 +86,7 @@ class PanelRun:
 
     def prior(self, path: str) -> PriorBatch | None:
         """The prior of one image [1, ...], for networks that need it at test time."""
-        if not self.model.needs_prior_at_test:
+        if self.priors is None or not self.model.needs_prior_at_test:
             return None
         return self.priors.lookup([self.relative(path)])
 
@@ -114,7 +115,7 @@ class PanelRun:
             self._features[key] = self._read_or_extract(table, key, flip, progress).unflatten(1, (self.num_parts, -1))
         return self._features[key]
 
-    def _read_or_extract(self, table: pd.DataFrame, key: str, flip: str, progress: bool) -> Tensor:
+    def _read_or_extract(self, table: pd.DataFrame, key: str, flip: Flip, progress: bool) -> Tensor:
         """[N, D]; features of run folders are kept on disk, beside the data set's other caches."""
         file = None
         if self.weights is not None:
@@ -133,7 +134,9 @@ class PanelRun:
 
 
 def open_runs(
-    runs: Mapping[str, str | Path] | Sequence[str | Path], dataset: ReIDDataset, priors: PriorTable | None = None
+    runs: Mapping[str, str | Path | PanelRun] | Sequence[str | Path | PanelRun],
+    dataset: ReIDDataset,
+    priors: PriorTable | None = None,
 ) -> dict[str, PanelRun]:
     """Open finished run folders. runs: paths, or {name to show: path}; ready `PanelRun`s pass through.
 

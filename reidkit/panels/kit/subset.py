@@ -25,7 +25,7 @@ def subset(dataset: ReIDDataset, ids: int, seed: int = 0) -> ReIDDataset:
         if len(chosen) >= ids:
             break
         chosen |= set(query["pid"][group == g])
-    query, gallery = (t[t["pid"].isin(chosen)].reset_index(drop=True) for t in (query, gallery))
+    query, gallery = (t.loc[t["pid"].isin(list(chosen))].reset_index(drop=True) for t in (query, gallery))
     if gallery.empty:
         raise ReIDKitError(f"{dataset.name}: the gallery has no image of the first {ids} query identities")
     return replace(dataset, query=query, gallery=gallery, levels={})

@@ -17,10 +17,12 @@ from types import SimpleNamespace
 
 import layouts
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from needs import need
 from paths import REPO
+
+need("hypothesis")
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reidkit.data.copies import archives, formats
 from reidkit.data.copies.archives import Limits, safe_name, unpack
