@@ -31,14 +31,9 @@ from reidkit.priors.labels import to_lip_table
 
 INPUT_SIZE = (512, 256)  # height, width of what both networks see
 SEGMENTATION_MODELS = (
-    "deeplabv3_mobilenet_v3_large",
-    "deeplabv3_resnet50",
-    "deeplabv3_resnet101",
-    "fcn_resnet50",
-    "fcn_resnet101",
-    "lraspp_mobilenet_v3_large",
-    "maskrcnn_resnet50_fpn",
-    "maskrcnn_resnet50_fpn_v2",
+    *(f"deeplabv3_{trunk}" for trunk in ("mobilenet_v3_large", "resnet50", "resnet101")),
+    *("fcn_resnet50", "fcn_resnet101", "lraspp_mobilenet_v3_large"),
+    *("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"),
 )
 PERSON_OF = {21: 15, 2: 1}  # classes of a semantic head -> index of "person" (Pascal VOC's 21, or person alone)
 COCO_PERSON = 1  # of an instance head
