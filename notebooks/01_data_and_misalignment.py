@@ -203,7 +203,7 @@ plots.image_grid([plt.imread(p) for p in examples.path], titles, columns=8, heig
 
 # %%
 from reidkit.data.sidewalk import PART_NAMES, load_truth
-from reidkit.data.sidewalk.sheet import PART_COLORS, overlay
+from reidkit.data.sidewalk.sheet import PART_COLOURS, overlay
 
 truth = load_truth(sidewalk, examples)
 pictures = [overlay(plt.imread(p), parts, weight=0.75) for p, parts in zip(examples.path, truth.parts)]
@@ -374,7 +374,7 @@ one = shifted[(shifted.occluder == "none") & (shifted.detector == "ok")].groupby
 one = one.get_group(list(one.groups)[min(7, len(one) - 1)]).sort_values("shift")
 whole = np.ones((1, 1), bool)
 cut = [prior_overlay(plt.imread(p), whole, 0, 1, K) for p in one.path]
-cut += [prior_overlay(PART_COLORS[p], whole, 0, 1, K) for p in load_truth(sidewalk, one).parts]
+cut += [prior_overlay(PART_COLOURS[p], whole, 0, 1, K) for p in load_truth(sidewalk, one).parts]
 plots.image_grid(cut, [f"shift {s:.2f}" for s in one["shift"]] + ["exact parts"] * len(one), columns=5, height=2.6)
 
 # %% [markdown]

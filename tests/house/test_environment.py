@@ -381,7 +381,7 @@ MOST_LINES, MOST_STATEMENTS = 300, 45  # of a file; of a function, without its s
 LONGER = {  # and why
     "training/choices.py": "one table of facts, a row a choice that the papers leave open",
     "data/sidewalk/occluders.py draw_occluder": "five objects, a branch each",
-    "data/sidewalk/identity.py color_table": "a colour a label, in the order that the seed draws them",
+    "data/sidewalk/identity.py colour_table": "a colour a label, in the order that the seed draws them",
 }
 
 

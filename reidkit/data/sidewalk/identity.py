@@ -30,7 +30,7 @@ PALETTE = {
     "orange": (222, 120, 44),
     "teal": (38, 134, 140),
 }
-COLORS = tuple(PALETTE)
+COLOURS = tuple(PALETTE)
 SKIN = ((238, 200, 170), (214, 164, 128), (164, 112, 80), (104, 70, 52))
 HAIR = ((26, 22, 22), (58, 38, 26), (112, 74, 40), (180, 146, 84), (130, 128, 126))
 # How often each colour of the palette is worn where (relative weights, in the palette's order).
@@ -69,16 +69,16 @@ class Identity:
     hair: int
     hair_style: str
     hat: str
-    hat_color: str
+    hat_colour: str
     sunglasses: bool
     scarf: bool
-    scarf_color: str
+    scarf_colour: str
     upper: str
     upper2: str
     pattern: str
     sleeve: str
     outer: str
-    outer_color: str
+    outer_colour: str
     lower_garment: str
     lower: str
     side_stripe: bool
@@ -86,7 +86,7 @@ class Identity:
     shoes: str
     boots: bool
     bag: str
-    bag_color: str
+    bag_colour: str
     bag_side: int
     logo_at: float
     logo_behind: bool
@@ -98,13 +98,13 @@ class Identity:
 # Which fields of an identity a sibling of each kind may change.
 SIBLING_FIELDS = {
     "shoes": ("shoes", "boots"),
-    "bag": ("bag", "bag_color"),
+    "bag": ("bag", "bag_colour"),
     "sleeve": ("sleeve",),
     "lower": ("lower",),
     "lower_garment": ("lower_garment",),
-    "upper": ("upper", "outer_color"),
+    "upper": ("upper", "outer_colour"),
     "pattern": ("pattern", "upper2"),
-    "hat": ("hat", "hat_color"),
+    "hat": ("hat", "hat_colour"),
     "hair": ("hair", "hair_style"),
 }
 
@@ -115,13 +115,13 @@ def _choose(rng: np.random.Generator, odds: dict[str, float], but: str | None = 
     return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
 
-def _color(rng: np.random.Generator, where: str, but: str | None = None) -> str:
-    return _choose(rng, dict(zip(COLORS, WORN[where])), but)
+def _colour(rng: np.random.Generator, where: str, but: str | None = None) -> str:
+    return _choose(rng, dict(zip(COLOURS, WORN[where])), but)
 
 
 def stranger(rng: np.random.Generator, group: int = 0) -> Identity:
     """A new person, unrelated to anybody."""
-    upper = _color(rng, "upper")
+    upper = _colour(rng, "upper")
     lower_garment = _choose(rng, LOWER_GARMENTS)
     outer = _choose(rng, OUTER_GARMENTS)
     return Identity(
@@ -137,24 +137,24 @@ def stranger(rng: np.random.Generator, group: int = 0) -> Identity:
         hair=int(rng.choice(5, p=(0.4, 0.25, 0.15, 0.1, 0.1))),
         hair_style=_choose(rng, HAIR_STYLES),
         hat=_choose(rng, HATS),
-        hat_color=_color(rng, "extra"),
+        hat_colour=_colour(rng, "extra"),
         sunglasses=bool(rng.random() < 0.08),
         scarf=bool(rng.random() < 0.08),
-        scarf_color=_color(rng, "extra", but=upper),
+        scarf_colour=_colour(rng, "extra", but=upper),
         upper=upper,
-        upper2=_color(rng, "upper", but=upper),
+        upper2=_colour(rng, "upper", but=upper),
         pattern="plain" if outer == "dress" else _choose(rng, PATTERNS),
         sleeve="long" if rng.random() < 0.5 else "short",
         outer=outer,
-        outer_color=_color(rng, "upper", but=upper),
+        outer_colour=_colour(rng, "upper", but=upper),
         lower_garment=lower_garment,
-        lower=_color(rng, "lower"),
+        lower=_colour(rng, "lower"),
         side_stripe=bool(rng.random() < 0.1),
         socks=bool(rng.random() < 0.5),
-        shoes=_color(rng, "shoes"),
+        shoes=_colour(rng, "shoes"),
         boots=bool(rng.random() < 0.15),
         bag=_choose(rng, BAGS),
-        bag_color=_color(rng, "extra"),
+        bag_colour=_colour(rng, "extra"),
         bag_side=int(rng.choice((-1, 1))),
         logo_at=rng.uniform(0.2, 0.45),
         logo_behind=bool(rng.random() < 0.33),
@@ -180,27 +180,27 @@ def sibling(rng: np.random.Generator, person: Identity, kind: str) -> Identity:
     p = person
     change: dict[str, object]
     if kind == "shoes":
-        change = {"shoes": _color(rng, "shoes", but=p.shoes), "boots": p.boots ^ (rng.random() < 0.4)}
+        change = {"shoes": _colour(rng, "shoes", but=p.shoes), "boots": p.boots ^ (rng.random() < 0.4)}
     elif kind == "bag":
-        change = {"bag_color": _color(rng, "extra", but=p.bag_color)}
+        change = {"bag_colour": _colour(rng, "extra", but=p.bag_colour)}
         if p.bag == "none":
             change["bag"] = _choose(rng, BAGS, but="none")
     elif kind == "sleeve":
         change = {"sleeve": "long" if p.sleeve == "short" else "short"}
     elif kind == "lower":
-        change = {"lower": _color(rng, "lower", but=p.lower)}
+        change = {"lower": _colour(rng, "lower", but=p.lower)}
     elif kind == "lower_garment":
         change = {"lower_garment": _choose(rng, LOWER_GARMENTS, but=p.lower_garment)}
     elif kind == "upper":
-        field = "upper" if p.outer == "none" else "outer_color"
-        change = {field: _color(rng, "upper", but=getattr(p, field))}
+        field = "upper" if p.outer == "none" else "outer_colour"
+        change = {field: _colour(rng, "upper", but=getattr(p, field))}
     elif kind == "pattern":
         change = {
             "pattern": _choose(rng, PATTERNS, but=p.pattern),
-            "upper2": _color(rng, "upper", but=p.upper),
+            "upper2": _colour(rng, "upper", but=p.upper),
         }
     elif kind == "hat":
-        change = {"hat": _choose(rng, HATS, but=p.hat), "hat_color": _color(rng, "extra", but=p.hat_color)}
+        change = {"hat": _choose(rng, HATS, but=p.hat), "hat_colour": _colour(rng, "extra", but=p.hat_colour)}
     elif kind == "hair":
         style = _choose(rng, HAIR_STYLES, but=p.hair_style)
         change = {"hair_style": style, "hair": (p.hair + int(rng.integers(1, 5))) % 5}
@@ -236,7 +236,7 @@ def make_identities(
 
 
 @lru_cache(maxsize=4096)
-def color_table(person: Identity, offset: int = 0) -> np.ndarray:
+def colour_table(person: Identity, offset: int = 0) -> np.ndarray:
     """[256, 3] uint8: code -> colour of this person; zeros elsewhere. offset=OTHER colours a bystander.
 
     Do not write into the result: it is computed once a person.
@@ -246,11 +246,11 @@ def color_table(person: Identity, offset: int = 0) -> np.ndarray:
     def dyed(name: str) -> np.ndarray:
         return np.clip(np.array(PALETTE[name], float) + rng.normal(0, 5, 3), 8, 247)
 
-    upper, upper2, outer, lower = map(dyed, (person.upper, person.upper2, person.outer_color, person.lower))
-    shoes, bag, hat, scarf = map(dyed, (person.shoes, person.bag_color, person.hat_color, person.scarf_color))
+    upper, upper2, outer, lower = map(dyed, (person.upper, person.upper2, person.outer_colour, person.lower))
+    shoes, bag, hat, scarf = map(dyed, (person.shoes, person.bag_colour, person.hat_colour, person.scarf_colour))
     skin, hair = np.array(SKIN[person.skin], float), np.array(HAIR[person.hair], float)
     dark_lower, dark_shoes = lower.sum() < 380, shoes.sum() < 520
-    color = {
+    colour = {
         "face": skin,
         "hair": hair,
         "hat": hat,
@@ -285,11 +285,11 @@ def color_table(person: Identity, offset: int = 0) -> np.ndarray:
     table = np.zeros((256, 3), np.uint8)
     for name, fragment in FRAGMENT_ID.items():
         start = offset + SHADES * fragment
-        shades = np.asarray(color[name], float) * np.array(SHADE_GAIN)[:, None]  # [4, 3]
+        shades = np.asarray(colour[name], float) * np.array(SHADE_GAIN)[:, None]  # [4, 3]
         table[start : start + SHADES] = np.clip(shades, 0, 255)
     return table
 
 
-def bystander_colors(person: Identity) -> np.ndarray:
+def bystander_colours(person: Identity) -> np.ndarray:
     """[256, 3] uint8: the colour table of a person who is not the subject of the image."""
-    return color_table(person, OTHER)
+    return colour_table(person, OTHER)

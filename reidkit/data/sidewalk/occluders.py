@@ -14,9 +14,9 @@ BASE, DARK, LIGHT = OCCLUDER, OCCLUDER + 1, OCCLUDER + 2
 def draw_occluder(rng: np.random.Generator, canvas: Image.Image, dy: float) -> tuple[str, np.ndarray]:
     """Draw a random object, dy pixels lower than chance puts it; -> (its name, [3, 3] its three colours)."""
     name = OBJECTS[int(rng.integers(len(OBJECTS)))]
-    color = rng.uniform(40, 210, 3)
+    colour = rng.uniform(40, 210, 3)
     if name == "bush":
-        color = np.array((rng.uniform(30, 70), rng.uniform(80, 140), rng.uniform(30, 60)))
+        colour = np.array((rng.uniform(30, 70), rng.uniform(80, 140), rng.uniform(30, 60)))
     (w, h), u = canvas.size, rng.random(4)
     draw = ImageDraw.Draw(canvas)
 
@@ -60,4 +60,4 @@ def draw_occluder(rng: np.random.Generator, canvas: Image.Image, dy: float) -> t
         block(left, top, left + wide, floor, BASE)
         inner = left + wide if u[3] < 0.5 else left
         block(inner - 0.03 * w, top, inner + 0.03 * w, floor, DARK)
-    return name, np.clip(np.stack((color, color * 0.7, color * 1.2)), 0, 255)
+    return name, np.clip(np.stack((colour, colour * 0.7, colour * 1.2)), 0, 255)

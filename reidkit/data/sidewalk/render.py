@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from reidkit.data.sidewalk.body import Body, Pen, Placement, Pose
 from reidkit.data.sidewalk.clothes import draw_person
 from reidkit.data.sidewalk.detector import Level, detect
-from reidkit.data.sidewalk.identity import Identity, bystander_colors, color_table
+from reidkit.data.sidewalk.identity import Identity, bystander_colours, colour_table
 from reidkit.data.sidewalk.labels import OCCLUDER, OTHER, PART_NAMES, PART_OF_CODE, SHADOW
 from reidkit.data.sidewalk.occluders import draw_occluder
 from reidkit.data.sidewalk.scene import GROUND, Camera
@@ -79,7 +79,7 @@ def render(
     shift: everything stands lower by this fraction of the image height. The same rng state gives the same image.
     """
     canvas = Image.new("L", (size[1] * supersample, size[0] * supersample), 0)
-    colors = np.zeros((256, 3), np.uint8)
+    colours = np.zeros((256, 3), np.uint8)
     pose, height = walk(rng, camera), 1.0 if person is None else person.height
     box = detect(rng, level, height, camera.pitch)
     place = box.placement((canvas.height, canvas.width), shift, camera.light)
@@ -87,11 +87,11 @@ def render(
     top = bottom = math.nan
     alone = np.full(len(PART_NAMES), np.nan)
     if other is not None:
-        colors |= bystander_colors(other[0])
+        colours |= bystander_colours(other[0])
         if not before:
             draw_person(Pen(canvas, other[2], OTHER), Body(*other))
     if person is not None:
-        colors |= color_table(person)
+        colours |= colour_table(person)
         body = Body(person, pose, place)
         _draw_shadow(canvas, body)
         draw_person(Pen(canvas, place), body)
@@ -102,8 +102,8 @@ def render(
         draw_person(Pen(canvas, other[2], OTHER), Body(*other))
         occluder = "person"
     if rng.random() < level.occluder:
-        occluder, colors[OCCLUDER : OCCLUDER + 3] = draw_occluder(rng, canvas, shift * canvas.height)
-    image, quality = photograph(rng, camera, canvas, colors, size, shift)
+        occluder, colours[OCCLUDER : OCCLUDER + 3] = draw_occluder(rng, canvas, shift * canvas.height)
+    image, quality = photograph(rng, camera, canvas, colours, size, shift)
     start = supersample // 2
     codes = np.asarray(canvas)[start::supersample, start::supersample]
     codes = np.where(codes == SHADOW, 0, codes).astype(np.uint8)
@@ -170,7 +170,7 @@ def photograph(
     rng: np.random.Generator,
     camera: Camera,
     canvas: Image.Image,
-    colors: np.ndarray,
+    colours: np.ndarray,
     size: tuple[int, int],
     shift: float = 0.0,
 ) -> tuple[np.ndarray, float]:
@@ -179,7 +179,7 @@ def photograph(
     factor = canvas.height // H
     fx, fy = int(rng.random() * 60), int(rng.random() * 60)
     painted = canvas.copy()
-    painted.putpalette(colors.tobytes())
+    painted.putpalette(colours.tobytes())
     figure = np.asarray(painted.convert("RGB").reduce(factor), np.float32)  # [H, W, 3]
     opaque = np.asarray(canvas.point(_OPAQUE).reduce(factor), np.float32)[..., None] / 255  # [H, W, 1]
     street = _crop_street(rng, camera, size, shift)

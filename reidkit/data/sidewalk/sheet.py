@@ -12,16 +12,18 @@ from reidkit.data.sidewalk.labels import PART_NAMES, part_map
 from reidkit.data.sidewalk.plan import Settings, plan, take
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), one a body part; 0 is the background.
-PART_COLORS = np.array(
+PART_COLOURS = np.array(
     ((0, 0, 0), (230, 159, 0), (0, 114, 178), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167)),
     np.uint8,
 )
-assert len(PART_COLORS) == len(PART_NAMES) + 1
+assert len(PART_COLOURS) == len(PART_NAMES) + 1
 
 
-def overlay(image: np.ndarray, labels: np.ndarray, colors: np.ndarray = PART_COLORS, weight: float = 0.6) -> np.ndarray:
+def overlay(
+    image: np.ndarray, labels: np.ndarray, colours: np.ndarray = PART_COLOURS, weight: float = 0.6
+) -> np.ndarray:
     """Tint an image [H, W, 3] uint8 where labels [H, W] are not 0 -> [H, W, 3] uint8."""
-    tinted = (1 - weight) * image + weight * colors[labels]
+    tinted = (1 - weight) * image + weight * colours[labels]
     return np.where(labels[..., None] > 0, tinted, image).astype(np.uint8)
 
 

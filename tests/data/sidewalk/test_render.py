@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reidkit.data.sidewalk.detector import LEVELS, get_level
-from reidkit.data.sidewalk.identity import SIBLING_FIELDS, color_table, make_identities
+from reidkit.data.sidewalk.identity import SIBLING_FIELDS, colour_table, make_identities
 from reidkit.data.sidewalk.labels import (
     FRAGMENTS,
     LIP_LABELS,
@@ -49,7 +49,7 @@ def test_labels_are_exact_where_a_perfect_camera_sees_the_colours(crowd):
         picture = shoot(person, camera, seed, supersample=1)
         mine = segmentation_map(picture.codes)
         assert 0.05 < mine.mean() < 0.7
-        assert np.array_equal(picture.image[mine], color_table(person)[picture.codes[mine]])
+        assert np.array_equal(picture.image[mine], colour_table(person)[picture.codes[mine]])
         street = (picture.image == 131).all(axis=2)
         assert not (street & mine).any() and street.mean() > 0.2
 
