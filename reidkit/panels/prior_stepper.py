@@ -16,9 +16,9 @@ from reidkit.errors import PriorError
 from reidkit.panels.kit.base import Panel, Slider, Toggle
 from reidkit.panels.kit.drawing import BLUE, MUTED, ORANGE, canvas, cells, paste, text, thumbnail
 from reidkit.priors import PriorSteps, open_source, prior_overlay, prior_steps
-from reidkit.priors.build import Tool
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS
+from reidkit.priors.sources import Tool
 
 TOP, WIDEST, TALLEST, GAP = 46, 98, 294, 8  # pixels
 

@@ -2,11 +2,12 @@
 
 from reidkit.data.images import relative_path
 from reidkit.data.prior import PriorBatch
-from reidkit.priors.build import build_priors, default_file, image_paths, open_source
+from reidkit.priors.build import build_priors, default_file, image_paths
 from reidkit.priors.coarse import CoarsePrior, PriorSteps, coarse_prior, coarse_priors, prior_steps
 from reidkit.priors.find import build_command, find_priors, require_priors
 from reidkit.priors.part_features import part_features
 from reidkit.priors.sheet import prior_overlay, prior_quality, prior_sheet
+from reidkit.priors.sources import open_source
 from reidkit.priors.store import PriorTable
 
 __all__ = [

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,46 +18,14 @@ from reidkit.data.images import relative_paths
 from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
-from reidkit.priors.files import FileMaps, MapPair
 from reidkit.priors.labels import LabelSet, label_table
+from reidkit.priors.sources import TOOLS, MapSource, Tool, open_source
 from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
 
 PIPELINE_VERSION = 1  # raise when coarse_priors changes its results: older caches are then rebuilt
 SAVE_SECONDS = 20  # at most this much work is lost when the machine goes down
-Tool = Literal["files", "sidewalk", "torchvision+segformer"]
-TOOLS: tuple[Tool, ...] = get_args(Tool)
 Missing = Literal["error", "unreliable"]
 MISSING: tuple[Missing, ...] = get_args(Missing)
-
-
-class MapSource(Protocol):
-    """What produces the two maps of an image: `FileMaps` reads them, `NetworkMaps` computes them."""
-
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-    @property
-    def versions(self) -> Mapping[str, str]: ...
-
-    def stamp(self, path: str) -> int:
-        """A number that changes when the maps of this image do; 0 where one is missing."""
-        ...
-
-    def where(self, path: str) -> str:
-        """Where the maps of this image come from, for messages."""
-        ...
-
-    def hint(self, absent: Sequence[str]) -> str:
-        """What to do about images without maps, for messages."""
-        ...
-
-    def maps(self, paths: Sequence[str]) -> list[MapPair]:
-        """Parsing [H, W] uint8 and segmentation [H, W] of each image. PriorError for maps that cannot be used."""
-        ...
-
-    def doubt(self, whole: bool = False) -> str | None:
-        """Why the maps seen so far look like those of another label set, or None; whole: none will follow."""
 
 
 def build_priors(
@@ -152,29 +120,6 @@ def check_writable(file: Path) -> None:
             f"the priors cannot be written to {file} ({error.strerror or error}). Keep derived files elsewhere "
             "(--cache-dir DIR, load_dataset(cache_dir=DIR)) or name another file (--out FILE, out=FILE)"
         ) from error
-
-
-def open_source(
-    ds: ReIDDataset,
-    tool: Tool,
-    *,
-    parsing_dir: str | Path | None = None,
-    segmentation_dir: str | Path | None = None,
-    label_set: LabelSet = "lip",
-    batch_size: int | None = None,
-    **networks: Any,
-) -> MapSource:
-    """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
-    size: dict[str, Any] = {"batch_size": batch_size} if batch_size else {}
-    if tool == "sidewalk":
-        return FileMaps(Path(ds.root), **size)
-    if tool == "files":
-        return FileMaps(Path(ds.root), parsing_dir, segmentation_dir, label_set, **size)
-    if tool == "torchvision+segformer":
-        from reidkit.priors.networks import NetworkMaps
-
-        return NetworkMaps(ds.root, **networks, **size)
-    raise unknown_name("prior tool", tool, TOOLS)
 
 
 def default_file(ds: ReIDDataset, tool: Tool, grid: tuple[int, int]) -> Path:

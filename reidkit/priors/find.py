@@ -18,17 +18,15 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.priors.build import (
     PIPELINE_VERSION,
-    MapSource,
-    Tool,
     build_priors,
     check_choices,
     check_writable,
     compute,
     default_file,
-    open_source,
     paths_by_split,
 )
 from reidkit.priors.files import map_hint, nearby_folder
+from reidkit.priors.sources import MapSource, Tool, open_source
 from reidkit.priors.store import PriorTable
 
 NETWORKS = "torchvision+segformer"

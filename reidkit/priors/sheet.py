@@ -17,9 +17,9 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import decode
 from reidkit.data.lip import LIP_COLOURS, LIP_LABELS
 from reidkit.errors import DatasetError, PriorError
-from reidkit.priors.build import MapSource
 from reidkit.priors.coarse import prior_steps
 from reidkit.priors.files import MapPair
+from reidkit.priors.sources import MapSource
 from reidkit.priors.store import PriorTable
 
 STRIPE = (255, 176, 0)  # visible on dark and light clothes, also to colour-blind readers

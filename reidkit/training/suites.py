@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError, unknown_name
-from reidkit.priors.build import Tool
+from reidkit.priors.sources import Tool
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
 from reidkit.training.preflight import check_start, default_prior_tool

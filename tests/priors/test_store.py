@@ -102,9 +102,9 @@ class Counting:
 
     def __init__(self, monkeypatch):
         self.read = []
-        original = build_module.FileMaps.maps
+        original = FileMaps.maps
         monkeypatch.setattr(
-            build_module.FileMaps, "maps", lambda source, paths: (self.read.extend(paths), original(source, paths))[1]
+            FileMaps, "maps", lambda source, paths: (self.read.extend(paths), original(source, paths))[1]
         )
 
 
