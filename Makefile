@@ -7,7 +7,7 @@ FREE_GB ?= 8
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
-FORMATTED := reidkit tests data_scripts notebooks/*.py
+FORMATTED := reidkit tests data_scripts notebooks/*.py notebooks/*/*.py
 
 .DEFAULT_GOAL := help
 .PHONY: help check setup venv tour lab test notebooks dashboard lint clean

@@ -97,9 +97,9 @@ def priors_build(
 ) -> None:
     """Turn parsing and segmentation maps into coarse priors: one cached file, and a sheet of the best and worst."""
     from reidkit.priors import build_priors, default_file, open_source, prior_sheet
-    from reidkit.priors.build import MISSING, check_writable, paths_by_split
+    from reidkit.priors.build import check_writable, paths_by_split
     from reidkit.priors.labels import LABEL_SETS
-    from reidkit.priors.sources import TOOLS
+    from reidkit.priors.source import MISSING, TOOLS
     from reidkit.training.device import choose_device
 
     tool, missing = one_of("prior tool", tool, TOOLS), one_of("treatment of missing maps", missing, MISSING)

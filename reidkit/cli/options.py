@@ -11,7 +11,7 @@ import typer
 
 from reidkit.data import ReIDDataset, load_dataset
 from reidkit.errors import ReIDKitError, one_of
-from reidkit.priors.sources import TOOLS, Tool
+from reidkit.priors.source import TOOLS, Tool
 from reidkit.training.settings import MAX_SEED
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, cuhk03-detected, ...")]

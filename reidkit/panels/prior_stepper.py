@@ -18,7 +18,7 @@ from reidkit.panels.kit.drawing import BLUE, MUTED, ORANGE, canvas, cells, paste
 from reidkit.priors import PriorSteps, open_source, prior_overlay, prior_steps
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS
-from reidkit.priors.sources import Tool
+from reidkit.priors.source import Tool
 
 TOP, WIDEST, TALLEST, GAP = 46, 98, 294, 8  # pixels
 

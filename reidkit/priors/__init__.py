@@ -7,7 +7,7 @@ from reidkit.priors.coarse import CoarsePrior, PriorSteps, coarse_prior, coarse_
 from reidkit.priors.find import build_command, find_priors, require_priors
 from reidkit.priors.part_features import part_features
 from reidkit.priors.sheet import prior_overlay, prior_quality, prior_sheet
-from reidkit.priors.sources import open_source
+from reidkit.priors.source import open_source
 from reidkit.priors.store import PriorTable
 
 __all__ = [

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,12 @@ from reidkit.data.images import relative_paths
 from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
-from reidkit.priors.labels import LabelSet, label_table
-from reidkit.priors.sources import TOOLS, MapSource, Tool, open_source
+from reidkit.priors.labels import LabelSet
+from reidkit.priors.source import MapSource, Missing, Tool, check_choices, open_source
 from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
 
 PIPELINE_VERSION = 1  # raise when coarse_priors changes its results: older caches are then rebuilt
 SAVE_SECONDS = 20  # at most this much work is lost when the machine goes down
-Missing = Literal["error", "unreliable"]
-MISSING: tuple[Missing, ...] = get_args(Missing)
 
 
 def build_priors(
@@ -97,15 +95,6 @@ def build_priors(
     if todo:
         table = compute(table, todo, stamps, source, settings, out, whole=len(todo) == len(paths), progress=progress)
     return table.subset(paths)
-
-
-def check_choices(tool: Tool, missing: Missing = "error", label_set: LabelSet = "lip") -> None:
-    """UnknownNameError if one of these is not a name that `build_priors` knows."""
-    if tool not in TOOLS:
-        raise unknown_name("prior tool", tool, TOOLS)
-    if missing not in MISSING:
-        raise unknown_name("treatment of missing maps", missing, MISSING)
-    label_table(label_set)
 
 
 def check_writable(file: Path) -> None:

@@ -16,17 +16,9 @@ from typing import Any
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import PriorError, ReIDKitError
-from reidkit.priors.build import (
-    PIPELINE_VERSION,
-    build_priors,
-    check_choices,
-    check_writable,
-    compute,
-    default_file,
-    paths_by_split,
-)
+from reidkit.priors.build import PIPELINE_VERSION, build_priors, check_writable, compute, default_file, paths_by_split
 from reidkit.priors.files import map_hint, nearby_folder
-from reidkit.priors.sources import MapSource, Tool, open_source
+from reidkit.priors.source import MapSource, Tool, check_choices, open_source
 from reidkit.priors.store import PriorTable
 
 NETWORKS = "torchvision+segformer"

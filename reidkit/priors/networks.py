@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
-from torchvision.transforms.v2.functional import normalize
 
 from reidkit.data.images import decode
 from reidkit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -32,14 +31,9 @@ from reidkit.priors.labels import to_lip_table
 
 INPUT_SIZE = (512, 256)  # height, width of what both networks see
 SEGMENTATION_MODELS = (
-    "deeplabv3_mobilenet_v3_large",
-    "deeplabv3_resnet50",
-    "deeplabv3_resnet101",
-    "fcn_resnet50",
-    "fcn_resnet101",
-    "lraspp_mobilenet_v3_large",
-    "maskrcnn_resnet50_fpn",
-    "maskrcnn_resnet50_fpn_v2",
+    *(f"deeplabv3_{trunk}" for trunk in ("mobilenet_v3_large", "resnet50", "resnet101")),
+    *("fcn_resnet50", "fcn_resnet101", "lraspp_mobilenet_v3_large"),
+    *("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"),
 )
 PERSON_OF = {21: 15, 2: 1}  # classes of a semantic head -> index of "person" (Pascal VOC's 21, or person alone)
 COCO_PERSON = 1  # of an instance head
@@ -153,15 +147,20 @@ class PersonSegmenter(nn.Module):
     above `MIN_SCORE` the largest one, because a crop is drawn around one person and bystanders are smaller.
     """
 
+    mean: Tensor  # [3, 1, 1]
+    std: Tensor
+
     def __init__(self, network: nn.Module, person: int, instances: bool):
         super().__init__()
         self.network, self.person, self.instances = network.eval(), person, instances
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         if self.instances:  # Mask R-CNN normalises by itself
             size = (images.shape[-2], images.shape[-1])
             return torch.stack([largest_person(found, size, self.person) for found in self.network(list(images))])
-        scores = self.network(normalize(images, [*IMAGENET_MEAN], [*IMAGENET_STD]))["out"]  # [B, classes, h, w]
+        scores = self.network((images - self.mean) / self.std)["out"]  # [B, classes, h, w]
         return scores.softmax(dim=1)[:, self.person]
 
 

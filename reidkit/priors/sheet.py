@@ -19,7 +19,7 @@ from reidkit.data.lip import LIP_COLOURS, LIP_LABELS
 from reidkit.errors import DatasetError, PriorError
 from reidkit.priors.coarse import prior_steps
 from reidkit.priors.files import MapPair
-from reidkit.priors.sources import MapSource
+from reidkit.priors.source import MapSource
 from reidkit.priors.store import PriorTable
 
 STRIPE = (255, 176, 0)  # visible on dark and light clothes, also to colour-blind readers

@@ -20,7 +20,7 @@ from reidkit.evaluation.forms import TestForm
 from reidkit.evaluation.ranking import APForm
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
-from reidkit.priors.sources import Tool
+from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
 from reidkit.training.device import choose_device
 from reidkit.training.preflight import check_matches, default_prior_tool, priors_for

@@ -29,7 +29,7 @@ from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
-from reidkit.priors.sources import Tool
+from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
 from reidkit.training.device import Precision, choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model, form_of

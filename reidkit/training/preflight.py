@@ -16,7 +16,7 @@ from reidkit.errors import DatasetError, ReIDKitError, TrainingError
 from reidkit.evaluation.protocol import queries_without_match
 from reidkit.models import ReIDModel, create_model
 from reidkit.priors import PriorBatch, PriorTable, find_priors, require_priors
-from reidkit.priors.sources import Tool
+from reidkit.priors.source import Tool
 from reidkit.training.recipes import Recipe
 
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
-from reidkit.priors.sources import Tool
+from reidkit.priors.source import Tool
 from reidkit.training.device import Precision
 from reidkit.training.ide import own_changes
 from reidkit.training.recipes import Recipe, changes_from

@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError, unknown_name
-from reidkit.priors.sources import Tool
+from reidkit.files import locked
+from reidkit.priors.source import Tool
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
 from reidkit.training.preflight import check_start, default_prior_tool
@@ -233,17 +234,17 @@ def log_file(path: Path) -> Path:
 
 
 def _train_process(path: Path, arguments: list[str]) -> str:
-    """Run one training process with its output in `<run>.log`; returns "" or the end of the log."""
-    if RunFolder(path).finished:
-        return ""
-    log = log_file(path)
-    with open(log, "w") as out:
-        code = subprocess.run(
-            [sys.executable, "-m", "reidkit.cli", "train", *arguments, "--no-progress"],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        ).returncode
-    if code == 0:
-        log.unlink(missing_ok=True)
-        return ""
-    return f"exit code {code}, log {log}: " + " | ".join(log.read_text().strip().splitlines()[-3:])
+    """Run one training process with its output in `<run>.log`; returns "" or the end of the log.
+
+    Two suites may share rows: one of them trains a row, the other waits and finds it finished.
+    """
+    with locked(path.with_name(f".{path.name}.lock"), f"another process trains {path.name}; waiting for it"):
+        if RunFolder(path).finished:
+            return ""
+        log, command = log_file(path), [sys.executable, "-m", "reidkit.cli", "train", *arguments, "--no-progress"]
+        with open(log, "w") as out:
+            code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT).returncode
+        if code == 0:
+            log.unlink()
+            return ""
+        return f"exit code {code}, log {log}: " + " | ".join(log.read_text().strip().splitlines()[-3:])

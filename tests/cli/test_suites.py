@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from typer.testing import CliRunner
@@ -95,3 +96,14 @@ def test_command_line_trains_evaluates_and_reports(data_root, sidewalk_tiny, tmp
 def test_settings_without_equals():
     with pytest.raises(ReIDKitError, match="key=value"):
         parse_settings(["lr"])
+
+
+def test_two_suites_at_once_share_their_rows(sidewalk_tiny, data_root, tmp_path):
+    """One of them trains a row, the other waits and takes it as it is; each row is trained once."""
+    arguments = ["--dataset", "sidewalk", "--root", str(data_root), "--size", "tiny", "--device", "cpu"]
+    kwargs = dict(seeds=[0], preset="smoke", settings=SMOKE, jobs=1, progress=False)
+    rows = (Entry("mt-only"),)
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda _: run_suite(rows, sidewalk_tiny, arguments, tmp_path, **kwargs), range(2)))
+    assert [len(r.finished) for r in reports] == [1, 1] and not any(r.failed for r in reports)
+    assert [p.name for p in tmp_path.iterdir()] == [reports[0].finished[0].name]

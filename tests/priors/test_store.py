@@ -102,9 +102,9 @@ class Counting:
 
     def __init__(self, monkeypatch):
         self.read = []
-        original = FileMaps.maps
+        original = build_module.FileMaps.maps
         monkeypatch.setattr(
-            FileMaps, "maps", lambda source, paths: (self.read.extend(paths), original(source, paths))[1]
+            build_module.FileMaps, "maps", lambda source, paths: (self.read.extend(paths), original(source, paths))[1]
         )
 
 

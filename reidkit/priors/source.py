@@ -1,4 +1,4 @@
-"""Where the two maps of an image come from: files beside the images or in folders of their own, or networks."""
+"""Where the two maps of an image come from: the tools by name, and what each of them must be able to do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any, Literal, Protocol, get_args
 from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import unknown_name
 from reidkit.priors.files import FileMaps, MapPair
-from reidkit.priors.labels import LabelSet
+from reidkit.priors.labels import LabelSet, label_table
 
 Tool = Literal["files", "sidewalk", "torchvision+segformer"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
+Missing = Literal["error", "unreliable"]
+MISSING: tuple[Missing, ...] = get_args(Missing)
 
 
 class MapSource(Protocol):
@@ -20,17 +22,17 @@ class MapSource(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """How many images `maps` is given at once."""
+        """How many images are asked for at a time."""
         ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What decides the maps; priors of other settings are stale."""
+        """What must be the same for cached priors to be valid."""
         ...
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Versions of the packages that make the maps; priors of others are kept."""
+        """Of the libraries that make the maps."""
         ...
 
     def stamp(self, path: str) -> int:
@@ -74,3 +76,12 @@ def open_source(
 
         return NetworkMaps(ds.root, **networks, **size)
     raise unknown_name("prior tool", tool, TOOLS)
+
+
+def check_choices(tool: Tool, missing: Missing = "error", label_set: LabelSet = "lip") -> None:
+    """UnknownNameError if one of these is not a name that `build_priors` knows."""
+    if tool not in TOOLS:
+        raise unknown_name("prior tool", tool, TOOLS)
+    if missing not in MISSING:
+        raise unknown_name("treatment of missing maps", missing, MISSING)
+    label_table(label_set)
