@@ -16,7 +16,7 @@ from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.priors import PriorTable, build_priors, coarse_prior, open_source, prior_quality, prior_sheet
 from reidkit.priors import build as build_module
-from reidkit.priors.files import read_parsing, read_segmentation
+from reidkit.priors.files import FileMaps, read_parsing, read_segmentation
 from reidkit.priors.labels import label_table
 
 
@@ -102,9 +102,9 @@ class Counting:
 
     def __init__(self, monkeypatch):
         self.read = []
-        original = build_module.FileMaps.maps
+        original = FileMaps.maps
         monkeypatch.setattr(
-            build_module.FileMaps, "maps", lambda source, paths: (self.read.extend(paths), original(source, paths))[1]
+            FileMaps, "maps", lambda source, paths: (self.read.extend(paths), original(source, paths))[1]
         )
 
 

@@ -38,7 +38,7 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
         table = csv.writer(file)
         if is_new:
             table.writerow(("original", "moved_to", "problem"))
-        for path, problem in files:
+        for path, problem in found:
             target = _free_name(quarantine / os.path.relpath(path, root).replace(os.pardir, "up"))
             table.writerow((path, target, problem))
             file.flush()
