@@ -229,7 +229,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             ),
         ]
         table = summary(results)
-        note = f"Measured on Sidewalk {SIZE}, preset {PRESET}, one seed ({SEED}): a demonstration, not a comparison."
+        tested = ", ".join(sorted(set(results["form"])))
+        note = f"Measured on Sidewalk {SIZE}, preset {PRESET}, {tested}, one seed ({SEED}): "
+        note += "a demonstration, not a comparison."
         index = write_index(args.out, pages, figures, {"What came out": table}, note)
     except ReIDKitError as e:
         print(f"tour: {e}", file=sys.stderr)
