@@ -183,9 +183,10 @@ def score_runs(
     out: a CSV file that is written after every run; runs that are in it already, with the same settings, are not
     computed again. Raises CheckpointError for a folder that is not a finished run.
     """
+    from reidkit.files import replacing
     from reidkit.provenance import provenance
     from reidkit.training.preflight import priors_for
-    from reidkit.training.runs import RunFolder, load_run, replacing
+    from reidkit.training.runs import RunFolder, load_run
 
     query = ds.at_level(level).query
     table = query.sample(min(images, len(query)), random_state=seed).sort_index().reset_index(drop=True)

@@ -21,6 +21,7 @@ from reidkit.cli.options import (
     parse_settings,
 )
 from reidkit.errors import ReIDKitError, one_of
+from reidkit.files import replacing, write_text
 
 
 def report(
@@ -48,8 +49,8 @@ def report(
         typer.echo("\nall runs")
         typer.echo(mean_spread(results).to_string())
     if save:
-        save.parent.mkdir(parents=True, exist_ok=True)
-        results.to_csv(save, index=False)
+        with replacing(save) as file:
+            results.to_csv(file, index=False)
 
 
 def ship(
@@ -144,5 +145,4 @@ def bench(
     result = run_bench(what, parse_settings(settings))
     typer.echo(json.dumps(result, indent=2))
     if save:
-        save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_text(json.dumps(result, indent=2) + "\n")
+        write_text(save, json.dumps(result, indent=2) + "\n")

@@ -190,9 +190,9 @@ def evaluate(
     """Evaluate a finished run again: on another data set, with re-ranking, multi-query or flipped images."""
     from reidkit.evaluation.forms import TestForm
     from reidkit.evaluation.ranking import AP_FORMS
+    from reidkit.files import write_json
     from reidkit.training import RunFolder, evaluate_run
     from reidkit.training.record import same_images
-    from reidkit.training.runs import write_json
 
     old = RunFolder(run).read_settings()
     ds = (

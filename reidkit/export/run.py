@@ -17,10 +17,11 @@ from reidkit.export import check, formats
 from reidkit.export.formats import Format, Precision
 from reidkit.export.network import EmbeddingNetwork
 from reidkit.export.report import ExportReport
+from reidkit.files import replacing, write_json
 from reidkit.models import ReIDModel
 from reidkit.provenance import provenance
 from reidkit.training.recipes import Recipe
-from reidkit.training.runs import RunFolder, find_run, load_run, replacing, write_json
+from reidkit.training.runs import RunFolder, find_run, load_run
 
 TOLERANCE = 1e-4  # of fp32: see `check.compare`
 

@@ -25,6 +25,7 @@ from reidkit.data.cache import ImageCache
 from reidkit.data.loaders import BatchLoader, test_batches, train_loader
 from reidkit.errors import TrainingError
 from reidkit.evaluation.forms import RELEASED
+from reidkit.files import write_json
 from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
@@ -37,7 +38,7 @@ from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
 from reidkit.training.preflight import check_start, default_prior_tool, priors_for
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.record import check_claim, claim, run_settings
-from reidkit.training.runs import RunFolder, build_model, load_run, write_json
+from reidkit.training.runs import RunFolder, build_model, load_run
 from reidkit.training.settings import MAX_SEED
 from reidkit.training.steps import (
     augmentation,

@@ -9,11 +9,12 @@ from accelerate import Accelerator
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
+from reidkit.files import write_json
 from reidkit.priors.source import Tool
 from reidkit.training.device import Precision
 from reidkit.training.ide import own_changes
 from reidkit.training.recipes import Recipe, changes_from
-from reidkit.training.runs import RunFolder, as_resolved, recipe_of, write_json, zoo_changes
+from reidkit.training.runs import RunFolder, as_resolved, recipe_of, zoo_changes
 from reidkit.training.settings import plain
 
 # Entries of recipe.json that may differ between two calls for one run: they say where things lay, not what they were.

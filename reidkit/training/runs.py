@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 
 from reidkit.errors import CheckpointError, ReIDKitError
 from reidkit.files import read_json, replacing
-from reidkit.files import write_json as write_json  # where the rest of the kit looks for it
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.zoo import variant
 from reidkit.training.recipes import Recipe, resolved

@@ -13,7 +13,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from reidkit.errors import CheckpointError
-from reidkit.training.runs import RunFolder, load_run, replacing, write_json
+from reidkit.files import replacing, write_json
+from reidkit.training.runs import RunFolder, load_run
 
 MAX_BYTES = 2 * 2**20  # a network
 MAX_TOTAL = 16 * 2**20  # all of them

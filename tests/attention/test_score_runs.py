@@ -14,8 +14,9 @@ from reidkit.models import create_model
 
 def write_run(folder, variant, seed):
     """A finished run of a network that was never trained."""
+    from reidkit.files import write_json
     from reidkit.training.recipes import recipe_for
-    from reidkit.training.runs import RunFolder, write_json
+    from reidkit.training.runs import RunFolder
 
     recipe = recipe_for(variant, "quick", {"size": list(SIZE), "model.part_dim": 8})
     run = RunFolder(folder / f"{variant}-s{seed}")

@@ -23,12 +23,12 @@ from reidkit.data.transforms import normalize
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.evaluation import extract_features
 from reidkit.evaluation.features import Flip
+from reidkit.files import replacing
 from reidkit.models import ReIDModel
 from reidkit.models.base import Maps
 from reidkit.priors import PriorBatch, PriorTable
 from reidkit.training import RunFolder, load_run
 from reidkit.training.recipes import Recipe
-from reidkit.training.runs import replacing
 
 
 class Recent:
