@@ -109,10 +109,14 @@ def read_image(path: str | Path, size: tuple[int, int], interpolation: Interpola
     interpolation: "bilinear" or "bicubic", PIL's own filters as in MPN's released code: like torchvision's with
     antialias=True, they widen when an image shrinks.
     """
+    return resized(decode(path), size, interpolation)
+
+
+def resized(image: Image.Image, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> np.ndarray:
+    """uint8 [3, H, W] at size = (height, width) of an RGB image: the second half of `read_image`."""
     if interpolation not in FILTERS:
         raise unknown_name("interpolation", interpolation, FILTERS)
     height, width = size
-    image = decode(path)
     if image.size != (width, height):
         image = image.resize((width, height), FILTERS[interpolation])
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))  # [H, W, 3] -> [3, H, W]
