@@ -8,15 +8,16 @@ from typing import Annotated
 import typer
 
 from reidkit.cli.options import (
+    DataOptions,
     Device,
     Progress,
     Root,
     Seed,
     Size,
+    data_options,
     open_dataset,
     parse_grid,
     plain_warnings,
-    size_option,
 )
 from reidkit.errors import one_of
 
@@ -25,6 +26,7 @@ def data_check(
     name: str,
     root: Root = Path("data"),
     size: Size = None,
+    options: DataOptions = None,
     decode: bool = True,
     workers: Annotated[int | None, typer.Option(min=0)] = None,
     quarantine: Annotated[bool, typer.Option(help="Move broken images aside (reversible).")] = False,
@@ -45,16 +47,16 @@ def data_check(
             quarantine=quarantine,
             out=out,
             cache_dir=cache_dir,
-            **size_option(name, size),
+            **data_options(name, size, options),
         )
     )
 
 
-def data_restore(name: str, root: Root = Path("data"), size: Size = None) -> None:
+def data_restore(name: str, root: Root = Path("data"), size: Size = None, options: DataOptions = None) -> None:
     """Move the images back that `data check --quarantine` moved aside."""
     from reidkit.data.copies.quarantine import restore_command
 
-    typer.echo(f"{name}: {restore_command(name, root, **size_option(name, size))} files moved back")
+    typer.echo(f"{name}: {restore_command(name, root, **data_options(name, size, options))} files moved back")
 
 
 def sidewalk_render(
@@ -73,6 +75,7 @@ def priors_build(
     name: str,
     root: Root = Path("data"),
     size: Size = None,
+    options: DataOptions = None,
     tool: Annotated[str, typer.Option(help="sidewalk, files, torchvision+segformer")] = "files",
     grid: Annotated[str, typer.Option(help="rows x columns of the feature map")] = "24x8",
     splits: Annotated[
@@ -105,7 +108,7 @@ def priors_build(
     tool, missing = one_of("prior tool", tool, TOOLS), one_of("treatment of missing maps", missing, MISSING)
     label_set = one_of("label set", label_set, LABEL_SETS)
     cells = parse_grid(grid)
-    ds = open_dataset(name, root, size, cache_dir=cache_dir)
+    ds = open_dataset(name, root, size, cache_dir=cache_dir, options=options)
     chosen = [split.strip() for split in splits.split(",")]
     paths_by_split(ds, chosen)  # an unknown split is refused now
     usual = default_file(ds, tool, cells)

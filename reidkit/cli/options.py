@@ -5,19 +5,29 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from reidkit.data import ReIDDataset, load_dataset
-from reidkit.errors import ReIDKitError, one_of
+from reidkit.data import ReIDDataset, load_dataset, loader_options
+from reidkit.errors import ReIDKitError, one_of, unknown_name
 from reidkit.priors.source import TOOLS, Tool
-from reidkit.training.settings import MAX_SEED
+from reidkit.training.settings import MAX_SEED, read_value
 
-DatasetName = Annotated[str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, cuhk03-detected, ...")]
-Root = Annotated[Path, typer.Option("--root", help="Folder that holds the data sets.")]
+DatasetName = Annotated[
+    str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, ...; your own: folder, csv")
+]
+Root = Annotated[
+    Path, typer.Option("--root", help="Folder that holds the data sets; of your own pictures their folder or CSV.")
+]
 Size = Annotated[
     str | None, typer.Option("--size", help="Sidewalk only: tiny, small (default), many, siblings or full.")
+]
+DataOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", help="key=value for the data set's loader; folder, csv: train_fraction, queries, seed, path, labels."
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value; model.* and loss.* reach the variant.")]
@@ -46,15 +56,24 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; defa
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
 
 
-def size_option(name: str, size: str | None) -> dict[str, str]:
-    """`--size` as an option of `load_dataset`: of Sidewalk "small" where it was not typed, of other sets nothing."""
+def data_options(name: str, size: str | None, pairs: list[str] | None = None) -> dict[str, Any]:
+    """`--size` and `--data key=value` as options of `load_dataset`; Sidewalk is "small" where no size was typed."""
     if name == "sidewalk":
-        return {"size": size or "small"}
+        return {"size": size or "small", **typed_options(name, pairs)}
     if size is not None:
         raise ReIDKitError(
             f"--size {size} chooses among the renderings of sidewalk; {name} has no sizes: leave it away"
         )
-    return {}
+    return typed_options(name, pairs)
+
+
+def typed_options(name: str, pairs: list[str] | None) -> dict[str, Any]:
+    """["seed=1"] as options of a data set's loader, each of the type that the loader says."""
+    texts, kinds = parse_settings(pairs, "--data"), loader_options(name)
+    for key in texts:
+        if key not in kinds:
+            raise unknown_name(f"option of {name}", key, kinds)
+    return {key: read_value(key, text, kinds[key]) for key, text in texts.items()}
 
 
 def tool_of(name: str | None) -> Tool | None:
@@ -63,17 +82,29 @@ def tool_of(name: str | None) -> Tool | None:
 
 
 def open_dataset(
-    name: str, root: Path, size: str | None, validation: bool = False, cache_dir: Path | None = None
+    name: str,
+    root: Path,
+    size: str | None,
+    validation: bool = False,
+    cache_dir: Path | None = None,
+    options: list[str] | None = None,
 ) -> ReIDDataset:
     """The data set that the options of a command name."""
-    dataset = load_dataset(name, root=root, cache_dir=cache_dir, **size_option(name, size))
+    dataset = load_dataset(name, root=root, cache_dir=cache_dir, **data_options(name, size, options))
     return dataset.validation_split() if validation else dataset
 
 
 def dataset_of(
-    settings: dict, root: Path | None = None, cache_dir: Path | None = None, size: str | None = None
+    settings: dict,
+    root: Path | None = None,
+    cache_dir: Path | None = None,
+    size: str | None = None,
+    changes: list[str] | None = None,
 ) -> ReIDDataset:
-    """The data set that a run was trained on, from where it lay, or below `root`; of Sidewalk another `size`."""
+    """The data set that a run was trained on, from where it lay, or below `root`; of Sidewalk another `size`.
+
+    changes: `--data key=value` that replace the options it was loaded with.
+    """
     source = settings["source"]
     if source is None:
         raise ReIDKitError(
@@ -81,7 +112,8 @@ def dataset_of(
             "or in Python from tables of your own): name it with --dataset and --root, or go on in Python"
         )
     place = root or settings.get("root") or Path("data")
-    options = source["options"] | ({} if size is None else size_option(source["name"], size))
+    typed = typed_options(source["name"], changes) if size is None else data_options(source["name"], size, changes)
+    options = source["options"] | typed
     dataset = load_dataset(source["name"], root=place, cache_dir=cache_dir, **options)
     return dataset.validation_split() if settings["level"] == "validation" else dataset
 
@@ -91,15 +123,16 @@ def given(ctx: typer.Context) -> set[str]:
     return {name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")}
 
 
-def parse_settings(pairs: list[str] | None) -> dict[str, str]:
-    """["lr=0.1", "model.num_parts=4"] as a dictionary."""
+def parse_settings(pairs: list[str] | None, option: str = "--set") -> dict[str, str]:
+    """["lr=0.1", "model.num_parts=4"] as a dictionary; option: what messages call it."""
     settings = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise ReIDKitError(f"--set {pair!r}: expected key=value, for example --set model.num_parts=4")
+            example = "model.num_parts=4" if option == "--set" else "seed=1"
+            raise ReIDKitError(f"{option} {pair!r}: expected key=value, for example {option} {example}")
         if key in settings and settings[key] != value:
-            raise ReIDKitError(f"--set {key} is given twice, as {settings[key]!r} and as {value!r}: leave one away")
+            raise ReIDKitError(f"{option} {key} is given twice, as {settings[key]!r} and as {value!r}: leave one away")
         settings[key] = value
     return settings
 

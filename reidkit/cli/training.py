@@ -12,6 +12,7 @@ from reidkit.cli.options import (
     Cache,
     CacheDir,
     Compile,
+    DataOptions,
     DatasetName,
     Device,
     NoCameraRule,
@@ -29,6 +30,7 @@ from reidkit.cli.options import (
     open_dataset,
     parse_settings,
     tool_of,
+    typed_options,
 )
 from reidkit.errors import ReIDKitError, one_of
 
@@ -49,6 +51,7 @@ def train(
     dataset: DatasetName = "sidewalk",
     root: Root = Path("data"),
     size: Size = None,
+    options: DataOptions = None,
     preset: Annotated[str, typer.Option(help="quick (2 CPU cores), long, paper (GPU), smoke (tests)")] = "quick",
     seed: Seed = 0,
     run: Annotated[Path | None, typer.Option(help="Run folder; default runs/<a speaking name>")] = None,
@@ -81,7 +84,7 @@ def train(
         name, preset, seed, prior_tool = (old[key] for key in ("variant", "preset", "seed", "prior_tool"))
         folder, recipe = resume, recipe_of(old, resume / "recipe.json")
         ds = (
-            open_dataset(dataset, root, size, old["level"] == "validation", cache_dir)
+            open_dataset(dataset, root, size, old["level"] == "validation", cache_dir, options)
             if old["source"] is None and "dataset" in given(ctx)
             else dataset_of(old, root if "root" in given(ctx) else None, cache_dir)
         )
@@ -89,7 +92,7 @@ def train(
         raise ReIDKitError("name the variant to train, for example `reidkit train mpn`; `reidkit variants` lists them")
     else:
         name, recipe, changes = variant, recipe_for(variant, preset, changes), read_settings(variant, changes)
-        ds = open_dataset(dataset, root, size, validation, cache_dir)
+        ds = open_dataset(dataset, root, size, validation, cache_dir, options)
         folder = run or Path("runs") / run_name(variant, ds, preset, seed, changes)
     result = train_run(
         name,
@@ -131,6 +134,10 @@ def refuse_other_settings(ctx: typer.Context, resume: Path, old: dict, changes: 
         for k, v in known.items()
         if k in typed and ctx.params[k] != v
     ]
+    loaded = source.get("options", {})
+    for key, value in typed_options(source["name"], ctx.params["options"]).items() if source else ():
+        if key not in loaded or loaded[key] != value:
+            wrong.append(f"--data {key}={value} (the run has {loaded.get(key, 'the default')})")
     for key, value in read_settings(old["variant"], changes).items():
         room, _, leaf = key.rpartition(".")
         have = getattr(recipe, room).get(leaf) if room else getattr(recipe, leaf)
@@ -171,6 +178,7 @@ def evaluate(
     dataset: Annotated[str | None, typer.Option(help="Test on this set; default: the one trained on.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the data set; default: where it was.")] = None,
     size: Size = None,
+    options: DataOptions = None,
     rerank: bool = False,
     multi_query: bool = False,
     flip: Annotated[
@@ -196,9 +204,9 @@ def evaluate(
 
     old = RunFolder(run).read_settings()
     ds = (
-        dataset_of(old, root, cache_dir, size)
+        dataset_of(old, root, cache_dir, size, options)
         if dataset is None
-        else open_dataset(dataset, root or Path("data"), size, cache_dir=cache_dir)
+        else open_dataset(dataset, root or Path("data"), size, cache_dir=cache_dir, options=options)
     )
     result = evaluate_run(
         run,
@@ -227,6 +235,7 @@ def ablate(
     dataset: DatasetName = "sidewalk",
     root: Root = Path("data"),
     size: Size = None,
+    options: DataOptions = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     first_seed: Seed = 0,
     preset: str = "quick",
@@ -250,7 +259,7 @@ def ablate(
     from reidkit.training.suites import suite as rows_of
 
     rows = rows_of(suite, None if only is None else [name.strip() for name in only.split(",")])
-    ds = open_dataset(dataset, root, size, validation, cache_dir)
+    ds = open_dataset(dataset, root, size, validation, cache_dir, options)
     words = {"--dataset": dataset, "--root": root, "--device": device, "--workers": workers}
     words |= {"--evaluate-every": evaluate_every}
     arguments = [a for name, value in words.items() for a in (name, str(value))]
@@ -263,6 +272,7 @@ def ablate(
         if value
         for a in (name, str(value))
     ]
+    arguments += [a for pair in options or [] for a in ("--data", pair)]
     changes = parse_settings([*(settings or []), *(["camera_rule=false"] if no_camera_rule else [])])
     report = run_suite(
         rows,

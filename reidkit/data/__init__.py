@@ -6,10 +6,11 @@ ds = load_dataset("market1501", root="data")               # a copy that you hav
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.pictures import list_images, open_image
@@ -17,7 +18,7 @@ from reidkit.data.sampler import PKSampler
 from reidkit.data.sets.published import honest_label
 from reidkit.errors import unknown_name
 
-__all__ = ["DATASETS", "PKSampler", "ReIDDataset", "list_images", "load_dataset", "open_image"]
+__all__ = ["DATASETS", "PKSampler", "ReIDDataset", "list_images", "load_dataset", "loader_options", "open_image"]
 
 # name -> (module, function, options that the name stands for). Imported on use: only CUHK03 needs h5py.
 DATASETS = {
@@ -28,6 +29,8 @@ DATASETS = {
     "occluded-duke": ("reidkit.data.sets.duke", "load_occluded_duke", {}),
     "cuhk03-detected": ("reidkit.data.sets.cuhk03", "load_cuhk03", {"boxes": "detected"}),
     "cuhk03-labeled": ("reidkit.data.sets.cuhk03", "load_cuhk03", {"boxes": "labeled"}),
+    "folder": ("reidkit.data.sets.folder", "load_folder", {}),
+    "csv": ("reidkit.data.sets.csv", "load_csv", {}),
     "msmt17": ("reidkit.data.sets.msmt17", "load_msmt17", {}),
 }
 
@@ -39,22 +42,32 @@ def load_dataset(
 
     root: where data sets live. "sidewalk" is rendered below it on first use; the real sets are found in
         `root` itself or in the folder their archive unpacks to; "market-layout" takes any folder in
-        Market-1501's layout.
+        Market-1501's layout. "folder" reads pictures of your own below `root`, "csv" those that a CSV lists.
     cache_dir: where decoded images, priors and reports are kept instead of below the data set's own folder, for data
         on a disk that cannot be written to.
     options: of the set's own loader, such as `seed` and `size` of Sidewalk: "tiny", "small", "many", "siblings" or
-        "full".
+        "full"; or `train_fraction`, `queries` and `seed` of "folder" and "csv".
     Raises UnknownNameError for an unknown name or option, DatasetError for missing or damaged folders.
     """
-    if name not in DATASETS:
-        raise unknown_name("data set", name, DATASETS)
-    module, function, preset = DATASETS[name]
-    load = getattr(import_module(module), function)
-    known = [n for n in inspect.signature(load).parameters if n != "root" and n not in preset]
+    known = loader_options(name)
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
-    ds = load(root, **preset, **options)
+    ds = _loader(name)(root, **DATASETS[name][2], **options)
     source = {"name": name, "root": str(Path(root).absolute()), "options": options}
     ds = replace(ds, source=source, cache_dir=Path(cache_dir) if cache_dir else None)
     return replace(ds, label=honest_label(ds, DATASETS))
+
+
+def loader_options(name: str) -> dict[str, Any]:
+    """{option: its type} of what `load_dataset` takes for a data set. UnknownNameError for an unknown name."""
+    kinds = get_type_hints(_loader(name))
+    return {option: kind for option, kind in kinds.items() if option not in ("root", "return", *DATASETS[name][2])}
+
+
+def _loader(name: str) -> Callable[..., ReIDDataset]:
+    """The function that reads a data set."""
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    module, function, _ = DATASETS[name]
+    return getattr(import_module(module), function)

@@ -32,6 +32,8 @@ class ReIDDataset:
     source: what `load_dataset` was called with: {"name": "sidewalk", "options": {"size": "tiny"}}. A run remembers it.
     cache_dir: where derived files go (decoded images, priors, reports) instead of below `root`, which may be
         read-only; see `derived`.
+    cameras_known: False where `camid` only numbers the images, as nobody knows who took them; then the camera rule of
+        the protocol has nothing to remove, and results say that they are without it.
     label: how results call the set; `name`, unless `load_dataset` found that it is another set in the same layout.
     """
 
@@ -47,6 +49,7 @@ class ReIDDataset:
     source: Mapping[str, Any] = field(default_factory=dict)
     cache_dir: Path | None = None
     label: str = ""
+    cameras_known: bool = True
 
     def __post_init__(self) -> None:
         if not self.label:
@@ -94,17 +97,27 @@ class ReIDDataset:
         """How many identities the classifiers must tell apart."""
         return int(self.train.pid.nunique())
 
+    def refuse_unlabelled(self) -> None:
+        """DatasetError where there are pictures only, and no identities to train on or to look for."""
+        if self.train.empty and self.query.empty:
+            raise DatasetError(
+                f"{self.label}: its {len(self.gallery)} pictures in {self.root} have no identities, so nothing can be "
+                "trained or tested on them; they can be searched (net.extract, rank). Give each person a folder of its "
+                "own, or name the persons in a CSV (load_dataset('csv', ...))"
+            )
+
     def train_labels(self) -> np.ndarray:
         """[N] class index 0 .. num_train_ids-1 of each training row (identities in ascending order)."""
         return np.unique(self.train.pid.to_numpy(), return_inverse=True)[1]
 
     def summary(self) -> pd.DataFrame:
-        """Identities, images and cameras per split. Junk and distractor identities are not counted as ids."""
+        """Identities, images and cameras (0: not known) per split. Junk and distractors are not counted as ids."""
         rows = {}
         for split in ("train", "query", "gallery"):
             t = getattr(self, split)
             real = t[~t.pid.isin({0, *self.junk_pids})] if split == "gallery" else t
-            rows[split] = {"ids": real.pid.nunique(), "images": len(t), "cameras": t.camid.nunique()}
+            cameras = t.camid.nunique() if self.cameras_known else 0
+            rows[split] = {"ids": real.pid.nunique(), "images": len(t), "cameras": cameras}
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def at_level(self, level: str) -> ReIDDataset:
@@ -121,15 +134,17 @@ class ReIDDataset:
 
         Identities that share a `group` (siblings) stay on one side. Of each held-out identity one image a
         camera becomes a query and the rest gallery; cameras with a single image go to the gallery.
+        Where cameras are not known, one image of each identity becomes the query.
         Raises DatasetError if either side would be empty.
         """
+        self.refuse_unlabelled()
         group = self.train["group"] if "group" in self.train else self.train["pid"]
         groups = np.random.default_rng(seed).permutation(np.unique(group))
         held = groups[: max(1, round(fraction * len(groups)))]
         is_held = group.isin(held.tolist())
         rest, out = self.train.loc[~is_held], self.train.loc[is_held]
-        order = out.groupby(["pid", "camid"]).cumcount()
-        size = out.groupby(["pid", "camid"])["path"].transform("size")
+        shots = out.groupby(["pid", "camid"] if self.cameras_known else "pid")
+        order, size = shots.cumcount(), shots["path"].transform("size")
         is_query = (order == 0) & (size > 1)
         query, gallery = out[is_query], out[~is_query]
         if rest.empty or query.empty or gallery.empty:

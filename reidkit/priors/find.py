@@ -238,6 +238,7 @@ def build_command(
     usual = set(chosen) <= {"train", "query", "gallery"}
     words = ["reidkit", "priors", "build", name, "--root", str(ds.root.parent if name == "sidewalk" else ds.root)]
     words += ["--size", options["size"]] if "size" in options else []
+    words += [a for key, value in options.items() if key != "size" for a in ("--data", f"{key}={value}")]
     words += ["--cache-dir", str(ds.cache_dir)] if ds.cache_dir else []
     words += ["--tool", tool] if tool != "files" else []
     words += ["--grid", f"{grid[0]}x{grid[1]}", "--splits", ",".join(chosen) if usual else "all"]

@@ -23,7 +23,7 @@ from reidkit.priors import PriorTable
 from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
 from reidkit.training.device import choose_device
-from reidkit.training.preflight import check_matches, default_prior_tool, priors_for
+from reidkit.training.preflight import check_matches, default_prior_tool, priors_for, recipe_on
 from reidkit.training.recipes import Recipe
 from reidkit.training.runs import RunFolder, load_run
 
@@ -59,7 +59,7 @@ def evaluate_model(
             f"{model.name} rectifies test images, so it needs their priors: "
             "build them with `reidkit priors build` for all splits and pass them on"
         )
-    form = form or form_of(recipe)
+    form = form or form_of(recipe_on(dataset, recipe))
     check_form(dataset, form)
     features = _Features(model, dataset, recipe, form, device, priors, cache, workers, progress)
     return {
@@ -163,7 +163,7 @@ def evaluate_run(
     """
     run = RunFolder(Path(path))
     settings, recipe = run.read_settings(), run.recipe()
-    form = form_of(recipe)
+    form = form_of(recipe_on(dataset, recipe) if camera_rule is None else recipe)
     form = replace(
         form,
         ap=ap,

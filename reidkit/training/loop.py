@@ -35,7 +35,7 @@ from reidkit.provenance import provenance
 from reidkit.training.device import Precision, choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model, form_of
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
-from reidkit.training.preflight import check_start, default_prior_tool, priors_for
+from reidkit.training.preflight import check_start, default_prior_tool, priors_for, recipe_on
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.record import check_claim, claim, run_settings
 from reidkit.training.runs import RunFolder, build_model, load_run
@@ -100,9 +100,10 @@ def train(
     PriorError.
     """
     check_arguments(seed=seed, workers=workers, evaluate_every=evaluate_every)
+    dataset.refuse_unlabelled()
     manner = Manner(seed, device, preset, workers, cache, compile_net, progress)
     folder, chosen = RunFolder(Path(run)), choose_device(device)
-    prior_tool = prior_tool or default_prior_tool(dataset)
+    prior_tool, recipe = prior_tool or default_prior_tool(dataset), recipe_on(dataset, recipe)
     precision = choose_precision(recipe.precision, chosen)
     made_by = {"preset": preset, "seed": seed, "precision": precision, "prior_tool": prior_tool}
     settings = run_settings(name, dataset, recipe, **made_by, initialise_from=initialise_from)

@@ -9,6 +9,7 @@ from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
 from reidkit.training.ide import run_name
 from reidkit.training.loop import train
+from reidkit.training.preflight import recipe_on
 from reidkit.training.recipes import Recipe, recipe_for
 from reidkit.training.record import same_images
 from reidkit.training.runs import RunFolder, zoo_changes
@@ -30,7 +31,7 @@ def obtain_run(
     First choice is a finished run under `runs`, second the shipped one under `shipped` (None: never use it),
     last it is trained here, with the preset's recipe. An unfinished run under `runs` is resumed.
     """
-    recipe = recipe_for(name, preset)
+    recipe = recipe_on(dataset, recipe_for(name, preset))
     folder = run_name(name, dataset, preset, seed)
     own, given = RunFolder(Path(runs) / folder), RunFolder(Path(shipped or runs) / folder)
     if own.finished and not trained_with(own, recipe):

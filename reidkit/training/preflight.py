@@ -7,6 +7,8 @@ disk. `train` calls it for one run, `run_suite` for every row before the first o
 from __future__ import annotations
 
 import shutil
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,8 +40,9 @@ def check_start(
     data set share, so that what was found sound is not looked at again.
     """
     done = checked if checked is not None else set()
-    model = sketch(name, recipe, dataset.num_train_ids)
+    dataset.refuse_unlabelled()
     check_batches(dataset, recipe, world_size)
+    model = sketch(name, recipe, dataset.num_train_ids)
     check_size(model, recipe)
     if ide is not None:
         check_batches(dataset, ide, world_size)
@@ -68,6 +71,18 @@ def sketch(name: str, recipe: Recipe, num_classes: int) -> ReIDModel:
             raise
         asked = ", ".join(f"model.{key}={value!r}" for key, value in recipe.model.items())
         raise TrainingError(f"no {name} network can be built with {asked} ({error}); choose other values") from error
+
+
+def recipe_on(dataset: ReIDDataset, recipe: Recipe) -> Recipe:
+    """The recipe, without the camera rule where the data set knows no cameras; a warning says so."""
+    if dataset.cameras_known or not recipe.camera_rule:
+        return recipe
+    warnings.warn(
+        f"{dataset.label}: nobody knows which camera took which picture, so it is ranked without the camera rule, and "
+        "its results say so",
+        stacklevel=2,
+    )
+    return replace(recipe, camera_rule=False)
 
 
 def grid_of(model: ReIDModel, recipe: Recipe) -> tuple[int, int]:
@@ -125,6 +140,8 @@ def check_size(model: ReIDModel, recipe: Recipe) -> None:
 
 def check_batches(dataset: ReIDDataset, recipe: Recipe, world_size: int = 1) -> None:
     """Can P x K be filled? The sampler itself says what is wrong, here in the words of the settings."""
+    if dataset.train.empty:
+        raise DatasetError(f"{dataset.label}: there is no training image, all are for the test; nothing can be trained")
     try:
         PKSampler(
             dataset.train_labels(),
@@ -142,9 +159,14 @@ def check_batches(dataset: ReIDDataset, recipe: Recipe, world_size: int = 1) -> 
 
 def check_matches(dataset: ReIDDataset, camera_rule: bool) -> None:
     """Every test level must have a query that can be right, and no picture may be its own match."""
+    dataset.refuse_unlabelled()
     for level in (dataset.level, *dataset.levels):
         ds = dataset.at_level(level)
         q, g = ds.query, ds.gallery
+        if q.empty or g.empty:
+            raise DatasetError(
+                f"{ds.label}: {len(q)} query and {len(g)} gallery images of level {level!r}; it needs both"
+            )
         alone = queries_without_match(q.pid, g.pid, q.camid, g.camid, ds.junk_pids, camera_rule=camera_rule)
         if len(alone) < len(q):
             if not camera_rule and (both := sorted(set(q.path) & set(g.path))):

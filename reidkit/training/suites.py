@@ -25,7 +25,7 @@ from reidkit.files import locked
 from reidkit.priors.source import Tool
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
-from reidkit.training.preflight import check_start, default_prior_tool
+from reidkit.training.preflight import check_start, default_prior_tool, recipe_on
 from reidkit.training.recipes import Recipe, read_settings, recipe_for
 from reidkit.training.record import check_claim, run_settings
 from reidkit.training.runs import RunFolder
@@ -138,7 +138,7 @@ def run_suite(
                 f"the rows of this table differ in {', '.join(own)}, which so cannot be set for all of them"
             )
         changes = read_settings(row.variant, {**row.settings, **(settings or {})})
-        recipe = recipe_for(row.variant, preset, changes)
+        recipe = recipe_on(dataset, recipe_for(row.variant, preset, changes))
         refusal = _refusal(row, dataset, recipe, runs, preset, tool, cache, checked)
         for seed in seeds:
             common = [*train_arguments, "--preset", preset, "--seed", str(seed), "--threads", str(threads)]

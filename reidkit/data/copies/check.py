@@ -96,12 +96,13 @@ class CheckReport:
         names = {"copy": "identical files within train or within test", "two people": "one picture, two identities"}
         notes += [f"{names[kind]}: {n:,}" for kind, n in copies.items()]
         cameras = self.cameras.pivot(index="camid", columns="split", values="images").fillna(0).astype(int)
+        hint = " (-1: not known)" if -1 in cameras.index else ""
         text = "\n\n".join(
             [
                 f"{self.dataset} in {self.root}\n{seen}",
                 self.unseen,
                 self.counts.to_string(index=False, na_rep="-"),
-                f"images per camera\n{cameras[[s for s in SPLITS if s in cameras]].to_string()}",
+                f"images per camera{hint}\n{cameras[[s for s in SPLITS if s in cameras]].to_string()}",
                 f"image heights\n{_histogram(self.sizes)}",
                 "notes\n" + ("\n".join(f"  {n}" for n in notes) or "  none"),
                 "problems\n" + ("\n".join(f"  {p}" for p in self.problems) or "  none: the copy is sound"),
@@ -170,14 +171,15 @@ def check_dataset(
 
 
 def _all_rows(ds: ReIDDataset) -> pd.DataFrame:
-    """path, pid, camid, split of every image, with further test levels and the boxes of multi-query tests."""
+    """path, pid, camid (-1: not known), split of every image, with further test levels and multi-query boxes."""
     tables = {split: getattr(ds, split) for split in SPLITS}
     for level, (query, gallery) in ds.levels.items():
         tables |= {f"query, {level}": query, f"gallery, {level}": gallery}
     if isinstance(ds.info.get("gt_bbox"), pd.DataFrame):
         tables["gt_bbox"] = ds.info["gt_bbox"]
     rows = [t[["path", "pid", "camid"]].assign(split=split) for split, t in tables.items()]
-    return pd.concat(rows, ignore_index=True)
+    table = pd.concat(rows, ignore_index=True)
+    return table if ds.cameras_known else table.assign(camid=-1)
 
 
 def _inspect(paths: list[str], decode: bool, workers: int | None, progress: bool) -> pd.DataFrame:
@@ -269,7 +271,8 @@ def check_command(
     from reidkit.data import load_dataset
 
     ds = load_dataset(name, root=root, cache_dir=cache_dir, **options)
-    default = ds.derived("checks") if cache_dir else Path(root) / "checks" / name
+    place = Path(root) if Path(root).is_dir() else ds.root  # a CSV is no folder
+    default = ds.derived("checks") if cache_dir else place / "checks" / name
     folder = Path(out) if out else default
     refusal = _cannot_write(folder)  # before minutes of decoding
     if quarantine and not os.access(ds.root, os.W_OK):

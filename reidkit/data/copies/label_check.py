@@ -32,17 +32,23 @@ def check_labels(ds: ReIDDataset) -> pd.DataFrame:
     one_camera = per_person.index[per_person == 1]
     rows = [
         ("identities in train and in test", len(both), _examples(both), True),
-        ("camera numbers below 1", len(low), _examples(low), min(low, default=0) < 0),  # counting from 0 is usual
         (
-            f"queries without a match in another camera{f': all of them{why}' if all_alone else ''}",
+            f"queries without a match in another camera{f': all of them{why}' if all_alone else ''}"
+            if ds.cameras_known
+            else "queries without another picture in the gallery",
             len(alone),
             _examples(alone.pid),
             all_alone,
         ),
-        ("unused camera numbers", *_unused(cameras), False),
-        ("training identities seen by one camera only", len(one_camera), _examples(one_camera), False),
         ("unused identity numbers", *_unused(people["train"] | test), False),
     ]
+    if ds.cameras_known:
+        seen = "training identities seen by one camera only"
+        rows[1:1] = [("camera numbers below 1", len(low), _examples(low), min(low, default=0) < 0)]  # from 0 is usual
+        rows[3:3] = [
+            ("unused camera numbers", *_unused(cameras), False),
+            (seen, len(one_camera), _examples(one_camera), False),
+        ]
     return _table(rows)
 
 
@@ -57,6 +63,7 @@ def check_files(ds: ReIDDataset) -> pd.DataFrame:
     stems = paths.map(lambda path: os.path.splitext(path)[0])
     twins = paths[stems.duplicated(keep=False)].map(os.path.basename)
     junk = ds.gallery.pid[ds.gallery.pid.isin(ds.junk_pids)]
+    unlabelled = len(ds.gallery) if ds.train.empty and ds.query.empty else 0
     is_distractor = (ds.gallery.pid == 0) & ~ds.gallery.pid.isin(ds.junk_pids)
     if "distractor" in ds.gallery:
         is_distractor |= ds.gallery.distractor
@@ -64,7 +71,13 @@ def check_files(ds: ReIDDataset) -> pd.DataFrame:
     rows = [
         ("images of a kind that the kit does not read", len(unread), _examples(unread), True),
         ("images whose names differ by the suffix only", len(twins), _examples(twins), False),
-        ("junk images in the gallery, ignored when ranking", len(junk), f"identity {_examples(junk)}", False),
+        ("pictures without identities, to be searched and not to be trained on", unlabelled, "all", False),
+        (
+            "junk images in the gallery, ignored when ranking",
+            0 if unlabelled else len(junk),
+            f"identity {_examples(junk)}",
+            False,
+        ),
         ("distractors in the gallery, never a match", len(distractors), f"identity {_examples(distractors)}", False),
     ]
     return _table(rows)
