@@ -12,6 +12,7 @@ A path is looked for beside the CSV, then below `root`. Other columns are left a
 
 from __future__ import annotations
 
+import csv
 import os
 import warnings
 from pathlib import Path
@@ -74,49 +75,62 @@ def find_csv(place: Path) -> Path:
 
 
 def read_csv(file: Path) -> pd.DataFrame:
-    """path, person, and camera and split where there are such columns: all str, without empty cells.
+    """path, person, and camera and split where there are such columns: all str, without empty cells; and the line.
 
-    Fields are separated by commas, semicolons or tabs, whichever the first line has most of.
+    Fields are separated by commas, semicolons or tabs, whichever the first line has most of. Empty lines are passed
+    over.
     """
-    try:
-        with open(file, encoding="utf-8-sig") as opened:
-            first = opened.readline()
-        separator = max(",;\t", key=first.count)
-        table = pd.read_csv(
-            file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+    columns, table = _cells(file)
+    wanted = [column for column in (*REQUIRED, *OPTIONAL) if column in columns]
+    if missing := [column for column in dict.fromkeys((*REQUIRED, *wanted)) if columns.count(column) != 1]:
+        raise DatasetError(
+            f"csv: {file} needs one column {' and one '.join(map(repr, missing))}; its columns are {columns}. Expected "
+            "are path, pid and, where known, camid and split: rename them in the file"
         )
-    except (OSError, ValueError) as error:  # not UTF-8, ragged rows, no columns
+    if table.empty:
+        raise DatasetError(f"csv: {file} has no rows below its first line")
+    table = table[[*wanted, "line number"]]
+    for column in wanted:
+        if len(empty := table["line number"][table[column] == ""]):
+            raise DatasetError(f"csv: {file}, line {empty.iloc[0]}: {column} is empty ({len(empty)} such lines)")
+    if "split" in table:
+        table = table.assign(split=table["split"].str.lower())
+        if len(wrong := table.loc[~table["split"].isin(SPLITS)]):
+            raise DatasetError(
+                f"csv: {file}, line {wrong['line number'].iloc[0]}: split is {wrong['split'].iloc[0]!r}; expected "
+                f"one of {', '.join(SPLITS)}"
+            )
+    return table.rename(columns={"pid": "person", "camid": "camera"})
+
+
+def _cells(file: Path) -> tuple[list[str], pd.DataFrame]:
+    """(names of the columns, every cell of the rows below them as str, with the column "line number")."""
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as opened:
+            first = opened.readline()
+            opened.seek(0)
+            reader = csv.reader(opened, delimiter=max(",;\t", key=first.count), strict=True)
+            columns = [name.strip() for name in next(reader, [])]
+            rows = [(reader.line_num, row) for row in reader if row]
+    except (OSError, ValueError, csv.Error) as error:  # not UTF-8, a quote that never ends
         raise DatasetError(
             f"csv: {file} cannot be read as a table ({error}); expected UTF-8 text whose first line is "
             f"{','.join((*REQUIRED, *OPTIONAL))} (the last two may be absent)"
         ) from error
-    table.columns = [str(column).strip() for column in table.columns]
-    if missing := [column for column in REQUIRED if list(table.columns).count(column) != 1]:
-        raise DatasetError(
-            f"csv: {file} needs one column {' and one '.join(map(repr, missing))}; its columns are "
-            f"{list(table.columns)}. Expected are path, pid and, where known, camid and split: rename them in the file"
-        )
-    columns = [column for column in (*REQUIRED, *OPTIONAL) if column in table]
-    table = table[columns].apply(lambda column: column.str.strip())
-    if table.empty:
-        raise DatasetError(f"csv: {file} has no rows below its first line")
-    for column in columns:
-        if len(empty := table.index[table[column] == ""]):
-            raise DatasetError(f"csv: {file}, line {empty[0] + 2}: {column} is empty ({len(empty)} such lines)")
-    if "split" in table:
-        table["split"] = table["split"].str.lower()
-        if len(wrong := table[~table["split"].isin(SPLITS)]):
+    for line, row in rows:
+        if len(row) != len(columns):
             raise DatasetError(
-                f"csv: {file}, line {wrong.index[0] + 2}: split is {wrong['split'].iloc[0]!r}; expected one of "
-                f"{', '.join(SPLITS)}"
+                f"csv: {file}, line {line} has {len(row)} fields, the first line has {len(columns)}: {columns}; put a "
+                "field that holds a separator into quotes"
             )
-    return table.rename(columns={"pid": "person", "camid": "camera"})
+    cells = [[cell.strip() for cell in row] + [line] for line, row in rows]
+    return columns, pd.DataFrame(cells, columns=[*columns, "line number"])
 
 
 def _found(file: Path, table: pd.DataFrame, places: list[Path]) -> list[str]:
     """Absolute paths of the listed pictures; DatasetError for those that are nowhere."""
     found, absent = [], []
-    for line, name in zip(table.index + 2, table["path"]):
+    for line, name in zip(table["line number"], table["path"]):
         tries = [os.path.abspath(place / word) for word in (name, name.replace("\\", "/")) for place in places]
         there = next((p for p in tries if os.path.isfile(p)), None) or next(filter(_in_quarantine, tries), None)
         found.append(there or "")

@@ -103,7 +103,7 @@ def draw(name: str, table: pd.DataFrame, how: IdentitySplit, cameras: bool) -> n
     separately, so that a test has persons to look for however few they are.
     """
     people = table[table.pid != JUNK].groupby("pid")
-    seen = people.camid.nunique() if cameras else people.size()  # pid -> cameras or images, ascending
+    seen = pd.Series(people.camid.nunique() if cameras else people.size())  # pid -> cameras or images, ascending
     rng, train = np.random.default_rng(how.seed), set()
     for group in (seen.index[seen > 1].to_numpy(), seen.index[seen < 2].to_numpy()):
         count = round(how.train_fraction * len(group))
@@ -138,9 +138,10 @@ def queries_and_gallery(table: pd.DataFrame, rows: np.ndarray, how: IdentitySpli
     test = table.assign(row=np.arange(len(table)), chance=rng.random(len(table)))[rows & (table.pid != JUNK).to_numpy()]
     if test.empty:
         return place
-    test = test.sort_values(["pid", "chance"])
-    turn = test.groupby(["pid", "camid"]).cumcount() if cameras else 0  # first one image of every camera
-    for _, person in test.assign(turn=turn).sort_values(["pid", "turn", "chance"]).groupby("pid"):
+    test = test.sort_values(by="chance")
+    if cameras:  # first one image of every camera
+        test = test.assign(turn=test.groupby(["pid", "camid"]).cumcount()).sort_values(by=["turn", "chance"])
+    for _, person in test.groupby("pid"):
         camera, chosen = dict(zip(person.row, person.camid)), []
         for row in person.row:
             rest = {camera[r] for r in camera if r not in (*chosen, row)}  # cameras in the gallery
