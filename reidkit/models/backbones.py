@@ -37,7 +37,8 @@ def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attent
 
     name: "resnet18", "resnet34", "resnet50", "small", "small-C" (with C channels at the end), or "timm:NAME".
     pretrained: False; True (the published default weights); a torchvision weights name such as
-        "IMAGENET1K_V2"; or the path of a state dict (see `load_backbone_weights`), e.g. a trained IDE run.
+        "IMAGENET1K_V2"; or the path of a state dict (see `load_backbone_weights`, whose report is printed), such as a
+        trained IDE run or a checkpoint of torchreid or fast-reid.
     spatial_attention: None, "rga" (for 384x128 images) or "rga:HxW": see `reidkit.models.rga`.
     Raises UnknownNameError for an unknown name, CheckpointError where weights cannot be had.
     """
@@ -52,7 +53,7 @@ def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attent
     else:
         raise unknown_name("backbone", name, (*RESNETS, "small", "small-<last width>", "timm:<name of a timm model>"))
     if path:
-        load_backbone_weights(backbone, path)
+        print(load_backbone_weights(backbone, path))
     if spatial_attention:
         add_spatial_attention(backbone, spatial_attention)
     return backbone

@@ -1,8 +1,11 @@
 """Weights of other people: wrappers, prefixes, the parts of a published network that a backbone lacks."""
 
+import argparse
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -166,3 +169,132 @@ def test_the_weights_are_found_among_other_things(tmp_path):
         torch.save(nothing, tmp_path / "no.pth")
         with pytest.raises(CheckpointError, match="holds no tensors"):
             read_state_dict(tmp_path / "no.pth")
+
+
+# ---- as ReID projects lay them out -----------------------------------------------------------------------------------
+
+
+def resnet(depth):
+    torch.manual_seed(1)
+    net = getattr(torchvision.models, f"resnet{depth}")(num_classes=3)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(), module.running_var.uniform_(0.5, 2)
+    return net
+
+
+def trunk_of(net):
+    return {k: v for k, v in net.state_dict().items() if not k.startswith("fc.")}
+
+
+def torchreid(trunk):
+    beside = {"fc.0.weight": torch.zeros(512, 2048), "classifier.weight": torch.zeros(751, 512)}
+    state = {f"module.{k}": v for k, v in {**trunk, **beside}.items()}
+    return {"state_dict": state, "epoch": 60, "rank1": np.float64(0.94), "optimizer": {"state": {}}}
+
+
+def torchreid_pcb(trunk):
+    heads = {f"classifier.{i}.weight": torch.zeros(751, 256) for i in range(6)}
+    return {"state_dict": {**trunk, "conv5.layers.0.weight": torch.zeros(256, 2048, 1, 1), **heads}, "rank1": 0.9}
+
+
+def fast_reid(trunk):
+    heads = {"heads.bottleneck.0.weight": torch.ones(2048), "heads.weight": torch.zeros(751, 2048)}
+    pixels = {"pixel_mean": torch.zeros(1, 3, 1, 1), "pixel_std": torch.ones(1, 3, 1, 1)}
+    return {"model": {**pixels, **{f"backbone.{k}": v for k, v in trunk.items()}, **heads}, "iteration": 17}
+
+
+def strong_baseline(trunk):
+    beside = {"bottleneck.weight": torch.ones(2048), "classifier.weight": torch.zeros(751, 2048)}
+    return {**{f"base.{k}": v for k, v in trunk.items()}, **beside}
+
+
+def numbered(trunk, prefix):
+    names = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"]
+    return {f"{prefix}{names.index(k.split('.')[0])}.{k.split('.', 1)[1]}": v for k, v in trunk.items()}
+
+
+def released_mpn(trunk):
+    """As the released code saves it: no counters, 1x1 convolutions a part."""
+    heads = {f"local_conv_list.{k}.0.weight": torch.zeros(512, 2048, 1, 1) for k in range(6)}
+    state = {k: v for k, v in numbered(trunk, "base.").items() if "num_batches" not in k}
+    return {**state, **heads, "Sfc_list.0.weight": torch.zeros(751, 512)}
+
+
+LAYOUTS = {
+    "torchreid": (torchreid, 2),
+    "torchreid pcb": (torchreid_pcb, 7),
+    "fast-reid": (fast_reid, 4),
+    "strong baseline": (strong_baseline, 2),
+    "released MPN": (released_mpn, 7),
+    "a bare Sequential": (lambda trunk: numbered(trunk, ""), 0),
+    "module.backbone.N": (lambda trunk: numbered(trunk, "module.backbone."), 0),
+    "options beside": (lambda trunk: {"args": argparse.Namespace(lr=0.1), "net": trunk}, 0),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_reid_projects(tmp_path, layout, capsys):
+    net = resnet(18)
+    make, beside = LAYOUTS[layout]
+    torch.save(make(trunk_of(net)), tmp_path / "theirs.pth.tar")
+    backbone = create_backbone("resnet18", pretrained=tmp_path / "theirs.pth.tar")
+    state = trunk_of(net)
+    assert all(torch.equal(v, state[k]) for k, v in backbone.state_dict().items() if "num_batches" not in k)
+    said = capsys.readouterr().out
+    assert said.count("theirs.pth.tar -> resnet18") == 1 and f" {beside} left aside" in said and " 0 missing" in said
+
+
+def test_the_report_tells_what_was_taken_ignored_and_missing(capsys):
+    net, backbone = resnet(18), create_backbone("resnet18")
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    state = {f"backbone.{k}": v for k, v in trunk_of(net).items()}
+    state["heads.weight"] = torch.zeros(3, 512)
+    del state["backbone.layer4.1.conv2.weight"]
+    state["backbone.layer1.0.conv1.weight"] = torch.zeros(2, 2)
+    with pytest.raises(CheckpointError, match=r"1 missing \['layer4\.1\.conv2\.weight'\].*1 of another shape"):
+        load_backbone_weights(backbone, state)
+    with pytest.raises(CheckpointError, match="98% of its tensors are there, 99% are asked for"):
+        load_backbone_weights(backbone, state, least=0.99)
+    assert all(torch.equal(v, before[k]) for k, v in backbone.state_dict().items())  # nothing was copied
+    report = load_backbone_weights(backbone, state, least=0.9)
+    assert set(report.missing) == {"layer1.0.conv1.weight", "layer4.1.conv2.weight"}
+    assert set(report.ignored) == {"heads.weight", "backbone.layer1.0.conv1.weight"}
+    assert len(report.taken) == len(backbone.state_dict()) - 2 and report.share == pytest.approx(118 / 120)
+    assert "2 left aside" in str(report) and "2 missing (layer1.0.conv1.weight, layer4.1.conv2.weight)" in str(report)
+    after = backbone.state_dict()
+    for name in after:
+        kept = name in report.missing
+        assert torch.equal(after[name], before[name] if kept else net.state_dict()[name]), name
+    assert capsys.readouterr().out == ""  # printing is the caller's
+
+
+@pytest.mark.parametrize(
+    ("piece", "about"),
+    [("layer1.0.bn1.IN.weight", "IBN"), ("NL_2.0.g.weight", "non-local"), ("layer1.0.se.fc.0.weight", "squeeze")],
+)
+def test_architectures_that_the_kit_does_not_build_are_called_by_name(piece, about):
+    trunk = trunk_of(resnet(18))
+    state = {f"backbone.{k}": v for k, v in trunk.items()} | {f"backbone.{piece}": torch.zeros(1)}
+    if about == "IBN":
+        del state["backbone.layer1.0.bn1.weight"]
+    with pytest.raises(CheckpointError, match=f"does not fit backbone 'resnet18'.*{about}"):
+        load_backbone_weights(create_backbone("resnet18"), state)
+
+
+def test_weights_of_nothing_alike_are_refused():
+    state = {"conv1.conv.weight": torch.zeros(64, 3, 7, 7), "conv2.0.conv1.weight": torch.zeros(1)}  # an OSNet
+    for least in (1.0, 0.5):
+        with pytest.raises(CheckpointError, match="does not fit backbone 'resnet18'"):
+            load_backbone_weights(create_backbone("resnet18"), state, least=least)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": {"w": torch.zeros(1)}, "rank1": np.float64(1), "x": Evil()}, tmp_path / "e.pth")
+    with pytest.raises(CheckpointError, match="not a readable state dict"):
+        read_state_dict(tmp_path / "e.pth")
+    assert not (tmp_path / "ran").exists()

@@ -70,7 +70,7 @@ def test_the_usual_evaluator_sees_a_match_for_every_query(trained):
 
 def test_a_network_of_other_images_is_tested_on_them(trained, tmp_path):
     """Trained with cameras, tested on a set without, and the other way round."""
-    people, run, _ = trained
+    people, _, _ = trained
     table = pd.DataFrame({"path": sorted(f"{p.parent.name}/{p.name}" for p in people.glob("p*/*.png"))})
     table = table.assign(pid=table.path.str[:3], camid=["in", "out"] * 28)
     table.to_csv(people / "list.csv", index=False)
