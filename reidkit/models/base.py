@@ -117,8 +117,22 @@ class ReIDModel(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor, prior: PriorBatch | None = None) -> ModelOutput:
-        """Everything the losses need; auxiliary tasks run in training mode only."""
+        """Everything the losses need; auxiliary tasks run in training mode only.
+
+        `torch.jit.trace(net, images)` cannot record such an output: of a network in eval mode it gets `embed`.
+        """
+        if torch.jit.is_tracing() and traced_by_itself(self):
+            return self.traced(images, prior)
         return self.heads(self.feature_maps(images), prior, with_aux=self.training)
+
+    def traced(self, images: Tensor, prior: PriorBatch | None) -> Any:
+        """[B, D] for torch.jit.trace. Raises ReIDKitError in training mode, and where a prior is needed and absent."""
+        instead = "; to take a network elsewhere use `reidkit export RUN --to torch-export` (or onnx)"
+        if self.training:
+            raise ReIDKitError(f"torch.jit.trace records the network of test time: call net.eval() first{instead}")
+        if self.needs_prior_at_test and prior is None:
+            raise ReIDKitError(f"{self.name} needs a coarse prior for every image, so it cannot be traced{instead}")
+        return self.embed(images, prior)
 
     def embed(self, images: Tensor, prior: PriorBatch | None = None) -> Tensor:
         """[B, D] test-time representation. Call `model.eval()` first, as for any network."""
@@ -184,6 +198,12 @@ class ReIDModel(nn.Module):
         """Number of trainable parameters of the test-time network (MPN Table 9 leaves the classifiers out)."""
         left_out = 0 if classifiers else sum(p.numel() for p in self.classifier.parameters())
         return sum(p.numel() for p in self.parameters()) - left_out
+
+
+def traced_by_itself(module: nn.Module) -> bool:
+    """Whether torch.jit.trace was called with this module, and not with one that contains it."""
+    modules = getattr(torch.jit._trace, "_trace_module_map", None)
+    return modules is not None and modules.get("__module") is module
 
 
 class TrunkModel(ReIDModel):

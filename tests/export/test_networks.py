@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from reidkit.data.images import read_image
-from reidkit.errors import UnknownNameError
-from reidkit.evaluation import extract_features
+from reidkit.errors import ReIDKitError, UnknownNameError
+from reidkit.evaluation import Extraction, extract_features
 from reidkit.export import EmbeddingNetwork, check, formats
-from reidkit.models import VARIANTS, create_model
+from reidkit.models import VARIANTS, ModelOutput, create_model
 
 SIZE = (96, 32)
 SMALL = {"MPNConfig": {"part_dim": 8}, "IDEConfig": {"part_dim": 8}, "PCBConfig": {"part_dim": 8}}
@@ -59,6 +59,43 @@ def test_every_variant_can_be_traced_and_exported(name):
         assert type(found) is type(wanted) and found.aux is None
         torch.testing.assert_close(found.embedding, wanted.embedding[:count], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found.logits, wanted.logits[:, :count], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ide", "pcb", "mgn", "mpn", "mpn-rga", "cgpn", "pyramid"])
+@pytest.mark.filterwarnings("ignore")
+@torch.no_grad()
+def test_jit_trace_of_a_network_records_its_embedding(name, tmp_path):
+    """As it is typed everywhere; the file runs without the kit, and with another number of images."""
+    net, x = small_net(name), torch.randn(5, 3, *SIZE)
+    net.extraction = Extraction(SIZE)
+    traced = torch.jit.trace(net, x[:2])
+    traced.save(tmp_path / "net.pt")
+    torch.testing.assert_close(torch.jit.load(tmp_path / "net.pt")(x), net.embed(x), rtol=1e-4, atol=1e-5)
+    assert isinstance(net(x), ModelOutput)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_jit_trace_says_what_to_use_instead():
+    net, x = small_net("mpn"), torch.randn(2, 3, *SIZE)
+    with pytest.raises(ReIDKitError, match=r"call net\.eval\(\) first; .*reidkit export RUN --to torch-export"):
+        torch.jit.trace(net.train(), x)
+    with pytest.raises(ReIDKitError, match=r"baseline-ub needs a coarse prior .*reidkit export"):
+        torch.jit.trace(small_net("baseline-ub"), x)
+
+
+@pytest.mark.filterwarnings("ignore")
+@torch.no_grad()
+def test_a_module_around_a_network_is_traced_as_before():
+    class Around(torch.nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x).logits
+
+    net, x = small_net("mpn"), torch.randn(3, 3, *SIZE)
+    torch.testing.assert_close(torch.jit.trace(Around(net), x[:2])(x), net(x).logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
