@@ -193,18 +193,20 @@ def test_what_waits_is_refused(wait):
 
 
 @pytest.fixture
-def imagined_gpu(monkeypatch):
+def imagined_gpu(monkeypatch, free):
     """Tensors without values that say they are on a GPU: operators check that devices agree, and hold no result."""
     monkeypatch.setattr(feed, "pinned", lambda tensor, device: tensor)  # there is no driver to pin memory with
     monkeypatch.setattr(sources, "pinned", feed.pinned)
-    monkeypatch.setattr(feed, "free_memory", lambda device: 10**9)
+    monkeypatch.setattr(sources, "ahead", lambda cut, plan, **options: map(cut, plan))  # imagined in one thread only
+    monkeypatch.setattr(feed, "free_memory", lambda device: free)
     transforms._per_channel.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
     transforms._per_channel.cache_clear()
 
 
-def test_batches_are_cut_and_augmented_on_a_gpu(ds, cache, imagined_gpu):
+@pytest.mark.parametrize("free", [10**9, 0])
+def test_batches_are_cut_and_augmented_on_a_gpu(ds, cache, imagined_gpu, free):
     options = {"cache": cache, "device": "cuda", "priors": Priors()}
     loader = train_loader(ds, **SETTINGS, **options, translation_copies=4)
     tests = batches_of(ds.query, size=SIZE, batch_size=7, root=ds.root, **options)
@@ -212,6 +214,7 @@ def test_batches_are_cut_and_augmented_on_a_gpu(ds, cache, imagined_gpu):
         plan = AUGMENT.plan(loader, rng())
         trained = [(batch, AUGMENT(batch, plan), AUGMENT(batch, rng())) for batch in loader]
         tested = [(batch, TestTransform()(batch)) for batch in tests]
+    assert all(loader._cut.source.device.type == ("cuda" if free else "cpu") for loader in (loader, tests))
     assert len(trained) == 16 and [len(batch) for batch, _ in tested] == [7, 7, 7, 3]
     for batch in (batch for together in trained + tested for batch in together):
         assert devices_of(tensors(batch)) == {"cuda"}
