@@ -1,11 +1,11 @@
 """How batches reach the device without making it wait.
 
-    decoded images     read by                                               before the device needs them
-    on the device      kernels of the device (`fits` says when they go there)   a few launches
-    in main memory     threads, `ahead` of the training                      one copy from pinned memory (`send`)
-    in files           worker processes (`loaders`)                          one copy from pinned memory
+    decoded images    who reads them                   how they come to the device
+    on the device     kernels (`fits`: when they do)   they are there
+    in main memory    threads, `ahead` of the network  from pinned memory, one queued copy a batch (`send`)
+    in files          worker processes                 the same
 
-Nothing here, in the loaders or in the transforms reads a value back from the device.
+Nothing here, in `sources`, `loaders` or `transforms` reads a value back from the device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor
 
 CACHE_SHARE = 0.4  # of a device's free memory that decoded images may take; the rest is the network's
 
-Argument, Result = TypeVar("Argument"), TypeVar("Result")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 def free_memory(device: torch.device) -> int:

@@ -98,7 +98,7 @@ class TrainAugment:
             )
         flips, rectangles = (send(t, images.device) for t in self._of(batch, draws))  # [B], [B, 4]
         images = normalize(flip_images(images, flips), c.mean, c.std)
-        images = _erase_in_place(images, rectangles, c.erasing_fill)
+        images = erase(images, rectangles, c.erasing_fill, out=images)  # the floats are ours
         return replace(batch, images=images, prior=batch.prior and batch.prior.flip(flips))
 
     def _of(self, batch, draws: torch.Generator | AugmentPlan) -> tuple[Tensor, Tensor]:
@@ -178,20 +178,19 @@ def _rectangles(numbers: Tensor, count: int, config: AugmentConfig, tries: int) 
     return (torch.stack([top, left, height, width], dim=2) * chosen[..., None]).long()
 
 
-def erase(images: Tensor, rectangles: Tensor, fill: tuple[float, float, float]) -> Tensor:
-    """Write `fill` into one rectangle (top, left, height, width) of each image [B, 3, H, W]."""
-    return _erase_in_place(images.clone(), send(rectangles, images.device), fill)
+def erase(images: Tensor, rectangles: Tensor, fill: tuple[float, float, float], *, out: Tensor | None = None) -> Tensor:
+    """Write `fill` into one rectangle (top, left, height, width) of each image [B, 3, H, W].
 
-
-def _erase_in_place(images: Tensor, rectangles: Tensor, fill: tuple[float, float, float]) -> Tensor:
+    out: where the result goes instead of into new memory; it may be `images`.
+    """
     H, W = images.shape[-2:]
-    top, left, height, width = rectangles[:, :, None].unbind(1)  # each [B, 1]
+    top, left, height, width = send(rectangles, images.device)[:, :, None].unbind(1)  # each [B, 1]
     y, x = torch.arange(H, device=images.device), torch.arange(W, device=images.device)
     rows = (y >= top) & (y < top + height)  # [B, H]
     columns = (x >= left) & (x < left + width)  # [B, W]
     inside = (rows[:, :, None] & columns[:, None, :])[:, None]  # [B, 1, H, W]
     value = _per_channel(tuple(fill), 1.0, images.device).to(images.dtype)
-    return torch.where(inside, value, images, out=images)
+    return torch.where(inside, value, images, out=out)
 
 
 def translate_table(table: pd.DataFrame, copies: int = 5, max_shift: float = 0.05, seed: int = 0) -> pd.DataFrame:
