@@ -51,7 +51,14 @@ PriorTool = Annotated[
     str | None, typer.Option(help="sidewalk, files, torchvision+segformer; default: files beside the images")
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile, for a GPU.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Threads that decode the images once into the cache and cut batches from it ahead of the network; "
+        "with --no-cache, processes that decode each time. A cache that fits on the GPU needs none in training.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: one a core.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
 

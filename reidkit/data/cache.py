@@ -1,7 +1,7 @@
 """Decoded images in one memory-mapped file, so that epochs cost no JPEG decoding.
 
     cache = ImageCache.for_split(ds, "train", (384, 128))           # a file in <ds.root>/cache
-    loader = train_loader(ds, size=(384, 128), ..., cache=cache)    # or cache=cache.to("cuda")
+    loader = train_loader(ds, size=(384, 128), ..., cache=cache, device="cuda")    # there, if it fits
 
 The file: 16 bytes of magic, 8 bytes of header length, a JSON header, padding to a multiple of 4,096 bytes, then
 uint8 [N, 3, H, W]. The header holds the images' relative paths, their size and filter, and a fingerprint of
@@ -16,9 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +29,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.feed import ahead, fits
 from reidkit.data.images import Interpolation, read_image, relative_paths
 from reidkit.errors import DatasetError
 
@@ -179,6 +178,12 @@ class ImageCache:
         """The same cache in the memory of a device, so that batches are cut and augmented there."""
         return replace(self, images=self.images.to(device))
 
+    def near(self, device: str | torch.device) -> ImageCache:
+        """`to` the device if the images may lie there (`feed.fits`), else the cache as it is: mapped from its file."""
+        place = torch.device(device)
+        moves = self.images.device.type == "cpu" and fits(self.images.nbytes, place)
+        return self.to(place) if moves else self
+
 
 def _header(
     table: pd.DataFrame, root: str | Path, size: tuple[int, int], interpolation: Interpolation
@@ -264,16 +269,7 @@ def _decoded(
     if workers <= 1:
         yield from map(decode, chunks)
         return
-    with ThreadPoolExecutor(workers) as pool:  # PIL lets go of the interpreter while it decodes and resizes
-        ahead = 4 * workers  # a bounded number of blocks in memory
-        futures = deque(pool.submit(decode, chunk) for chunk in chunks[:ahead])
-        try:
-            for i in range(len(chunks)):
-                if i + ahead < len(chunks):
-                    futures.append(pool.submit(decode, chunks[i + ahead]))
-                yield futures.popleft().result()  # the block is let go
-        finally:
-            pool.shutdown(cancel_futures=True)
+    yield from ahead(decode, chunks, threads=workers, count=4 * workers)  # PIL lets go of the interpreter meanwhile
 
 
 def _decode_chunk(paths: Sequence[str], size: tuple[int, int], interpolation: Interpolation) -> np.ndarray:

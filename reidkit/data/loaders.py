@@ -1,11 +1,11 @@
 """Loaders: uint8 batches from image files or from an `ImageCache`, the same pixels either way.
 
-    loader = train_loader(ds, size=(384, 128), num_ids=6, num_instances=8, seed=0)
+    loader = train_loader(ds, size=(384, 128), num_ids=6, num_instances=8, seed=0, device=device)
     augment, generator = TrainAugment(AugmentConfig()), torch.Generator().manual_seed(0)
     for epoch in range(70):
         loader.sampler.set_epoch(epoch)
         for batch in loader:
-            batch = augment(batch.to(device), generator)      # float images [48, 3, 384, 128]
+            batch = augment(batch, generator)      # float images [48, 3, 384, 128] on the device
 
 Nothing in a loader is random except the sampler's plan, a function of (seed, epoch): the number of workers
 changes nothing, and the global random state is not touched.
@@ -14,7 +14,7 @@ changes nothing, and the global random state is not touched.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,15 +22,16 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from reidkit.data.cache import ImageCache
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.images import Interpolation, read_image, relative_paths
+from reidkit.data.feed import send
+from reidkit.data.images import Interpolation, relative_paths
 from reidkit.data.prior import PriorBatch
 from reidkit.data.sampler import PKSampler, Sampling
-from reidkit.data.transforms import translate_images, translate_table
-from reidkit.errors import DatasetError, ReIDKitError, TrainingError
+from reidkit.data.sources import Cut, FromCache, FromFiles, in_turn, open_source
+from reidkit.data.transforms import shift_pixels, translate_table
+from reidkit.errors import DatasetError, TrainingError
 
 Images = pd.DataFrame | str | os.PathLike | Iterable[str | os.PathLike]  # a table with a column `path`, or paths
 
@@ -43,6 +44,7 @@ class Batch:
     labels: long [B], class index in training, pid in tests. camids: long [B]. -1 where not known (`known_labels`).
     index: long [B], rows of the loader's table.
     prior: the coarse priors of the B images, or None.
+    step: the place of the batch in its epoch, from 0.
     """
 
     images: Tensor
@@ -50,119 +52,69 @@ class Batch:
     camids: Tensor
     index: Tensor
     prior: PriorBatch | None = None
+    step: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
 
     def to(self, device: str | torch.device) -> Batch:
-        """The same batch on a device."""
-        moved = {k: getattr(self, k).to(device, non_blocking=True) for k in ("images", "labels", "camids", "index")}
+        """The same batch on a device; the copy is queued (`feed.send`)."""
+        moved = {k: send(getattr(self, k), device) for k in ("images", "labels", "camids", "index")}
         return replace(self, **moved, prior=self.prior and self.prior.to(device))
 
 
 class BatchLoader:
     """What `train_loader` and `test_batches` return: iterate it, again and again; `len` counts batches.
 
-    table: the rows that `Batch.index` points into. sampler: the `PKSampler` of a training loader (for
-    `set_epoch`, `state_dict`, `load_state_dict`), None in tests. Its state counts the batches handed out by
-    this loader, not those that workers fetched ahead: a run resumes in mid-epoch with the very next batch.
+    table: the rows that `Batch.index` points into. device: where batches arrive. batch_size: images in a batch (the
+    last of a test may have fewer). sampler: the `PKSampler` of a training loader (for `set_epoch`, `state_dict`,
+    `load_state_dict`), None in tests. Its state counts the batches handed out by this loader, not those that were
+    fetched ahead: a run resumes in mid-epoch with the very next batch.
+
+    Labels, cameras, rows and priors of an epoch are put into the order of its batches at once, and reach the device in
+    one copy each; a batch holds views of them.
     """
 
     def __init__(
         self,
         table: pd.DataFrame,
         labels: np.ndarray,
-        fetch: Callable[[list[int]], Tensor],
+        source: FromFiles | FromCache,
         plan: PKSampler | Sequence[list[int]],
         *,
+        batch_size: int,
         prior: PriorBatch | None = None,
         workers: int = 0,
+        device: str | torch.device | None = None,
     ) -> None:
-        self.table, self.workers = table, workers
+        self.table, self.batch_size, self.workers = table, batch_size, workers
+        self.device = source.device if device is None else torch.device(device)
         self.sampler = plan if isinstance(plan, PKSampler) else None
-        self._plan, self._fetch, self._prior = plan, fetch, prior
+        self._plan, self._prior = plan, prior
         self._labels = torch.tensor(labels, dtype=torch.long)
         self._camids = torch.from_numpy(known_labels(table, "camid"))
-        self._shifts = None
+        pixels = None
         if "dx" in table:
-            self._shifts = torch.tensor(table[["dx", "dy"]].to_numpy(), dtype=torch.float32)  # [N, 2]
-            self._prior = prior and prior.translate(*self._shifts.T)
+            dx, dy = torch.tensor(table[["dx", "dy"]].to_numpy(), dtype=torch.float32).T  # [N], [N]
+            pixels = shift_pixels(dx, dy, source.size)
+            self._prior = prior and prior.translate(dx, dy)
+        self._cut = Cut(source, pixels)
 
     def __len__(self) -> int:
         return len(self._plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        plan = self.sampler.remaining() if self.sampler else list(self._plan)
-        for rows, images in zip(plan, self._images(plan)):
+        plan = self.sampler.remaining() if self.sampler else self._plan
+        first, sizes = self.sampler.done if self.sampler else 0, [len(rows) for rows in plan]
+        index = torch.tensor([row for rows in plan for row in rows], dtype=torch.long)  # [M], batch after batch
+        columns = [index, self._labels.index_select(0, index), self._camids.index_select(0, index)]
+        columns += self._prior.rows(index) if self._prior else ()
+        batches = zip(*(send(column, self.device).split(sizes) for column in columns))
+        cuts = in_turn(self._cut, send(index, self._cut.source.device).split(sizes), self.device, self.workers)
+        for step, (images, (rows, labels, camids, *prior)) in enumerate(zip(cuts, batches), first):
             if self.sampler:
                 self.sampler.advance()
-            yield self._batch(rows, images)
-
-    def _images(self, plan: list[list[int]]) -> Iterator[Tensor]:
-        """uint8 [B, 3, H, W] of each batch of rows, in order."""
-        if not self.workers:
-            return map(self._fetch, plan)
-        loader = DataLoader(
-            _Fetched(self._fetch, plan),
-            batch_size=None,  # one item of the data set is one batch
-            num_workers=self.workers,
-            generator=torch.Generator(),  # else the loader would draw from the global one
-        )
-        return map(_raise_here, loader)
-
-    def _batch(self, rows: list[int], images: Tensor) -> Batch:
-        index = torch.tensor(rows)
-        if self._shifts is not None:
-            images = translate_images(images, *self._shifts[index].T)
-        prior = self._prior and self._prior.rows(index)
-        return Batch(images, self._labels[index], self._camids[index], index, prior)
-
-
-class _Fetched(Dataset):
-    """Batch i of a plan, for the worker processes; errors travel as values, to be raised unwrapped."""
-
-    def __init__(self, fetch: Callable[[list[int]], Tensor], plan: list[list[int]]) -> None:
-        self.fetch, self.plan = fetch, plan
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, i: int) -> Tensor | ReIDKitError:
-        try:
-            return self.fetch(self.plan[i])
-        except ReIDKitError as error:
-            return error
-
-
-def _raise_here(fetched: Tensor | ReIDKitError) -> Tensor:
-    if isinstance(fetched, ReIDKitError):
-        raise fetched
-    return fetched
-
-
-@dataclass(frozen=True)
-class _FromFiles:
-    """Decode and resize the images of some rows."""
-
-    paths: list[str]
-    size: tuple[int, int]
-    interpolation: Interpolation
-
-    def __call__(self, rows: list[int]) -> Tensor:
-        images = [read_image(self.paths[i], self.size, self.interpolation) for i in rows]
-        return torch.from_numpy(np.stack(images))
-
-
-class _FromCache:
-    """Copy the images of some rows out of the cache, on the device where it lives."""
-
-    def __init__(self, cache: ImageCache, table: pd.DataFrame) -> None:
-        self.images = cache.images
-        rows = cache.rows(relative_paths(table["path"], cache.root))
-        self.rows = torch.from_numpy(rows).to(cache.images.device)
-
-    def __call__(self, rows: list[int]) -> Tensor:
-        return self.images[self.rows[torch.tensor(rows, device=self.rows.device)]]
+            yield Batch(send(images, self.device), labels, camids, rows, PriorBatch(*prior) if prior else None, step)
 
 
 def train_loader(
@@ -181,13 +133,18 @@ def train_loader(
     interpolation: Interpolation = "bilinear",
     rank: int = 0,
     world_size: int = 1,
+    device: str | torch.device | None = None,
 ) -> BatchLoader:
     """PxK batches of the training split, not yet augmented (see `TrainAugment`).
 
     size: (height, width) in pixels. num_ids, num_instances, seed, batches_per_epoch, mode, rank, world_size: of
         `PKSampler`; P x K is the batch of this process (`ids_per_batch` gets P from a batch size).
     priors: a `reidkit.priors.PriorTable` that knows every training image; looked up once, by relative path.
-    workers: decoding processes; not needed with a cache. translation_copies: 5 for MPN (`translate_table`).
+    translation_copies: 5 for MPN (`translate_table`).
+    device: where batches arrive, by default where the images are. A cache in main memory is copied there if it may
+        take that much of the device's memory (`ImageCache.near`); a cache that is on a device already stays.
+    workers: without a cache, processes that decode. With a cache in main memory, threads that cut batches ahead of
+        the training (for another device than the CPU at least one). A cache on the device needs neither.
     Raises DatasetError for images that do not decode or are not in the cache, PriorError for missing priors,
     TrainingError where P x K does not fit the data set.
     """
@@ -204,9 +161,10 @@ def train_loader(
         rank=rank,
         world_size=world_size,
     )
-    fetch, workers = _source(table, size, interpolation, cache, workers)
+    source = open_source(table, size, interpolation, cache, device)
     prior = _look_up(priors, table, ds.root)
-    return BatchLoader(table, table["label"].to_numpy(), fetch, sampler, prior=prior, workers=workers)
+    more = {"batch_size": num_ids * num_instances, "workers": workers, "device": device}
+    return BatchLoader(table, table["label"].to_numpy(), source, sampler, prior=prior, **more)
 
 
 def image_table(images: Images) -> pd.DataFrame:
@@ -250,6 +208,7 @@ def test_batches(
     cache: ImageCache | None = None,
     root: str | Path | None = None,
     priors=None,
+    device: str | torch.device | None = None,
 ) -> BatchLoader:
     """All images in order, `batch_size` at a time (the last batch may be smaller). labels are pids.
 
@@ -262,27 +221,12 @@ def test_batches(
         raise DatasetError("priors are looked up by paths relative to the data set: pass root=ds.root")
     table = image_table(images)
     plan = [list(range(i, min(i + batch_size, len(table)))) for i in range(0, len(table), batch_size)]
-    fetch, workers = _source(table, size, interpolation, cache, workers)
-    prior = _look_up(priors, table, root)
-    return BatchLoader(table, known_labels(table, "pid"), fetch, plan, prior=prior, workers=workers)
+    source = open_source(table, size, interpolation, cache, device)
+    more = {"batch_size": batch_size, "workers": workers, "device": device}
+    return BatchLoader(table, known_labels(table, "pid"), source, plan, prior=_look_up(priors, table, root), **more)
 
 
 test_batches.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]  (not a test case, whatever pytest thinks of the name)
-
-
-def _source(
-    table: pd.DataFrame, size: tuple[int, int], interpolation: Interpolation, cache: ImageCache | None, workers: int
-) -> tuple[Callable[[list[int]], Tensor], int]:
-    """Where pixels come from, and how many workers that needs."""
-    if cache is None:
-        return _FromFiles(table["path"].tolist(), (size[0], size[1]), interpolation), workers
-    wanted, found = (*size, interpolation), (*cache.size, cache.interpolation)
-    if wanted != found:
-        raise DatasetError(
-            "the image cache holds {}x{} {} images, the loader asks for {}x{} {}; build one that fits "
-            "(ImageCache.for_split(..., interpolation=...)) or read the files (cache=None)".format(*found, *wanted)
-        )
-    return _FromCache(cache, table), 0
 
 
 def _look_up(priors, table: pd.DataFrame, root: str | Path | None) -> PriorBatch | None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from reidkit.data.feed import send
+
 
 class PriorBatch(NamedTuple):
     """Priors of B images as tensors: mask [B, h, w] bool, top [B], bottom [B] float, reliable [B] bool.
@@ -26,12 +28,14 @@ class PriorBatch(NamedTuple):
     reliable: Tensor
 
     def to(self, device: str | torch.device) -> PriorBatch:
-        """The same priors on a device."""
-        return PriorBatch(*(t.to(device, non_blocking=True) for t in self))
+        """The same priors on a device; the copy is queued (`feed.send`)."""
+        return PriorBatch(*(send(t, device) for t in self))
 
     def rows(self, index: Tensor | slice) -> PriorBatch:
         """The priors of some of the images: an index tensor, a boolean [B] or a slice."""
-        return PriorBatch(*(t[index] for t in self))
+        if isinstance(index, slice) or index.dtype == torch.bool:
+            return PriorBatch(*(t[index] for t in self))
+        return PriorBatch(*(t.index_select(0, index) for t in self))
 
     def expand(self, count: int) -> PriorBatch:
         """The prior of one image, for `count` copies of it; no memory is copied."""
@@ -41,7 +45,7 @@ class PriorBatch(NamedTuple):
         """Mirror the columns of the masks, of all or where flips [B] is true; upper and lower boundary stay."""
         mirrored = F.horizontal_flip(self.mask)
         if flips is not None:
-            mirrored = torch.where(flips.to(self.mask.device)[:, None, None], mirrored, self.mask)
+            mirrored = torch.where(send(flips, self.mask.device)[:, None, None], mirrored, self.mask)
         return self._replace(mask=mirrored)
 
     def translate(self, dx: Tensor, dy: Tensor) -> PriorBatch:
@@ -51,10 +55,11 @@ class PriorBatch(NamedTuple):
         grid, and cells from outside are empty. Unreliable priors stay as they are.
         """
         B, h, w = self.mask.shape
-        rows, columns = shift_sources(dy, h), shift_sources(dx, w)  # [B, h], [B, w]
+        rows = shift_sources(whole_steps(dy, h), h)  # [B, h]
+        columns = shift_sources(whole_steps(dx, w), w)  # [B, w]
         exists = ((rows >= 0) & (rows < h))[:, :, None] & ((columns >= 0) & (columns < w))[:, None, :]
-        b = torch.arange(B)[:, None, None]
-        moved = self.mask[b, rows.clamp(0, h - 1)[:, :, None], columns.clamp(0, w - 1)[:, None, :]] & exists
+        moved = self.mask.gather(1, rows.clamp(0, h - 1)[:, :, None].expand(B, h, w))
+        moved = moved.gather(2, columns.clamp(0, w - 1)[:, None, :].expand(B, h, w)) & exists
         return self._replace(
             mask=torch.where(self.reliable[:, None, None], moved, self.mask),
             top=torch.where(self.reliable, (self.top + dy).clamp(0, 1), self.top),
@@ -62,10 +67,14 @@ class PriorBatch(NamedTuple):
         )
 
 
-def shift_sources(shift: Tensor, length: int) -> Tensor:
-    """[B, length]: after a shift by a fraction [B] of the length, position i shows the old i - round(shift * length).
+def whole_steps(shift: Tensor, length: int) -> Tensor:
+    """[B] long: shifts by fractions [B] of a length in whole pixels or cells."""
+    return (shift.double() * length).round().long()
+
+
+def shift_sources(steps: Tensor, length: int) -> Tensor:
+    """[B, length]: after a shift by whole steps [B], position i shows the old i - steps.
 
     Sources below 0 or from `length` on lie outside.
     """
-    steps = (shift.double() * length).round().long()
-    return torch.arange(length) - steps[:, None]
+    return torch.arange(length, device=steps.device) - steps[:, None]

@@ -164,6 +164,11 @@ class PKSampler:
         self._done, self._start = self._start, 0
         return self.epoch_batches(self.epoch)[self._done :].tolist()
 
+    @property
+    def done(self) -> int:
+        """Batches of this epoch that were handed out."""
+        return self._done
+
     def advance(self) -> None:
         """Count one batch; after the last of an epoch the next epoch begins."""
         self._done += 1

@@ -147,7 +147,7 @@ def train(
 def batches(
     dataset: ReIDDataset, recipe: Recipe, priors: PriorTable | None, accelerator: Accelerator, manner: Manner
 ) -> BatchLoader:
-    """The training batches of this process."""
+    """The training batches of this process, on its device."""
     return train_loader(
         dataset,
         size=recipe.size,
@@ -162,6 +162,7 @@ def batches(
         cache=decoded(dataset, recipe, manner.workers, manner.progress, keep=manner.cache),
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
+        device=accelerator.device,
     )
 
 
