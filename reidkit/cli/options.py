@@ -17,7 +17,7 @@ from reidkit.training.settings import MAX_SEED
 DatasetName = Annotated[str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, cuhk03-detected, ...")]
 Root = Annotated[Path, typer.Option("--root", help="Folder that holds the data sets.")]
 Size = Annotated[
-    str | None, typer.Option("--size", help="Sidewalk only: tiny, small (default), many, siblings or full.")
+    str | None, typer.Option("--size", help="Sidewalk only: tiny, small (default), medium, many, siblings or full.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value; model.* and loss.* reach the variant.")]
