@@ -182,10 +182,10 @@ IDE_QUICK = replace(
 )
 # The recipe of the networks that the notebooks open, chosen on the people of another seed of Sidewalk (docs/results.md).
 # In the paper's 19,000 batches the cross entropies come to rest and the alignment (weight 1) has the last word; in 2,000
-# batches from scratch they never rest, so here its weight grows to 160. From the start that weight would pull h and g
+# batches from scratch they never rest, so here its weight grows to 200. From the start that weight would pull h and g
 # to one constant feature. Channels that are to belong to a part must exist: 256 of them.
 HERO = {"epochs": 40, "size": (192, 64)}
-MPN_HERO = replace(MPN_QUICK, **HERO, backbone="small-256", alignment_ramp=0.5, loss={"alignment_weight": 160.0})
+MPN_HERO = replace(MPN_QUICK, **HERO, backbone="small-256", alignment_ramp=0.5, loss={"alignment_weight": 200.0})
 CGPN_HERO = replace(CGPN_QUICK, **HERO, backbone="small")
 IDE_HERO = replace(IDE_QUICK, size=(192, 64), backbone="small-256")
 SMOKE = {"size": (96, 32), "num_ids": 4, "num_instances": 2, "epochs": 2, "batches_per_epoch": 3, "warmup_batches": 2}
