@@ -181,11 +181,16 @@ def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def total_loss(
-    out: Any, labels: Tensor, config: LossConfig, regularization: Tensor | float = 0.0
+    out: Any,
+    labels: Tensor,
+    config: LossConfig,
+    regularization: Tensor | float = 0.0,
+    alignment_factor: Tensor | float = 1.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Everything a variant is trained with, summed (MPN Eq. 10, CGPN Eq. 4).
 
-    out: a `ModelOutput` (anything with its fields), labels [N]; regularization: `model.regularization()`.
+    out: a `ModelOutput` (anything with its fields), labels [N]; regularization: `model.regularization()`;
+    alignment_factor: multiplies the weight of the alignment, whose weight may grow during the training.
     Returns (total, terms): terms are the unweighted values, detached, of those named here that take part:
     identity, identity_aux, triplet, alignment, supervision, soft_sharing. An auxiliary output is optional
     (MT Only has none); alignment without one raises TrainingError.
@@ -203,7 +208,7 @@ def total_loss(
         weights["triplet"] = config.triplet_weight
     if config.alignment in ("class", "sample", "batch"):
         terms["alignment"] = alignment_term(out, labels, config.alignment)
-        weights["alignment"] = config.alignment_weight
+        weights["alignment"] = config.alignment_weight * alignment_factor
     if out.supervision:
         terms["supervision"] = supervision_mse(out.supervision)
         weights["supervision"] = config.supervision_weight

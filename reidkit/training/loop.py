@@ -246,7 +246,8 @@ def fit(
             batch = augment(batch.to(accelerator.device), generator)
             with accelerator.autocast():
                 out = net(batch.images, batch.prior)
-            loss, terms = total_loss(out, batch.labels, loss_config, regularization=model.regularization().detach())
+            factor = recipe.alignment_factor(epoch * steps + i, steps)
+            loss, terms = total_loss(out, batch.labels, loss_config, model.regularization().detach(), factor)
             check_loss(loss, terms, epoch, i, run)
             accelerator.backward(loss)
             if recipe.clip_norm:

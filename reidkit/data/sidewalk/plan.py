@@ -46,6 +46,7 @@ class Size:
 SIZES = {
     "tiny": Size(96, 32, 24, 12, cameras=4, per_camera=2, distractors=8, junk=4),
     "small": Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60),
+    "medium": Size(192, 64, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60),  # small, seen better
     "full": Size(384, 128, 750, 750, cameras=6, per_camera=3, distractors=1100, junk=450),
     # "small" with one thing changed: more people to train on (the test people are the same), and nobody unlike all
     # others: groups of five who differ in one part from their first, so in two from one another.
