@@ -111,8 +111,12 @@ def read_image(path: str | Path, size: tuple[int, int], interpolation: Interpola
     """
     if interpolation not in FILTERS:
         raise unknown_name("interpolation", interpolation, FILTERS)
+    return at_size(decode(path), size, interpolation)
+
+
+def at_size(image: Image.Image, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> np.ndarray:
+    """`read_image` of a picture that is decoded already, or cut out of another one: uint8 [3, H, W]."""
     height, width = size
-    image = decode(path)
     if image.size != (width, height):
         image = image.resize((width, height), FILTERS[interpolation])
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))  # [H, W, 3] -> [3, H, W]
