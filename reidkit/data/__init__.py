@@ -12,11 +12,12 @@ from importlib import import_module
 from pathlib import Path
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.pictures import list_images, open_image
 from reidkit.data.sampler import PKSampler
 from reidkit.data.sets.published import honest_label
 from reidkit.errors import unknown_name
 
-__all__ = ["DATASETS", "PKSampler", "ReIDDataset", "load_dataset"]
+__all__ = ["DATASETS", "PKSampler", "ReIDDataset", "list_images", "load_dataset", "open_image"]
 
 # name -> (module, function, options that the name stands for). Imported on use: only CUHK03 needs h5py.
 DATASETS = {

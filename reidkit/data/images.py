@@ -109,6 +109,11 @@ def read_image(path: str | Path, size: tuple[int, int], interpolation: Interpola
     interpolation: "bilinear" or "bicubic", PIL's own filters as in MPN's released code: like torchvision's with
     antialias=True, they widen when an image shrinks.
     """
+    return resized(decode(path), size, interpolation)
+
+
+def resized(image: Image.Image, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> np.ndarray:
+    """uint8 [3, H, W] at size = (height, width) of an RGB image: the second half of `read_image`."""
     if interpolation not in FILTERS:
         raise unknown_name("interpolation", interpolation, FILTERS)
     return at_size(decode(path), size, interpolation)

@@ -1,5 +1,6 @@
 """Feature extraction, ranking metrics, re-ranking."""
 
+from reidkit.evaluation.extract import Extraction
 from reidkit.evaluation.features import extract_features
 from reidkit.evaluation.forms import RELEASED, TestForm
 from reidkit.evaluation.multi_query import pool_queries
@@ -10,6 +11,7 @@ from reidkit.evaluation.reranking import rerank
 
 __all__ = [
     "RELEASED",
+    "Extraction",
     "RankingResult",
     "TestForm",
     "average_precision",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from reidkit.data.images import Interpolation
-from reidkit.data.loaders import Batch, Images, image_table, test_batches
+from reidkit.data.loaders import Batch, BatchLoader, Images, image_table, test_batches
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
@@ -84,20 +84,38 @@ def extract_features(
         root=root,
         cache=cache,
     )
-    transform, paths, features = TestTransform(), table["path"].tolist(), torch.empty(0)
+    features = embed_batches(
+        model, batches, table["path"].tolist(), device=device, flip=flip, amp=amp, progress=progress
+    )
+    return F.normalize(features, dim=1) if normalize else features
+
+
+@torch.no_grad()
+def embed_batches(
+    model: ReIDModel,
+    batches: BatchLoader,
+    paths: list[str],
+    *,
+    device: torch.device,
+    flip: Flip,
+    amp: bool | str,
+    progress: bool,
+) -> Tensor:
+    """[N, D] float32 on the CPU: the features of all batches, each in its row. paths: what messages call the images."""
+    transform, features = TestTransform(), torch.empty(0)
     with (
         eval_mode(model),
         autocast(device, amp),
-        tqdm(total=len(table), unit="img", desc="features", disable=not progress) as bar,
+        tqdm(total=len(paths), unit="img", desc="features", disable=not progress) as bar,
     ):
         for batch in batches:
             part = embed(model, transform(batch.to(device)), flip).cpu()  # [B, D]
             check_finite(part, batch, paths)
             if not len(features):
-                features = torch.empty(len(table), part.shape[1])  # [N, D]
+                features = torch.empty(len(paths), part.shape[1])  # [N, D]
             features[batch.index.cpu()] = part
             bar.update(len(part))
-    return F.normalize(features, dim=1) if normalize else features
+    return features
 
 
 def embed(model: ReIDModel, batch: Batch, flip: Flip = "none") -> Tensor:

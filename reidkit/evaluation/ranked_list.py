@@ -37,16 +37,18 @@ def rank(
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """[Q, k] int64: the gallery rows of every query's k best matches, best first. No labels are needed.
 
-    query_features [Q, D], gallery_features [G, D]: tensors or arrays, ranked as by `evaluate_ranking`: of two images
-    with the same score the one with the smaller gallery row comes first.
+    query_features [Q, D], or [D] for one query, whose list is then [k]; gallery_features [G, D]: tensors or arrays,
+    ranked as by `evaluate_ranking`: of two images with the same score the one with the smaller gallery row comes first.
     k: length of the lists (default, or larger than the gallery: all of it). metric: "cosine" or "euclidean".
     return_scores: return (order, scores), with the scores [Q, k] of `top_k`.
     Memory: the result and one strip of scores, never [Q, G]. Raises ReIDKitError for features that are not finite or
     do not fit each other and for k < 1, UnknownNameError for an unknown metric.
 
-        order = rank(f[:1], f[1:])      # order[0, 0] is the row of f[1:] that is most like f[0]
+        order = rank(f[0], f[1:])       # order[0] is the row of f[1:] that is most like f[0]
     """
     check_k(k)
+    if single := np.ndim(query_features) == 1:
+        query_features = one_row(query_features)
     qf, gf = feature_pair(query_features, gallery_features, metric)
     k = len(gf) if k is None else min(k, len(gf))
     order, scores = np.empty((len(qf), k), dtype=np.int64), []
@@ -56,7 +58,10 @@ def rank(
             part[query] = best(row, k)
         if return_scores:
             scores.append(np.take_along_axis(strip, part, axis=1))
-    return (order, readable(np.concatenate(scores), order, qf, gf, metric, device)) if return_scores else order
+    if not return_scores:
+        return order[0] if single else order
+    found = readable(np.concatenate(scores), order, qf, gf, metric, device)
+    return (order[0], found[0]) if single else (order, found)
 
 
 @torch.no_grad()
@@ -88,8 +93,7 @@ def top_k(
     where the rule would remove the whole gallery.
     """
     check_k(k)
-    query = query.reshape(1, -1) if hasattr(query, "reshape") else np.asarray(query).reshape(1, -1)
-    query, gf = feature_pair(query, gf, metric)
+    query, gf = feature_pair(one_row(query), gf, metric)
     truth = truth_of(q_pid, g_pids, q_camid, g_camids, junk_pids, camera_rule)
     if truth is not None and len(truth.g_pids) != len(gf):
         raise ReIDKitError(f"there are {len(gf)} gallery features but {len(truth.g_pids)} gallery pids")
@@ -106,6 +110,11 @@ def top_k(
     return pd.DataFrame(
         {"gallery_index": order, "score": scores[order], "correct": correct[order], "junk": junk[order]}
     )
+
+
+def one_row(query) -> Tensor | np.ndarray:
+    """[1, D] of the features of one query, [D] or [1, D]."""
+    return query.reshape(1, -1) if hasattr(query, "reshape") else np.asarray(query).reshape(1, -1)
 
 
 def check_k(k: int | None) -> None:

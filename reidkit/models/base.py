@@ -7,11 +7,12 @@ panels and attention maps can run the (expensive) backbone once and the (cheap) 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from reidkit.errors import ReIDKitError
 from reidkit.models.backbones import Backbone
 from reidkit.priors import PriorBatch
 
@@ -52,6 +53,23 @@ class Config(Protocol):
         ...
 
 
+class Extractor(Protocol):
+    """How pictures become features; `reidkit.evaluation.extract.Extraction` is one."""
+
+    def __call__(
+        self,
+        model: ReIDModel,
+        images: Any,
+        *,
+        batch_size: int,
+        workers: int,
+        normalize: bool,
+        progress: bool | None,
+    ) -> Tensor:
+        """[N, D] features of N pictures."""
+        ...
+
+
 class ReIDModel(nn.Module):
     """Base class. Subclasses set `name`, `config`, `num_classes`, `part_names`, `classifier` and write two methods:
 
@@ -71,6 +89,7 @@ class ReIDModel(nn.Module):
     classifier: nn.Module
     needs_prior: bool = False
     needs_prior_at_test: bool = False
+    extraction: Extractor | None = None  # how `extract` looks at pictures; `load_run` takes it from the run
     backbone: Backbone
 
     @property
@@ -104,6 +123,35 @@ class ReIDModel(nn.Module):
     def embed(self, images: Tensor, prior: PriorBatch | None = None) -> Tensor:
         """[B, D] test-time representation. Call `model.eval()` first, as for any network."""
         return self.heads(self.feature_maps(images), prior).embedding
+
+    def extract(
+        self,
+        images: Any,
+        *,
+        batch_size: int = 64,
+        workers: int = 0,
+        normalize: bool = False,
+        progress: bool | None = None,
+    ) -> Tensor:
+        """float32 [N, D] on the CPU: features of pictures of your own, in the order given.
+
+        images: paths of files, folders (their images, sorted), PIL images, arrays [H, W, 3], tensors [3, H, W], a
+        table with a column `path`; one of these, or a list. `reidkit.data.list_images(images)` says what each row is.
+        Size, mirror image, precision and normalisation of pixels are the run's; the device is where the network is.
+        workers: decoding processes. normalize: rows of length 1. progress: None shows a bar for many pictures.
+
+        Raises ReIDKitError that names the entry for what is no picture and for a network that `load_run` did not
+        make, PriorError where the network needs priors at test time.
+        """
+        if self.extraction is None:
+            raise ReIDKitError(
+                f"this {getattr(self, 'name', 'network')} does not know the size of its pictures, as it comes from no "
+                "run: load one with load_run('runs/NAME'), or say it: "
+                "net.extraction = reidkit.evaluation.Extraction(size=(384, 128))"
+            )
+        return self.extraction(
+            self, images, batch_size=batch_size, workers=workers, normalize=normalize, progress=progress
+        )
 
     def part_head(self, k: int, maps: Maps, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
         """(feature [B, d], logits [B, classes]) of part k: `part_features[:, k]` and `logits[k]` of `heads`.

@@ -18,9 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from reidkit.errors import CheckpointError, ReIDKitError
+from reidkit.evaluation.extract import Extraction
 from reidkit.files import read_json, replacing
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.zoo import variant
+from reidkit.training.device import choose_device
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.settings import plain
 
@@ -256,17 +258,26 @@ def find_run(run: str | Path) -> RunFolder:
     )
 
 
-def load_run(run: str | Path) -> ReIDModel:
-    """The trained network of a run folder, or the shipped one of that name (`find_run`), in eval mode on the CPU.
+def load_run(run: str | Path, device: str | torch.device = "cpu") -> ReIDModel:
+    """The trained network of a run folder, or the shipped one of that name (`find_run`), in eval mode.
 
+    device: where it shall work, "auto" for a GPU where there is one. `net.extract(pictures)` gives features as the
+    run's own evaluation does: its size, mirror image and precision.
     Raises CheckpointError for what is no run, unfinished, damaged, or no longer the variant that was trained.
     """
-    folder = find_run(run)
+    folder, place = find_run(run), choose_device(str(device))
     model = build_model(folder.read_settings())
     if folder.checksum.is_file():
         check_hash(folder.weights, folder.checksum)
     load_weights(model, folder.weights)
-    return model.eval()
+    model.extraction = extraction_of(folder.recipe())
+    return model.eval().to(place)
+
+
+def extraction_of(recipe: Recipe) -> Extraction:
+    """How a run's own recipe looks at test images."""
+    precision = "no" if recipe.precision == "auto" else recipe.precision
+    return Extraction(recipe.size, flip=recipe.test_flip, precision=precision)
 
 
 def check_hash(weights: Path, checksum: Path) -> None:

@@ -38,13 +38,17 @@ def test_rank_as_it_is_written_in_a_notebook():
     _, scores = rank(f[:1], f[1:], 2, return_scores=True)
     assert scores[0] == pytest.approx([3 / np.hypot(3, 0.1), np.sqrt(0.5)])
     assert rank(f[:1], f[1:], metric="euclidean").tolist() == [[2, 3, 0, 1]]
+    for query in (f[0], f[0].numpy(), f[0].tolist()):  # one query by itself: one list
+        assert rank(query, f[1:]).tolist() == [1, 2, 0, 3] and rank(query, f[1:], 1).tolist() == [1]
+        order, alone = rank(query, f[1:], 2, return_scores=True)
+        assert order.tolist() == [1, 2] and alone == pytest.approx(scores[0])
     for options, message in (({"k": 0}, "k must be at least 1"), ({"metric": "cosin"}, "cosine")):
         with pytest.raises(ReIDKitError, match=message):
             rank(f[:1], f[1:], **options)
     with pytest.raises(UnknownNameError):
         rank(f[:1], f[1:], metric="l2")
-    with pytest.raises(ReIDKitError, match=r"query features: expected a matrix .* got shape \[2\]"):
-        rank(f[0], f[1:])
+    with pytest.raises(ReIDKitError, match=r"query features: expected a matrix .* got shape \[\]"):
+        rank(f[0, 0], f[1:])
     with pytest.raises(ReIDKitError, match="gallery features: row 2"):
         rank(f[:1], torch.where(f == 3, torch.nan, f))
 
