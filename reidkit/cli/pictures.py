@@ -63,7 +63,7 @@ def search(
     listing = opened.listing
     typer.echo(
         f"{len(opened):,} pictures searched ({opened.read:,} read now), {len(opened.broken):,} skipped, "
-        f"{listing.ignored + listing.maps:,} other files"
+        f"{listing.ignored + listing.own:,} other files"
     )
     for note in found.notes:
         typer.echo(note)

@@ -116,11 +116,6 @@ def resized(image: Image.Image, size: tuple[int, int], interpolation: Interpolat
     """uint8 [3, H, W] at size = (height, width) of an RGB image: the second half of `read_image`."""
     if interpolation not in FILTERS:
         raise unknown_name("interpolation", interpolation, FILTERS)
-    return at_size(decode(path), size, interpolation)
-
-
-def at_size(image: Image.Image, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> np.ndarray:
-    """`read_image` of a picture that is decoded already, or cut out of another one: uint8 [3, H, W]."""
     height, width = size
     if image.size != (width, height):
         image = image.resize((width, height), FILTERS[interpolation])

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reidkit.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
+from reidkit.data.sets.folders import OWN_FOLDERS
 from reidkit.errors import DatasetError
-
-MAPS = ("parsing", "segmentation", "truth")  # folders of a data set that hold maps of its images, not people
 
 
 class GalleryFile(NamedTuple):
@@ -23,13 +22,13 @@ class GalleryFile(NamedTuple):
 
 @dataclass
 class Listing:
-    """files: the pictures, sorted by name. ignored: how many files are no pictures by their names. maps: how many are
-    maps of a data set. unread: {name: why} of pictures in a format that the kit does not read."""
+    """files: the pictures, sorted by name. ignored: how many files are no pictures by their names. own: how many the
+    kit has written beside a data set (maps, caches). unread: {name: why} of pictures of kinds that it does not read."""
 
     root: Path
     files: list[GalleryFile] = field(default_factory=list)
     ignored: int = 0
-    maps: int = 0
+    own: int = 0
     unread: dict[str, str] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
@@ -40,7 +39,8 @@ class Listing:
 def list_gallery(folder: str | os.PathLike) -> Listing:
     """All pictures of a folder and of the folders in it; links are followed, each folder once.
 
-    Hidden files and folders (names that begin with a dot) are passed over, and so are the maps of a data set.
+    Hidden files and folders (names that begin with a dot) are passed over, and so are the
+    folders that the kit writes beside a data set.
     Raises DatasetError for what is no folder, cannot be read, or holds no picture.
     """
     root = Path(folder)
@@ -64,7 +64,7 @@ def list_gallery(folder: str | os.PathLike) -> Listing:
         _take(listing, place, prefix, [name for name in names if not name.startswith(".")])
     if not listing.files:
         raise DatasetError(
-            f"the gallery {os.fspath(root)!r} holds no picture ({listing.ignored + listing.maps} other files); read "
+            f"the gallery {os.fspath(root)!r} holds no picture ({listing.ignored + listing.own} other files); read "
             f"are {', '.join(IMAGE_SUFFIXES)}"
         )
     listing.files.sort()
@@ -75,8 +75,8 @@ def _take(listing: Listing, place: str, prefix: str, names: list[str]) -> None:
     """Enter the files of one folder."""
     for name in names:
         suffix = os.path.splitext(name)[1].lower()
-        if prefix.split("/")[0] in MAPS:
-            listing.maps += 1
+        if prefix.split("/")[0] in OWN_FOLDERS:
+            listing.own += 1
         elif suffix in IMAGE_SUFFIXES:
             try:
                 state = os.stat(os.path.join(place, name))

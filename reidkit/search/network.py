@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +13,35 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reidkit.data.images import at_size, decode
+from reidkit.data.images import decode, resized
 from reidkit.data.loaders import Batch
 from reidkit.data.transforms import normalize
-from reidkit.errors import DatasetError, PriorError, ReIDKitError
-from reidkit.evaluation.features import Flip, Precision, autocast, embed, eval_mode
+from reidkit.errors import DatasetError, PriorError
+from reidkit.evaluation.extract import Extraction
+from reidkit.evaluation.features import autocast, check_finite, embed, eval_mode
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorBatch
 from reidkit.training.device import choose_device
-from reidkit.training.runs import find_run, load_run
+from reidkit.training.runs import extraction_of, find_run, load_run
 
 FEATURES_VERSION = 1  # another number where the same weights give other features
 
 
 @dataclass(frozen=True)
 class PictureNetwork:
-    """name: of the run. size: (height, width) of its images. flip, precision: as in its evaluation.
-    key: the same for the same weights, size, flip and precision. device: where it computes."""
+    """name: of the run. extraction: size, flip, interpolation and precision of its evaluation. key: the same for the
+    same weights and the same extraction. device: where it computes."""
 
     name: str
     model: ReIDModel
-    size: tuple[int, int]
-    flip: Flip
-    precision: Precision
+    extraction: Extraction
     key: str
     device: torch.device
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of its images in pixels."""
+        return self.extraction.size
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -46,29 +50,25 @@ class PictureNetwork:
 
     def pixels(self, images: Iterable[Image.Image]) -> Tensor:
         """uint8 [B, 3, H, W] of RGB pictures; resized, whatever their shape."""
-        return torch.from_numpy(np.stack([at_size(image, self.size) for image in images]))
+        return torch.from_numpy(
+            np.stack([resized(image, self.size, self.extraction.interpolation) for image in images])
+        )
 
     def normalised(self, images: Iterable[Image.Image]) -> Tensor:
         """float32 [B, 3, H, W], what `reidkit.attention` reads."""
         return normalize(self.pixels(images))
 
     @torch.no_grad()
-    def features(self, pixels: Tensor, names: Sequence[str] = ()) -> Tensor:
-        """float32 [B, D] on the CPU of uint8 images [B, 3, H, W], as `extract_features` gives them.
+    def features(self, pixels: Tensor, names: Sequence[str]) -> Tensor:
+        """float32 [B, D] on the CPU of uint8 images [B, 3, H, W], as `model.extract` gives them.
 
         names: of the images. Raises ReIDKitError for features that are not finite, naming the image.
         """
         unknown = torch.full((len(pixels),), -1)
-        batch = Batch(normalize(pixels.to(self.device)), unknown, unknown, unknown)
-        with eval_mode(self.model), autocast(self.device, self.precision):
-            found = embed(self.model, batch, self.flip).cpu()
-        bad = ~found.isfinite().all(1)
-        if bad.any():
-            first = int(bad.nonzero()[0, 0])
-            raise ReIDKitError(
-                f"{names[first] if names else f'picture {first}'}: the feature that {self.name} gives holds NaN or "
-                "infinite values; a diverged training, or fp16 where bf16 is needed?"
-            )
+        batch = Batch(normalize(pixels.to(self.device)), unknown, unknown, torch.arange(len(pixels)))
+        with eval_mode(self.model), autocast(self.device, self.extraction.precision):
+            found = embed(self.model, batch, self.extraction.flip).cpu()
+        check_finite(found, batch, list(names))
         return found
 
     def parts(self, features: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class PictureNetwork:
         pixels, places, broken = [], [], {}
         for place, path in enumerate(paths):
             try:
-                pixels.append(at_size(decode(path), self.size))
+                pixels.append(resized(decode(path), self.size, self.extraction.interpolation))
                 places.append(place)
             except DatasetError as error:
                 broken[place] = str(error)
@@ -102,19 +102,10 @@ def open_network(run: str | Path, device: str = "auto") -> PictureNetwork:
     Raises CheckpointError for what is no run, unfinished or damaged.
     """
     folder, chosen = find_run(run), choose_device(device)
-    model, recipe = load_run(folder.path), folder.recipe()
-    precision = "no" if recipe.precision == "auto" else recipe.precision  # as `reidkit evaluate` reads it
-    about = [FEATURES_VERSION, list(recipe.size), recipe.test_flip, precision]
-    weights = hashlib.sha256(folder.weights.read_bytes() + json.dumps(about).encode())
-    return PictureNetwork(
-        name=folder.path.resolve().name,
-        model=model.to(chosen),
-        size=recipe.size,
-        flip=recipe.test_flip,
-        precision=precision,
-        key=weights.hexdigest()[:16],
-        device=chosen,
-    )
+    model, extraction = load_run(folder.path, chosen), extraction_of(folder.recipe())
+    about = json.dumps([FEATURES_VERSION, asdict(extraction)], sort_keys=True)
+    key = hashlib.sha256(folder.weights.read_bytes() + about.encode()).hexdigest()[:16]
+    return PictureNetwork(folder.path.resolve().name, model, extraction, key, chosen)
 
 
 def refuse_priors(network: PictureNetwork, instead: str) -> None:

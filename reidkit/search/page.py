@@ -7,6 +7,7 @@ import html
 import io
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -48,9 +49,7 @@ details { margin: 0.4rem 0; } summary { cursor: pointer; font-size: 0.85rem; }
 """
 
 
-def write_page(
-    out: str | os.PathLike, network: PictureNetwork, found: Search, *, method: Method | None = "gradcam"
-) -> None:
+def write_page(out: str | Path, network: PictureNetwork, found: Search, *, method: Method | None = "gradcam") -> None:
     """Write the page of a search, in one step.
 
     method: of the part maps, see `METHODS`: which regions of a match make part k of it like part k of the query, and
@@ -167,7 +166,11 @@ def _about_gallery(found: Search) -> list[str]:
     listing = found.index.listing
     return [
         *([f"{listing.ignored:,} other files of the gallery are no pictures"] if listing.ignored else []),
-        *([f"{listing.maps:,} maps of the data set (parsing, segmentation) are not searched"] if listing.maps else []),
+        *(
+            [f"{listing.own:,} files that the kit keeps with the data set (maps, caches) are not searched"]
+            if listing.own
+            else []
+        ),
         *([f"{len(found.index.broken):,} pictures were skipped: see below"] if found.index.broken else []),
     ]
 
