@@ -7,24 +7,24 @@ A block is a safetensors file with the tensors
 
 and the list of the n files (name, bytes, time) in its header. It is written once, whole or not at all, and never
 changed: a file that changes leaves a dead row behind, and `tidy` writes blocks of few living rows anew, together.
-It is mapped, not read: 6 kB a row for D = 3072, of which memory holds the block that is being compared.
+It is mapped while it is compared, and only then: 6 kB a row for D = 3072 on the disk, one block in memory.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
@@ -32,26 +32,35 @@ from reidkit.errors import ReIDKitError
 from reidkit.files import replacing
 from reidkit.search.gallery import GalleryFile
 
-FULL = 4096  # rows of a block that is left alone
+FULL, STRIP = 16384, 2048  # rows of a full block; rows that are compared at one time
 SUFFIX = ".block"
 
 
 @dataclass
 class Block:
-    """One open file of features. files: what row i was made of. rounding: float32 [n]. dim: D."""
+    """One file of features. files: what row i was made of. rounding: float32 [n]. dim: D. offset: where the rows begin.
+
+    file: kept open by `pin`, so that the rows stay although another process removes the file.
+    """
 
     path: Path
     files: list[GalleryFile]
     rounding: np.ndarray
     dim: int
-    handle: Any  # of safetensors; the mapping stays when the file is removed
+    offset: int
+    file: BinaryIO | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def rows(self) -> np.ndarray:
-        """float16 [n, D], read from the mapped file."""
-        return self.handle.get_tensor("features")
+        """float16 [n, D], mapped from the file for as long as the array is held."""
+        return np.memmap(self.file or self.path, np.float16, "r", self.offset, (len(self), self.dim))
+
+    def pin(self) -> Block:
+        """The same block, open until it is forgotten."""
+        self.file = self.file or open(self.path, "rb")
+        return self
 
 
 def open_blocks(folder: Path) -> list[Block]:
@@ -60,7 +69,7 @@ def open_blocks(folder: Path) -> list[Block]:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             blocks.append(open_block(path))
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, LookupError, ValueError, TypeError) as error:
             warnings.warn(f"{path} is damaged ({error}); its pictures are read again", stacklevel=2)
             with suppress(OSError):
                 path.unlink()
@@ -68,14 +77,20 @@ def open_blocks(folder: Path) -> list[Block]:
 
 
 def open_block(path: Path) -> Block:
-    """One block; raises what safetensors and json raise on a damaged file."""
-    handle = safe_open(path, framework="numpy").__enter__()
-    files = [GalleryFile(*entry) for entry in json.loads(handle.metadata()["files"])]
-    count, dim = handle.get_slice("features").get_shape()
-    rounding = handle.get_tensor("rounding")
-    if not len(files) == count == len(rounding):
-        raise ValueError(f"{len(files)} files, {count} rows")
-    return Block(path, files, rounding, dim, handle)
+    """One block, its header alone. Raises ValueError, LookupError, TypeError or OSError where it is damaged."""
+    with open(path, "rb") as file:  # 8 bytes: length of the header; the header, JSON; the tensors
+        length, size = int.from_bytes(file.read(8), "little"), os.path.getsize(path)
+        if length > size:
+            raise ValueError("its header is not whole")
+        header = json.loads(file.read(length))
+        files = [GalleryFile(*entry) for entry in json.loads(header["__metadata__"]["files"])]
+        begin = {name: 8 + length + header[name]["data_offsets"][0] for name in ("features", "rounding")}
+        count, dim = header["features"]["shape"]
+        if len(files) != count or size < max(begin["features"] + 2 * count * dim, begin["rounding"] + 4 * count):
+            raise ValueError(f"{len(files)} files, {count} rows, {size} bytes")
+        file.seek(begin["rounding"])
+        rounding = np.frombuffer(file.read(4 * count), np.float32)
+    return Block(path, files, rounding, dim, begin["features"])
 
 
 def halved(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +165,7 @@ def check_dim(blocks: Sequence[Block], dim: int) -> None:
 
 def compared(
     blocks: Sequence[Block], place: np.ndarray, row: np.ndarray, queries: Tensor, at: np.ndarray | None = None
-):
+) -> np.ndarray:
     """float32 [Q, N]: inner products of queries [Q, D] with gallery rows; row g of it is `row[g]` of block `place[g]`.
 
     at: only these gallery rows, in this order.
@@ -158,9 +173,9 @@ def compared(
     if at is not None:
         place, row = place[at], row[at]
     scores = torch.empty(len(queries), len(place))
-    for b, block in enumerate(blocks):
-        here = np.flatnonzero(place == b)
-        if len(here):
-            rows = torch.from_numpy(block.rows()[row[here]]).float()  # [n, D]
-            scores[:, torch.from_numpy(here)] = queries @ rows.T
+    for b in np.unique(place):
+        rows, here = blocks[b].rows(), np.flatnonzero(place == b)
+        for start in range(0, len(here), STRIP):
+            some = here[start : start + STRIP]
+            scores[:, torch.from_numpy(some)] = queries @ torch.from_numpy(rows[row[some]]).float().T  # [Q, <=STRIP]
     return scores.numpy()

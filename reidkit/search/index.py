@@ -126,7 +126,8 @@ def open_index(
             state = {file.name: [*file[1:], broken[file.name]] for file in listing.files if file.name in broken}
             write_json(folder / BROKEN, {"network": network.name, "broken": state})
             blocks = tidy(folder, open_blocks(folder), set(listing.files))
-    return _assembled(listing, folder, blocks, broken, len(missing) - len(new))
+        blocks = [block.pin() for block in blocks]
+    return assembled(listing, folder, blocks, broken, len(missing) - len(new))
 
 
 def index_folder(root: Path, key: str, cache_dir: str | os.PathLike | None = None) -> Path:
@@ -187,7 +188,7 @@ def _add(
     return broken
 
 
-def _assembled(listing: Listing, folder: Path, blocks: list[Block], broken: dict[str, str], read: int) -> GalleryIndex:
+def assembled(listing: Listing, folder: Path, blocks: list[Block], broken: dict[str, str], read: int) -> GalleryIndex:
     """The index of what the blocks hold of the listing."""
     where = {file: (b, i) for b, block in enumerate(blocks) for i, file in enumerate(block.files)}
     files = [file for file in listing.files if file in where]

@@ -70,6 +70,11 @@ class Nearest:
             index.add(gallery.rows(np.arange(start, min(start + 2048, count))).astype(np.float32))
         return cls(kind, index, cells)
 
+    @property
+    def bytes(self) -> int:
+        """Size of the index in memory and on the disk."""
+        return int(_faiss().serialize_index(self.index).nbytes)
+
     def find(self, queries: np.ndarray, count: int) -> list[np.ndarray]:
         """Per query of length 1 [Q, D]: at most `count` rows of the gallery, in any order."""
         if self.kind == "ivf":

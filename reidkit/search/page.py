@@ -120,7 +120,7 @@ def _hit(
     maps = ""
     if on_query is not None and on_match is not None:
         maps = (
-            "<details open><summary>Which regions make the parts alike</summary>"
+            f"<details{' open' if hit.rank == 1 else ''}><summary>Which regions make the parts alike</summary>"
             f"{_strip(network, 'match', image, on_match)}{_strip(network, 'query', query.image, on_query)}</details>"
         )
     return (

@@ -22,6 +22,7 @@ from reidkit.search.nearest import SPARE, Kind, candidates, check_kind, describe
 from reidkit.search.network import PictureNetwork
 from reidkit.search.pictures import Picture
 
+TOGETHER = 32  # queries whose scores of the whole gallery are in memory
 MOST_AGAIN = 256  # pictures that are read again for one list, beyond SPARE times its length
 
 
@@ -64,8 +65,12 @@ def search(
     found = Search(index, list(queries), [], kind)
     top_here = min(top, len(index))
     if kind == "exact":
-        scores = index.scores(features)  # [Q, N]
-        rows = [shortlist(row, np.arange(len(index)), index, top_here) for row in scores]
+        everything = np.arange(len(index))
+        rows = [
+            shortlist(scores, everything, index, top_here)
+            for some in features.split(TOGETHER)
+            for scores in index.scores(some)  # [N]
+        ]
         found.notes.append(describe(kind, None, top_here))
     else:
         nearest = open_nearest(index, kind)
