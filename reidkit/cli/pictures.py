@@ -125,6 +125,6 @@ def _tell(pictures) -> None:
 
 
 def _line(name: str) -> str:
-    from reidkit.search.pictures import printable
+    from reidkit.reporting.pictures import printable
 
     return printable(name)

@@ -30,13 +30,11 @@ Detector = Callable[[list[Tensor]], list[dict[str, Tensor]]]  # [3, H, W] in [0,
 def crop_hint(size: tuple[int, int], name: str = "the picture") -> str:
     """What to know where (width, height) is not the shape of a crop of one standing person; "" where it is."""
     width, height = size
-    low, high = USUAL
-    if low * width <= height <= high * width:
+    if USUAL[0] * width <= height <= USUAL[1] * width:
         return ""
-    shape = "wider" if height < low * width else "narrower"
     return (
-        f"{name} is {width} x {height} pixels, {shape} than a crop of one standing person (usually 2 to 3 times as "
-        "tall as wide): the network sees it stretched. --detect finds the person in it, or crop it by hand"
+        f"{name} is {height / width:.2g} times as tall as wide, a crop of one standing person usually 2 to 3 times: "
+        "the network sees it stretched"
     )
 
 

@@ -78,3 +78,9 @@ def heat_overlay(
     grey = thumbnail(image, size).convert("L").convert("RGB")
     alpha = Image.fromarray((grown * strength * 255).round().astype(np.uint8))
     return Image.composite(Image.fromarray(colour_map(name)[(grown * 255).round().astype(np.uint8)]), grey, alpha)
+
+
+def printable(name: str) -> str:
+    """A file's name as text: bytes that are no UTF-8 become question marks, control characters spaces."""
+    text = name.encode("utf-8", "replace").decode()
+    return "".join(c if c.isprintable() else " " for c in text)

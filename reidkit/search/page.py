@@ -17,9 +17,9 @@ from reidkit.attention import similarity_attention
 from reidkit.attention.cam import METHODS, Method, find_method
 from reidkit.data.images import decode
 from reidkit.files import write_text
-from reidkit.reporting.pictures import heat_overlay
+from reidkit.reporting.pictures import heat_overlay, printable
 from reidkit.search.network import PictureNetwork
-from reidkit.search.pictures import Picture, printable
+from reidkit.search.pictures import Picture
 from reidkit.search.ranked import Hit, Search
 
 QUERY, MATCH, MAP = 360, 220, 132  # pixels: heights of the pictures inside

@@ -11,6 +11,7 @@ from PIL import Image
 
 from reidkit.data.images import decode
 from reidkit.data.people import Detector, crop_hint, cut_person
+from reidkit.reporting.pictures import printable
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,10 @@ def open_pictures(paths: Sequence[str | os.PathLike], detector: Detector | None 
     pictures = []
     for path in map(Path, paths):
         image, name = decode(path), printable(path.name)
-        crop, note = (image, crop_hint(image.size, name)) if detector is None else cut_person(image, detector, name)
+        if detector is not None:
+            crop, note = cut_person(image, detector, name)
+        else:
+            crop, note = image, crop_hint(image.size, name)
+            note += "; --detect finds the person in it, or crop it by hand" if note else ""
         pictures.append(Picture(path, crop, note))
     return pictures
-
-
-def printable(name: str) -> str:
-    """A file's name as text: bytes that are no UTF-8 become question marks, control characters spaces."""
-    text = name.encode("utf-8", "replace").decode()
-    return "".join(c if c.isprintable() else " " for c in text)
