@@ -41,11 +41,17 @@ def kept(index):
     return index.rows(np.arange(len(index)))
 
 
+def assert_rows(index, network, gallery):
+    """Row i is the feature of picture i, in half precision; batches of another size differ in the last digit."""
+    wanted = halved(network.model.extract(gallery, progress=False))[0]
+    np.testing.assert_allclose(kept(index).astype(np.float32), wanted.astype(np.float32), atol=1e-4, rtol=1e-3)
+
+
 def test_rows_are_the_features_of_extract_in_half_precision(gallery, network):
     index = opened(network, gallery)
     assert names(index) == sorted(names(index)) and len(index) == 20 and index.read == 20
     wanted = network.model.extract(gallery, progress=False)
-    assert np.array_equal(kept(index), halved(wanted)[0])
+    assert_rows(index, network, gallery)
     queries = wanted[3:6]
     unit = [v.double() / v.double().norm(dim=1, keepdim=True) for v in (queries, wanted)]
     exact = (unit[0] @ unit[1].T).numpy()
@@ -67,7 +73,7 @@ def test_only_what_changed_is_read_again(gallery, network):
     after = opened(network, gallery)
     assert sorted(network.read_names) == ["001.png", "x.png"] and after.read == 2 and after.revision != before.revision
     assert names(after) == sorted({*names(before), "new/x.png"} - {"p00/001.png"})
-    assert np.array_equal(kept(after), halved(network.model.extract(gallery, progress=False))[0])
+    assert_rows(after, network, gallery)
     shutil.copy2(gallery / "p02" / "000.png", gallery / "p02" / "copy.png")
     opened(network, gallery)
     assert network.read_names == ["copy.png"]
@@ -103,7 +109,7 @@ def test_an_interrupted_index_goes_on(gallery, network, monkeypatch):
     network.fail_after = None
     index = opened(network, gallery)
     assert len(network.read_names) == 8 == index.read and len(index) == 20
-    assert np.array_equal(kept(index), halved(network.model.extract(gallery, progress=False))[0])
+    assert_rows(index, network, gallery)
 
 
 def test_blocks_are_merged_and_dead_rows_go(gallery, network, monkeypatch):
@@ -115,7 +121,7 @@ def test_blocks_are_merged_and_dead_rows_go(gallery, network, monkeypatch):
         shutil.rmtree(gallery / folder)
     after = opened(network, gallery)
     assert sum(len(block) for block in after.blocks) < 20 and len(after) == 8
-    assert np.array_equal(kept(after), halved(network.model.extract(gallery, progress=False))[0])
+    assert_rows(after, network, gallery)
     assert len(index.scores(torch.ones(1, index.dim))[0]) == 20, "an open index outlives the files that were merged"
 
 
@@ -182,7 +188,8 @@ def test_a_damaged_block_is_read_again(gallery, network, damage):
     index.blocks[0].path.write_bytes(damage)
     with pytest.warns(UserWarning, match="is damaged"):
         again = opened(network, gallery)
-    assert len(network.read_names) == 20 and np.array_equal(kept(again), halved(network.model.extract(gallery))[0])
+    assert len(network.read_names) == 20
+    assert_rows(again, network, gallery)
 
 
 def test_a_cut_block_is_read_again(gallery, network):
@@ -193,7 +200,7 @@ def test_a_cut_block_is_read_again(gallery, network):
 
 
 def test_networks_that_need_priors_are_refused_first(gallery):
-    network = Watched(small_network("baseline"))
+    network = Watched(small_network("baseline-ub"))
     assert network.model.needs_prior_at_test
     with pytest.raises(PriorError, match="search with a network that needs none"):
         opened(network, gallery)
