@@ -11,8 +11,6 @@ from reidkit.errors import DatasetError
 
 MANIFEST = "quarantine.csv"
 QUARANTINE = "quarantine"  # below the data set's root; the parsers of list files look there
-# What lies below a data set's root and is none of its pictures: what the kit writes there, and maps of other programs.
-OWN_FOLDERS = ("cache", "checks", "parsing", "priors", QUARANTINE, "segmentation")
 
 
 def places(root: str | Path, names: Sequence[str]) -> list[Path]:
