@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reidkit.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
-from reidkit.data.sets.folders import OWN_FOLDERS
+from reidkit.data.pictures import OWN_FOLDERS
 from reidkit.errors import DatasetError
 
 
