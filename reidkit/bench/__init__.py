@@ -25,6 +25,7 @@ BENCHES = {
     "sidewalk": "reidkit.bench.sidewalk:run",
     "cgpn": "reidkit.bench.cgpn:run",
     "panels": "reidkit.bench.panels:run",
+    "search": "reidkit.bench.search:run",
 }
 
 

@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from reidkit.cli import data, results, training
+from reidkit.cli import data, pictures, results, training
 from reidkit.cli.options import parse_settings
 from reidkit.errors import ReIDKitError
 
@@ -23,7 +23,7 @@ app = group("Part-aware person re-identification: MPN and CGPN, from data to tab
 for command in (training.variants, training.train, training.evaluate, training.ablate, results.report):
     app.command()(command)
 app.command("attention-scores")(results.attention_scores)
-for command in (results.bench, results.ship, results.export):
+for command in (pictures.search, pictures.attention, results.bench, results.ship, results.export):
     app.command()(command)
 for name, about, commands in (
     ("data", "Check data sets on disk.", {"check": data.data_check, "restore": data.data_restore}),

@@ -13,13 +13,14 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from traitlets import Int, Unicode
 
-from reidkit.attention import attention_from_maps
+from reidkit.attention import attention_from_maps, part_attention
 from reidkit.attention.checks import Layers, randomised, spearman
 from reidkit.attention.scores import background_energy, part_energy, stripe_regions
 from reidkit.data import ReIDDataset
+from reidkit.data.images import resized
 from reidkit.data.sidewalk import load_truth
 from reidkit.data.transforms import normalize
-from reidkit.errors import DatasetError
+from reidkit.errors import DatasetError, PriorError
 from reidkit.models import ReIDModel
 from reidkit.panels.kit.base import Choice, Panel, Slider
 from reidkit.panels.kit.drawing import (
@@ -36,7 +37,8 @@ from reidkit.panels.kit.drawing import (
 )
 from reidkit.panels.kit.drawing import thumbnail as shrink
 from reidkit.panels.kit.layers import LAST, at_layer, layer_names
-from reidkit.panels.kit.runs import Recent, image_name, open_runs
+from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
+from reidkit.panels.kit.upload import QUERY, Uploads, upload_button
 from reidkit.priors import PriorTable
 
 METHODS = ("gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "eigencam")  # fast ones of `attention.METHODS`
@@ -64,6 +66,7 @@ class AttentionPanel(Panel):
     image = Int(0)
     part = Int(1)
     method = Unicode("gradcam")
+    source = Unicode("query")
     layer = Unicode(LAST)
     control = Unicode("none")
 
@@ -84,7 +87,7 @@ class AttentionPanel(Panel):
             self.truth = load_truth(dataset, self.table)
         except DatasetError:  # photographs
             self.truth = None
-        self._maps, self._models = Recent(200), Recent(24)
+        self._maps, self._models, self.uploads = Recent(200), Recent(24), Uploads()
         self.run = next(iter(self.runs))
         super().__init__()
 
@@ -97,7 +100,24 @@ class AttentionPanel(Panel):
             "method": Choice("method", METHODS),
             "layer": Choice("layer", layer_names(run.model)),
             "control": Choice("control", ["none", *CONTROLS]),
+            "source": Choice("picture", [QUERY, *self.uploads]),
         }
+
+    def hidden(self):
+        return [] if self.uploads else ["source"]
+
+    def upload(self, name: str, content: bytes) -> None:
+        """Take a picture from the bytes of an image file and show it."""
+        self.set(source=self.uploads.take(name, content))
+
+    def extra_widgets(self):
+        return [upload_button(self, self.upload)]
+
+    def photo(self, state: SimpleNamespace) -> Tensor:
+        """uint8 [3, H, W] of the chosen picture: an image at the network's size, an upload in its own shape."""
+        if state.source == QUERY:
+            return self.runs[state.run].image(self.table.path[state.image])
+        return torch.from_numpy(self.uploads[state.source].transpose(2, 0, 1).copy())
 
     # ---- the maps ---------------------------------------------------------------------------------------------------
 
@@ -108,12 +128,19 @@ class AttentionPanel(Panel):
     def maps(self, state: SimpleNamespace, control: str = "none") -> Tensor:
         """[K, H, W] in [0, 1]: the K maps of the chosen image, of the network or of a randomised copy."""
         return self._maps(
-            (state.run, state.image, state.method, state.layer, control), lambda: self._explain(state, control)
+            (state.run, self._key(state), state.method, state.layer, control), lambda: self._explain(state, control)
         )
 
+    def _key(self, state: SimpleNamespace) -> int | bytes:
+        """What identifies the picture: an image's row, or the content of an upload."""
+        return state.image if state.source == QUERY else self.uploads[state.source].tobytes()
+
     def _explain(self, state: SimpleNamespace, control: str) -> Tensor:
-        run, path = self.runs[state.run], self.table.path[state.image]
+        run = self.runs[state.run]
         model = self._models((state.run, state.layer, control), lambda: self._model(state, control))
+        if state.source != QUERY:
+            return self._explain_upload(run, model, state)
+        path = self.table.path[state.image]
         images = normalize(run.image(path)[None])  # [1, 3, H, W]
         if state.layer == LAST and control == "none":
             maps = run.maps(path)
@@ -121,6 +148,15 @@ class AttentionPanel(Panel):
             with torch.no_grad():
                 maps = model.feature_maps(images)
         return attention_from_maps(model, maps, images, state.method, run.prior(path))[0]
+
+    def _explain_upload(self, run: PanelRun, model: ReIDModel, state: SimpleNamespace) -> Tensor:
+        """[K, H, W], H x W the network's size: it sees the picture stretched to that."""
+        if run.model.needs_prior_at_test:
+            raise PriorError(
+                f"{run.name} needs a prior of every picture, and an upload has none: choose another network"
+            )
+        pixels = torch.from_numpy(resized(Image.fromarray(self.uploads[state.source]), run.size))
+        return part_attention(model, normalize(pixels[None]), state.method)[0]
 
     def _model(self, state: SimpleNamespace, control: str) -> ReIDModel:
         run = self.runs[state.run]
@@ -139,7 +175,7 @@ class AttentionPanel(Panel):
         run, k = self.runs[state.run], self.part_index(state)
         maps = self.maps(state, control)[k].numpy()[None, None]  # [1, 1, H, W]
         extents = [run.model.part_extents[k]]
-        if self.truth is None:
+        if self.truth is None or state.source != QUERY:
             H = maps.shape[2]
             start, stop = (round(edge * H) for edge in extents[0])
             return {"in its stripe of the image": float(maps[:, :, start:stop].sum() / max(maps.sum(), 1e-12))}
@@ -161,7 +197,7 @@ class AttentionPanel(Panel):
         run, k = self.runs[state.run], self.part_index(state)
         words = [
             f"{state.run}, {run.model.part_names[k]} of {run.num_parts}",
-            f"image {state.image}",
+            *([f"image {state.image}"] if state.source == QUERY else [state.source, *self.uploads.hint(state.source)]),
             f"{state.method} at {state.layer}",
             *self.shares(state),
         ]
@@ -182,13 +218,18 @@ class AttentionPanel(Panel):
 
     def render(self, state: SimpleNamespace) -> Image.Image:
         run, k, picture = self.runs[state.run], self.part_index(state), canvas(self.size)
-        photo = run.image(self.table.path[state.image])
-        height = min(TALLEST, round(WIDEST * run.size[0] / run.size[1]))
-        size = (round(height * run.size[1] / run.size[0]), height)
+        photo = self.photo(state)
+        tall, wide = photo.shape[1:]
+        height = max(1, min(TALLEST, round(WIDEST * tall / wide)))
+        size = (max(1, round(height * wide / tall)), height)
         maps = self.maps(state)
         name = run.model.part_names[k]
         columns = [
-            ("image", image_name(self.table.loc[state.image]), shrink(photo, size)),
+            (
+                "image",
+                image_name(self.table.loc[state.image]) if state.source == QUERY else state.source,
+                shrink(photo, size),
+            ),
             (name, f"{state.method}, {state.layer}", heat_overlay(photo, maps[k], size)),
         ]
         if state.control != "none":
@@ -211,15 +252,16 @@ class AttentionPanel(Panel):
             ImageDraw.Draw(picture).rectangle(box, outline=LINE)
             middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
             text(picture, middle, "choose a control:\na network with\nrandom weights", 12, GREY, "mm")
-        self._all_parts(picture, state, photo, maps, height)
-        self._legend(picture, state, TOP + height + 12)
+        below = max(height, 200)  # an upload may be wide
+        self._all_parts(picture, state, photo, maps, below)
+        self._legend(picture, state, TOP + below + 12)
         return picture
 
     def _all_parts(self, picture: Image.Image, state: SimpleNamespace, photo: Tensor, maps: Tensor, height: int):
         """The K maps in a grid, as large as fits; the chosen one in an orange frame."""
         left, k = 10 + 3 * (WIDEST + 12) + 8, self.part_index(state)
         width, names = self.size[0] - left, self.runs[state.run].model.part_names
-        per_row, (w, h) = _grid(len(maps), maps.shape[1:], width, height)
+        per_row, (w, h) = _grid(len(maps), photo.shape[1:], width, height)
         text(picture, (left, 12), f"all {len(maps)} parts of {state.run}", 14, bold=True)
         step = min(width / per_row, 2 * w)
         for i, attention in enumerate(maps):

@@ -20,9 +20,10 @@ from reidkit.data.images import decode
 from reidkit.data.transforms import normalize
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.panels.kit.base import Choice, Panel, Slider
-from reidkit.panels.kit.crop import Crop, read_upload
+from reidkit.panels.kit.crop import Crop
 from reidkit.panels.kit.drawing import BLUE, INK, MUTED, ORANGE, canvas, fit_text, heat_overlay, paste, text, thumbnail
 from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
+from reidkit.panels.kit.upload import Uploads, upload_button
 from reidkit.panels.ranked_list import smaller_gallery
 from reidkit.priors import PriorTable
 
@@ -68,7 +69,7 @@ class MisalignmentSandbox(Panel):
         self.pairs = matched_queries(dataset, count)
         self.gallery = smaller_gallery(self.pairs, dataset.gallery, gallery_size).head(2 * gallery_size)
         self.others = ~self.gallery.pid.isin(dataset.junk_pids).to_numpy()
-        self.uploads: dict[str, np.ndarray] = {}
+        self.uploads = Uploads()
         self._recent, self._grab = Recent(128), None
         names = list(self.runs)
         self.run_a, self.run_b = names[0], names[min(1, len(names) - 1)]
@@ -124,17 +125,10 @@ class MisalignmentSandbox(Panel):
 
     def upload(self, name: str, content: bytes) -> None:
         """Take a crop from the bytes of an image file and show it. It is compared with itself, unmoved."""
-        self.uploads[name] = read_upload(name, content)
-        self.set(source=name, dx=0.0, dy=0.0, scale=1.0, cover=0.0)
+        self.set(source=self.uploads.take(name, content), dx=0.0, dy=0.0, scale=1.0, cover=0.0)
 
     def extra_widgets(self):
-        import ipywidgets as w
-
-        button = w.FileUpload(accept="image/*", multiple=False, description="upload a crop")
-        button.observe(
-            lambda change: [self.guard(self.upload, f["name"], f["content"]) for f in change["new"]], names="value"
-        )
-        return [button]
+        return [upload_button(self, self.upload)]
 
     # ---- the numbers ------------------------------------------------------------------------------------------------
 
@@ -196,6 +190,7 @@ class MisalignmentSandbox(Panel):
 
     def status(self, state: SimpleNamespace) -> str:
         words = [f"right {state.dx:+.2f}, down {state.dy:+.2f}, scale {state.scale:.2f}, cover {state.cover:.2f}"]
+        words += self.uploads.hint(state.source) if state.source != "query" else []
         for letter, name in (("A", state.run_a), ("B", state.run_b)):
             parts, whole, rank = self.similarities(self.runs[name], state)
             shown = " ".join(f"{v:.2f}" for v in parts)

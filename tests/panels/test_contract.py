@@ -93,6 +93,7 @@ MOVES = {
 }
 # Controls with tests of their own: they do nothing before something is covered or uploaded; a weight is like another.
 APART = {
+    "AttentionPanel": {"source"},
     "MisalignmentSandbox": {"cover_top", "source"},
     "RankedList": {f"weight_{k}" for k in (*range(2, 6), *range(7, 13))},
 }

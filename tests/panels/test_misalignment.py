@@ -1,6 +1,7 @@
 """The misalignment sandbox: crops that are dragged, scaled, covered and uploaded, and what they are compared with."""
 
 import io
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ from PIL import Image
 
 for package in ("ipywidgets", "anywidget"):
     need(package)
+from reidkit.data import images
 from reidkit.errors import ReIDKitError
+from reidkit.panels.kit import crop
 from reidkit.panels.kit.crop import COVER, Crop, read_upload
+
+NOW = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def test_crop_moves_the_person():
@@ -55,6 +60,38 @@ def test_sandbox_drags_uploads_and_compares(panels):
     panel.reset()
     with pytest.raises(ReIDKitError, match="not an image"):
         read_upload("x", b"")
+
+
+def test_uploads_of_any_kind_and_a_clear_word_for_the_rest(panels, monkeypatch):
+    panel = panels["MisalignmentSandbox"]
+    panel.reset()
+    wide, data = Image.new("LA", (300, 100), (80, 128)), io.BytesIO()
+    wide.save(data, "PNG")
+    panel.guard(panel.upload, "query", data.getvalue())
+    assert panel.error == "" and panel.source == "query (uploaded)", "not taken for the panel's own query"
+    assert "query (uploaded) is 0.33 times as tall as wide" in panel.status_text
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    panel.guard(panel.upload, "big.png", data.getvalue())
+    assert "'big.png' is too large: 300 x 100 pixels; upload a picture of at most" in panel.error
+    monkeypatch.setattr(crop, "MAX_BYTES", 10)
+    panel.guard(panel.upload, "heavy.png", data.getvalue())
+    assert "'heavy.png' is too large: " in panel.error and "bytes" in panel.error
+    panel.reset()
+
+
+def test_the_upload_button_hands_the_file_over(panels):
+    """As ipywidgets gives it: a tuple of dictionaries whose content is a memoryview."""
+    panel, data = panels["MisalignmentSandbox"], io.BytesIO()
+    panel.reset()
+    Image.new("RGB", (20, 50), "red").save(data, "PNG")
+    (button,) = panel.extra_widgets()
+    button.value = (
+        {"name": "a.png", "type": "", "size": 1, "content": memoryview(data.getvalue()), "last_modified": NOW},
+    )
+    assert panel.source == "a.png" and panel.error == ""
+    button.value = ({"name": "b.png", "type": "", "size": 1, "content": memoryview(b"x"), "last_modified": NOW},)
+    assert panel.source == "a.png" and "'b.png' is not an image" in panel.error
+    panel.reset()
 
 
 def test_where_the_cover_begins_matters_once_something_is_covered(panels):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reidkit.data.images import Unreadable, decode_bytes
+from reidkit.data.images import MAX_BYTES, MAX_PIXELS, Unreadable, decode_bytes
 from reidkit.errors import ReIDKitError
 
 COVER = (124, 116, 104)  # the mean colour of ImageNet, so that a network sees "nothing special"
@@ -54,11 +54,17 @@ def _lines(image: np.ndarray, position: np.ndarray, axis: int) -> np.ndarray:
 def read_upload(name: str, content: bytes, largest: int = 1024) -> np.ndarray:
     """uint8 [H, W, 3] of an uploaded file, by the rule of `reidkit.data.images`: upright, 8 bits, no transparency.
 
-    Images larger than `largest` pixels a side are shrunk. Raises ReIDKitError for a file that is no image.
+    Images larger than `largest` pixels a side are shrunk. Raises ReIDKitError for what is no image, or too large.
     """
+    if len(content) > MAX_BYTES:
+        raise ReIDKitError(f"{name!r} is too large: {len(content):,} bytes; upload at most {MAX_BYTES:,}")
     try:
         image = decode_bytes(bytes(content))
     except Unreadable as error:
+        if str(error).startswith("too large"):
+            raise ReIDKitError(
+                f"{name!r} is {error}; upload a picture of at most {MAX_PIXELS:,} pixels, or a crop of one person"
+            ) from error
         raise ReIDKitError(
             f"{name!r} is not an image that can be read ({error}): upload a JPEG or PNG crop of one person"
         ) from error

@@ -1,17 +1,27 @@
-"""What the panels draw with: a few lines of PIL. Colours are those of `reidkit.reporting.plots` (Okabe and Ito), which
-colour-blind readers can tell apart; right, wrong and ignored always carry a sign as well.
+"""What the panels draw with: a few lines of PIL, on top of `reidkit.reporting.pictures`. Colours are those of
+`reidkit.reporting.plots` (Okabe and Ito), which colour-blind readers can tell apart; right, wrong and ignored always
+carry a sign as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from reidkit.reporting.pictures import (
+    INK,
+    MUTED,
+    colour_map,
+    fit_text,
+    font,
+    heat_overlay,
+    text,
+    text_width,
+    thumbnail,
+)
 from reidkit.reporting.plots import COLOURS, IGNORED, RIGHT, WRONG
 
 __all__ = [
@@ -42,65 +52,12 @@ __all__ = [
 ]
 
 BLUE, ORANGE, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[6]
-INK, MUTED, LINE = "#1A1A1A", "#555555", "#C8C8C8"  # text, secondary text, thin lines
-
-
-@lru_cache
-def font(size: int = 13, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib, so that a panel looks the same on every machine."""
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+LINE = "#C8C8C8"  # thin lines
 
 
 def canvas(size: tuple[int, int]) -> Image.Image:
     """A white picture, (width, height) pixels."""
     return Image.new("RGB", size, "white")
-
-
-def text(
-    picture: Image.Image,
-    xy: tuple[float, float],
-    words: str,
-    size: int = 13,
-    fill: str = INK,
-    anchor: str = "la",
-    bold: bool = False,
-) -> None:
-    """Write a line, or lines separated by newlines. anchor: PIL's, "la" = xy is left and top, "mm" = the middle."""
-    ImageDraw.Draw(picture).text(xy, words, font=font(size, bold), fill=fill, anchor=anchor, spacing=3)
-
-
-def text_width(words: str, size: int = 13, bold: bool = False) -> float:
-    """Width of a line in pixels."""
-    return font(size, bold).getlength(words)
-
-
-def fit_text(words: str, width: float, size: int = 13, bold: bool = False) -> str:
-    """The words, cut with an ellipsis where they would be wider than `width` pixels."""
-    if text_width(words, size, bold) <= width:
-        return words
-    while words and text_width(words + "…", size, bold) > width:
-        words = words[:-1]
-    return words + "…"
-
-
-def thumbnail(image: Image.Image | np.ndarray | torch.Tensor, size: tuple[int, int]) -> Image.Image:
-    """An image at (width, height) pixels: PIL, uint8 array [H, W, 3] or [H, W], uint8 tensor [3, H, W]."""
-    if isinstance(image, torch.Tensor):
-        image = image.permute(1, 2, 0).cpu().numpy()
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(np.ascontiguousarray(image))
-    return image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-
-
-@lru_cache
-def colour_map(name: str = "viridis") -> np.ndarray:
-    """[256, 3] uint8 of a matplotlib colour map."""
-    import matplotlib
-
-    return (matplotlib.colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def heat_picture(
@@ -111,21 +68,6 @@ def heat_picture(
     how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
     grown = np.asarray(Image.fromarray(values).resize(size, how))
     return Image.fromarray(colour_map(name)[(grown * 255).round().astype(np.uint8)])
-
-
-def heat_overlay(
-    image: Image.Image | np.ndarray | torch.Tensor,
-    values: np.ndarray | torch.Tensor,
-    size: tuple[int, int],
-    name: str = "viridis",
-    strength: float = 0.85,
-) -> Image.Image:
-    """A map [h, w] in [0, 1] over a greyed image: no response leaves the image, a full one hides it by `strength`."""
-    values = np.clip(np.nan_to_num(np.asarray(values, dtype=np.float32)), 0, 1)
-    grown = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
-    grey = thumbnail(image, size).convert("L").convert("RGB")
-    alpha = Image.fromarray((grown * strength * 255).round().astype(np.uint8))
-    return Image.composite(Image.fromarray(colour_map(name)[(grown * 255).round().astype(np.uint8)]), grey, alpha)
 
 
 def cells(values: np.ndarray, size: tuple[int, int], name: str = "gray", lines: str | None = "#7F7F7F") -> Image.Image:
