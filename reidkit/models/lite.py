@@ -15,6 +15,7 @@ deviation; the first stage, `Renormalise`, turns one into the other, and the res
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 from collections import OrderedDict
@@ -31,6 +32,8 @@ from reidkit.models.weights import read_state_dict
 
 NAME = re.compile(r"lite(?P<size>[012])(-(?P<channels>[1-9]\d*))?(-s(?P<stride>8|16|32))?")
 NAMES = ("lite0", "lite1", "lite2", "lite0-<last width>", "lite0-s8", "lite0-s32")  # what an error lists
+CUT = "blocks_3.0"  # the first block with stride 16 of the published network, so of those with smaller strides, too
+LAST_STRIDE = "blocks_5.0."  # the block in which the published network reaches stride 32
 INSTALL = 'pip install "reidkit[lite]"'
 MEAN, STD = 127 / 255, 128 / 255  # of the pixels that Google trained Lite on, in [0, 1]
 SAME_LAYER = {  # a layer's word in the packages, without its number -> in timm
@@ -79,8 +82,10 @@ def lite_backbone(name: str, weights: bool | str) -> Backbone:
             raise unknown_name(f"weights of {name}", str(weights), ("imagenet", "path/to/a/state_dict.pth"))
         net.load_state_dict(_packaged_weights(int(asked["size"]), net.state_dict()))
     stages, channels = _stages(net, name, asked["channels"])
-    stride = _set_stride(nn.Sequential(stages), name, asked["stride"])
-    return Backbone({"renormalise": Renormalise(MEAN, STD), **stages}, name=name, channels=channels, stride=stride)
+    stride, last_stride = _set_stride(nn.Sequential(stages), name, asked["stride"])
+    stages = {"renormalise": Renormalise(MEAN, STD), **stages}
+    cut = CUT if CUT.split(".")[0] in stages else None  # of a front that ends before, the strides say where
+    return Backbone(stages, name=name, channels=channels, stride=stride, cut=cut, last_stride=last_stride)
 
 
 def _published(name: str) -> Any:
@@ -112,20 +117,25 @@ def _stages(net: Any, name: str, last: str | None) -> tuple[OrderedDict[str, nn.
     return stages, width
 
 
-def _set_stride(stages: nn.Module, name: str, asked: str | None) -> int:
-    """Make stride 1 of every stride past the asked one (None: 16, or less where the stages end before); the stride."""
+def _set_stride(stages: nn.Sequential, name: str, asked: str | None) -> tuple[int, dict[str, nn.Module]]:
+    """Make stride 1 of every stride past the asked one (None: 16, or less where the stages end before).
+
+    Returns the stride, and of the last stage that had one (after CUT) the layer with it, as it was.
+    """
     stride, wanted = 1, int(asked or 16)
-    for module in stages.modules():
+    removed: dict[str, nn.Module] = {}
+    for layer, module in stages.named_modules():
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             if stride < wanted:
                 stride *= 2
             else:
+                removed = {layer: copy.deepcopy(module).to("meta")} if layer.startswith(LAST_STRIDE) else {}
                 module.stride = (1, 1)
     if asked and stride < wanted:
         raise ReIDKitError(
             f"backbone {name!r} ends at stride {stride}: leave out -s{asked}, or keep more of its stages"
         )
-    return stride
+    return stride, removed
 
 
 def _packaged_weights(size: int, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
