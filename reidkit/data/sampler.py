@@ -39,13 +39,14 @@ class PKSampler:
     """Batch sampler: each batch is a list of P*K row indices, grouped by identity (K neighbours share a pid).
 
     pids: [N] identity of each row (any integers).
-    num_ids, num_instances: P and K.
+    num_ids, num_instances: P and K, of this process.
     mode: "cover": identities in shuffled order, each once an epoch; where the last step is not full, it is
         filled with further identities, which are then seen twice. "independent": see the module's docstring.
     batches_per_epoch: another length. "cover" then starts a second, newly shuffled round (or stops early).
     rank, world_size: of this process. All processes plan the same steps of world_size * P different
-        identities from the same seed and take P each: at every step their batches are disjoint, and
-        every process makes the same number of steps ("independent": floor(N / (P K world_size)), at least 1).
+        identities and of their images from the same seed and take P identities each: at every step their batches
+        are disjoint, and one after the other they are the batch of a single process with world_size * P. Every
+        process makes the same number of steps ("independent": floor(N / (P K world_size)), at least 1).
 
     Images of an identity are drawn without replacement; an identity with fewer than K images is drawn with
     replacement, so one with a single image fills its K places with copies of it, which the triplet loss can
@@ -124,10 +125,11 @@ class PKSampler:
         """[batches, P*K] row indices of this process in one epoch; the same whenever it is asked."""
         rng = np.random.default_rng([self.seed, epoch])
         steps = self._cover_steps(rng) if self.mode == "cover" else self._independent_steps(rng)
-        mine = steps[:, self.rank * self.num_ids : (self.rank + 1) * self.num_ids]  # [batches, P]
-        draw = np.random.default_rng([self.seed, epoch, 1 + self.rank])
-        images = [self._draw_images(identity, draw) for identity in mine.reshape(-1)]
-        return np.stack(images).reshape(len(mine), -1)  # [batches, P*K]
+        draw = np.random.default_rng([self.seed, epoch, 1])
+        images = [self._draw_images(identity, draw) for identity in steps.reshape(-1)]
+        batch = self.num_ids * self.num_instances
+        shared = np.stack(images).reshape(len(steps), -1)  # [batches, world_size*P*K]
+        return shared[:, self.rank * batch : (self.rank + 1) * batch]  # [batches, P*K]
 
     def _cover_steps(self, rng: np.random.Generator) -> np.ndarray:
         """[batches, world_size*P] identities: rounds of all, the last step of a round filled up."""

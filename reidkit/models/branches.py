@@ -24,6 +24,9 @@ def places(branches: tuple[Branch, ...], with_global: bool = True) -> tuple[tupl
 class BranchedModel(ReIDModel):
     """`shared` runs once an image, up to res_conv4_1; each of `tails` continues from there (CGPN Sec. 3.1).
 
+    In other backbones the place is found by their strides (`reidkit.models.cut`); `split_at` names the last layer of
+    the trunk, and so does the model's repr.
+
     The tails start as equal copies of the backbone's layers ("initialized with the same pre-trained weights",
     Sec. 4.2). Their losses differ, so they part ways at the first step. A subclass sets `classifier` and `places`.
     """
@@ -34,6 +37,7 @@ class BranchedModel(ReIDModel):
         super().__init__()
         self.config, self.num_classes = config, num_classes
         self.channels, self._stride = backbone.channels, backbone.stride
+        self.split_at = backbone.split_at
         self.shared, tail = backbone.split()
         self.tails = nn.ModuleList(copy.deepcopy(tail) for _ in range(num_branches))
 
@@ -41,6 +45,10 @@ class BranchedModel(ReIDModel):
     def stride(self) -> int:
         """Input pixels a cell of the feature maps, vertically and horizontally."""
         return self._stride
+
+    def extra_repr(self) -> str:
+        """Where the trunk ends, for print(model)."""
+        return f"split_at={self.split_at!r}"
 
     def backbone_modules(self) -> list[nn.Module]:
         """The trunk and the tails, as opposed to the heads."""

@@ -1,8 +1,9 @@
 """MGN: the multiple granularity network (Wang et al., ACM MM 2018), CGPN's nearest relative.
 
 Three branches after res_conv4_1. The global branch keeps the backbone's last down-sampling (12x4 maps), the
-others do not (24x8); branch "P2" also looks at two stripes, branch "P3" at three. Each of the three global and
-five stripe features has its own 1x1 conv + batch norm + ReLU to 256; the test feature is 8 * 256 = 2048 long.
+others do not (24x8; where the backbone keeps its own strides, all three branches do); branch "P2" also looks at two
+stripes, branch "P3" at three. Each of the three global and five stripe features has its own 1x1 conv + batch norm +
+ReLU to 256; the test feature is 8 * 256 = 2048 long.
 
 Public versions disagree on pooling, on what the losses read and on their weights. Built here is the paper's
 network as CGPN cites it: max pooling, softmax on each reduced 256-d feature, batch-hard triplet loss on the three
@@ -12,16 +13,16 @@ global ones (margin 1.2), reductions that share no weights and have no bias.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reidkit.errors import ReIDKitError
 from reidkit.models.backbones import Backbone
 from reidkit.models.base import ModelOutput
 from reidkit.models.branches import BranchedModel, places
 from reidkit.models.parts import PartClassifier, PartConvBlock, max_pool
+from reidkit.models.stages import restore_last_stride
 from reidkit.models.stripes import Branch, adjacent, pool_groups
 from reidkit.priors import PriorBatch
 
@@ -49,7 +50,7 @@ class MGN(BranchedModel):
 
     def __init__(self, config: MGNConfig, backbone: Backbone, num_classes: int):
         super().__init__(config, backbone, num_classes, len(BRANCHES))
-        _restore_last_stride(self.tails[0], backbone.name)
+        restore_last_stride(self.tails[0], backbone)
         local_names = [f"{branch.name}-{group.name}" for branch in BRANCHES for group in branch.groups]
         self.part_names = (*(f"{branch.name}-global" for branch in BRANCHES), *local_names)
         self.places = places(BRANCHES)
@@ -74,16 +75,3 @@ class MGN(BranchedModel):
         pooled = max_pool(maps[branch]) if group is None else pool_groups(maps[branch], (group,))[:, 0]  # [B, c]
         feature = self.reduce.one(pooled, k)
         return feature, self.classifier.one(feature, k)
-
-
-def _restore_last_stride(tail: Any, name: str) -> None:
-    """Give layer4 the stride 2 back that `create_backbone` removed: the convs that carry it in a ResNet block."""
-    block = tail.layer4[0]
-    main = block.conv2 if hasattr(block, "conv3") else block.conv1  # Bottleneck, BasicBlock
-    shortcut = block.downsample[0] if block.downsample is not None else None
-    if not isinstance(shortcut, nn.Conv2d):
-        raise ReIDKitError(
-            f"MGN halves the map of its global branch in layer4's strided convolutions, and backbone "
-            f"{name!r} has none on its shortcut. Use resnet18, resnet34, resnet50 or small"
-        )
-    main.stride = shortcut.stride = (2, 2)

@@ -197,12 +197,19 @@ def _prefixes(key: str) -> Iterator[str]:
         prefix += word
 
 
+def timm_name(name: str) -> str | None:
+    """What timm calls the network that a backbone is the front of: "lite0-192-s8" is of tf_efficientnet_lite0."""
+    if name.startswith("lite"):
+        return f"tf_efficientnet_{name.split('-')[0]}"
+    return name.removeprefix("timm:") if name.startswith("timm:") else None
+
+
 def _whole_network(name: str) -> set[str]:
     """Plain names of all tensors of the published network that a backbone is the front of."""
-    if name.startswith("timm:"):
+    if timm_model := timm_name(name):
         import timm
 
-        net = timm.create_model(name.removeprefix("timm:"), pretrained=False)
+        net = timm.create_model(timm_model, pretrained=False)
     elif name in list_models():
         net = get_model(name, weights=None)
     else:

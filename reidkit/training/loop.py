@@ -36,6 +36,7 @@ from reidkit.training.device import Precision, choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model, form_of
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
 from reidkit.training.preflight import check_start, default_prior_tool, priors_for, recipe_on
+from reidkit.training.processes import ids_per_process, whole_batch, whole_batch_norm
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.record import check_claim, claim, run_settings
 from reidkit.training.runs import RunFolder, build_model, load_run
@@ -151,7 +152,7 @@ def batches(
     return train_loader(
         dataset,
         size=recipe.size,
-        num_ids=recipe.num_ids,
+        num_ids=ids_per_process(recipe.num_ids, accelerator.num_processes),
         num_instances=recipe.num_instances,
         seed=manner.seed,
         priors=priors,
@@ -244,10 +245,10 @@ def fit(
         for i, batch in enumerate(loader):
             lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
             batch = augment(batch.to(accelerator.device), generator)
-            with accelerator.autocast():
-                out = net(batch.images, batch.prior)
+            with accelerator.autocast(), whole_batch_norm():
+                out, labels = whole_batch(net(batch.images, batch.prior), batch.labels)
             factor = recipe.alignment_factor(epoch * steps + i, steps)
-            loss, terms = total_loss(out, batch.labels, loss_config, model.regularization().detach(), factor)
+            loss, terms = total_loss(out, labels, loss_config, model.regularization().detach(), factor)
             check_loss(loss, terms, epoch, i, run)
             accelerator.backward(loss)
             if recipe.clip_norm:

@@ -19,6 +19,7 @@ from reidkit.evaluation.protocol import queries_without_match
 from reidkit.models import ReIDModel, create_model
 from reidkit.priors import PriorBatch, PriorTable, find_priors, require_priors
 from reidkit.priors.source import Tool
+from reidkit.training.processes import ids_per_process
 from reidkit.training.recipes import Recipe
 
 
@@ -139,13 +140,15 @@ def check_size(model: ReIDModel, recipe: Recipe) -> None:
 
 
 def check_batches(dataset: ReIDDataset, recipe: Recipe, world_size: int = 1) -> None:
-    """Can P x K be filled? The sampler itself says what is wrong, here in the words of the settings."""
+    """Can P x K be filled, and shared by the processes? The sampler itself says what is wrong with it, here in the
+    words of the settings."""
     if dataset.train.empty:
         raise DatasetError(f"{dataset.label}: there is no training image, all are for the test; nothing can be trained")
+    num_ids = ids_per_process(recipe.num_ids, world_size)
     try:
         PKSampler(
             dataset.train_labels(),
-            recipe.num_ids,
+            num_ids,
             recipe.num_instances,
             mode=recipe.sampling,
             batches_per_epoch=recipe.batches_per_epoch,

@@ -34,7 +34,7 @@ class Recipe:
     ide_init: bool = False  # start from an IDE trained on the same set (MPN Sec. 5.1)
     # images and batches
     size: tuple[int, int] = (384, 128)  # height, width in pixels
-    num_ids: int = 6  # S of MPN, P of CGPN
+    num_ids: int = 6  # S of MPN, P of CGPN; of all processes together
     num_instances: int = 8  # A of MPN, K of CGPN
     sampling: Sampling = "cover"  # what an epoch is: see PKSampler
     batches_per_epoch: int | None = None  # None: as many as the sampler says
