@@ -40,7 +40,8 @@ def rerank(
     qf [Q, D], gf [G, D]: tensors or arrays; the result is of the same kind as qf, on the CPU.
     k1: size of the reciprocal neighbourhood; k2: images averaged in the local query expansion (1: none);
     lambda_value: weight of the original distance in the result. Pass the result to `evaluate_distance`.
-    device: where all of it runs, strip by strip (default: that of the features). progress: None shows a bar from 5,000 images on.
+    device: where all of it runs, strip by strip (default: that of the features). progress: None shows a bar from
+    5,000 images on.
 
     Memory: one normalised copy of the features, the result, and some 300 MB at Market-1501's size (0.8 GB in all);
     never the [N, N] matrix (2 GB).

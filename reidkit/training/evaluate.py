@@ -85,7 +85,7 @@ def extraction_precision(recipe: Recipe, device: str | torch.device) -> Precisio
 
 
 class _Features:
-    """Features of a table, on the model's device; equal tables (Sidewalk's shift level shares mild's gallery) are extracted once."""
+    """Features of a table, on the model's device; equal tables (the gallery that two levels share) come once."""
 
     def __init__(self, model, dataset, recipe, form, device, priors, cache, workers, progress):
         self.model, self.dataset, self.recipe, self.form, self.device = model, dataset, recipe, form, device
