@@ -42,12 +42,15 @@ def run_bench(what: str, settings: Mapping[str, Any] | None = None) -> dict[str,
         raise unknown_name("benchmark", what, BENCHES)
     module, _, name = BENCHES[what].partition(":")
     function = getattr(import_module(module), name)
-    kinds = {k: t for k, t in get_type_hints(function).items() if k in inspect.signature(function).parameters}
+    parameters = inspect.signature(function).parameters
+    kinds = {k: t for k, t in get_type_hints(function).items() if k in parameters}
     arguments = {}
     for key, value in (settings or {}).items():
         if key not in kinds:
             raise unknown_name(f"option of reidkit bench {what}", key, kinds)
         arguments[key] = read_value(key, value, kinds[key])
-    device = choose_device(arguments.get("device") or "auto") if "device" in kinds else "cpu"
+    device = "cpu"
+    if "device" in kinds:
+        device = choose_device(arguments.get("device") or parameters["device"].default or "auto")
     where = provenance(device)
     return {"bench": what, "provenance": where, **function(**arguments)}

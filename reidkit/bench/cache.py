@@ -34,7 +34,7 @@ def run(
     """
     device = device or ("cuda" if torch.cuda.is_available() else None)
     with tempfile.TemporaryDirectory() as folder:
-        ds = load_dataset("market-layout", root=_write_set(Path(folder) / "bench", num_ids, images_per_id))
+        ds = load_dataset("market-layout", root=write_set(Path(folder) / "bench", num_ids, images_per_id))
         built = measure(lambda: ImageCache.for_split(ds, "train", size, progress=False))
         cache = ImageCache.for_split(ds, "train", size, progress=False)
         result: dict[str, object] = {"images": len(ds.train), "size": list(size), "cache_build_s": round(built.wall, 2)}
@@ -74,7 +74,7 @@ def _epoch(loader: BatchLoader, augment: TrainAugment | None = None, device: str
     return images
 
 
-def _write_set(root: Path, num_ids: int, images_per_id: int) -> Path:
+def write_set(root: Path, num_ids: int, images_per_id: int) -> Path:
     """A folder in Market-1501's layout with smooth random images of 128x64 pixels."""
     rng = np.random.default_rng(0)
     people = {"bounding_box_train": range(1, 1 + num_ids), "query": [9001], "bounding_box_test": [9001]}

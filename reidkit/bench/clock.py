@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +61,44 @@ def best_of_turns(ways: Mapping[str, Callable[[], Any]], turns: int, device: tor
         raise ReIDKitError(f"{turns} turns measure nothing: ask for 1 or more")
     rows = [{name: measure(way, device) for name, way in ways.items()} for _ in range(turns)]
     return {name: Seconds(*map(min, zip(*(row[name] for row in rows)))) for name in ways}
+
+
+def now(device: torch.device = CPU) -> Seconds:
+    """What the clocks show when the device has done all that was asked of it: two readings make a measurement."""
+    finish(device)
+    return Seconds(time.perf_counter(), time.process_time())
+
+
+def busy_share(work: Callable[[], Any], device: torch.device, *, calls: int = 5) -> float | None:
+    """Share of the wall time of some calls in which a GPU computes or copies; None for other devices."""
+    if device.type != "cuda":
+        return None
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        seconds = measure(work, device, calls=calls).wall * calls
+    spans = [(e.time_range.start, e.time_range.end) for e in profiler.events() if e.device_type == DeviceType.CUDA]
+    return round(covered(spans) / 1e6 / seconds, 3)  # from microseconds
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of intervals (start, end)."""
+    length, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        length += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return length
+
+
+def device_peak(work: Callable[[], Any], device: torch.device) -> float | None:
+    """MB of a GPU that a call needs at its peak on top of what lies there before; None for other devices."""
+    if device.type != "cuda":
+        return None
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 1)
 
 
 def finish(device: torch.device) -> None:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidkit.bench.clock import Seconds, best_of_turns, peak_memory, using_threads
+from reidkit.bench.clock import CPU, Seconds, best_of_turns, device_peak, peak_memory, using_threads
 from reidkit.evaluation.ranking import evaluate_distance, evaluate_ranking
 from reidkit.evaluation.reranking import rerank
 from reidkit.evaluation.scores import Metric
+from reidkit.training.device import choose_device
 
 
 @dataclass(frozen=True)
@@ -71,21 +72,26 @@ def bench_evaluate(
     threads: Sequence[int] = (1, 2),
     repeats: int = 3,
     metric: Metric = "cosine",
+    device: str = "cpu",
 ) -> dict[str, Any]:
-    """`evaluate_ranking` beside `qf @ gf.T`, both on the CPU in this process.
+    """`evaluate_ranking` beside the bare product of its features in blocks, where the features lie.
 
-    Returns shapes, extra_mb (peak memory of the evaluation on top of the features, see `peak_memory`)
-    and one row a number of threads: cpu_s_matmul, cpu_s_eval (best of `repeats`), ratio.
+    Returns shapes, extra_mb (peak memory of the evaluation on top of the features: of the process, see `peak_memory`,
+    or of the GPU) and one row a number of threads: cpu_s_matmul, cpu_s_eval (best of `repeats`; on a GPU the wall's
+    seconds, wall_s_...), ratio.
     """
+    place = choose_device(device)
     data = synthetic_market(num_query, num_gallery, dim)
-    evaluate = lambda: evaluate_ranking(data.qf, data.gf, *data.labels, metric=metric)  # noqa: E731
+    qf, gf = data.qf.to(place), data.gf.to(place)
+    evaluate = lambda: evaluate_ranking(qf, gf, *data.labels, metric=metric)  # noqa: E731
+    ways = {"matmul": lambda: block_products(qf, gf), "eval": evaluate}
     with using_threads(max(threads)):
         result, extra_mb = peak_memory(evaluate)  # first, so that BLAS buffers count as well
+    extra_mb = extra_mb if place.type == "cpu" else device_peak(evaluate, place)
     runs = []
-    for count in threads:
+    for count in threads if place.type == "cpu" else threads[:1]:
         with using_threads(count):
-            best = best_of_turns({"matmul": lambda: data.qf @ data.gf.T, "eval": evaluate}, repeats)
-        runs.append(_row(count, best))
+            runs.append(_row(count, best_of_turns(ways, repeats, place), place))
     return {
         "shapes": {"query": num_query, "gallery": num_gallery, "dim": dim},
         "extra_mb": extra_mb,
@@ -130,11 +136,18 @@ def bench_rerank(
     }
 
 
-def _row(threads: int, best: dict[str, Seconds]) -> dict[str, float]:
-    """CPU seconds of the product and of ours, and how many products ours costs."""
-    (_, matmul), (_, ours) = best.items()
-    cpu = {f"cpu_s_{name}": round(seconds.cpu, 3) for name, seconds in best.items()}
-    return {"threads": threads, **cpu, "ratio": round(ours.cpu / matmul.cpu, 3)}
+def _row(threads: int, best: dict[str, Seconds], device: torch.device = CPU) -> dict[str, float]:
+    """Seconds of the product and of ours on this device, and how many products ours costs."""
+    matmul, ours = (seconds.on(device) for seconds in best.values())
+    hand = "wall" if device.type == "cuda" else "cpu"
+    taken = {f"{hand}_s_{name}": round(seconds.on(device), 3) for name, seconds in best.items()}
+    return {"threads": threads, **taken, "ratio": round(ours / matmul, 3)}
+
+
+def block_products(qf: Tensor, gf: Tensor, block: int = 2048) -> None:
+    """The product of all features [Q, D] and [G, D], `block` gallery rows at a time, thrown away."""
+    for start in range(0, len(gf), block):
+        _ = qf @ gf[start : start + block].T
 
 
 def all_products(data: SyntheticSet, strip: int = 1024) -> None:

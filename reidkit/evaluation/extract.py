@@ -79,7 +79,7 @@ class Extraction:
             amp=self.precision,
             progress=len(named) >= LONG if progress is None else progress,
         )
-        return F.normalize(features, dim=1) if normalize else features
+        return (F.normalize(features, dim=1) if normalize else features).cpu()
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,10 @@ def extract_features(
     cache=None,
     workers: int = 0,
     amp: bool | str = False,
+    to_cpu: bool = True,
     progress: bool = True,
 ) -> Tensor:
-    """float32 [N, D] on the CPU: `model.embed` of every image, in the order given.
+    """float32 [N, D]: `model.embed` of every image, in the order given.
 
     images: paths (one, or several), or a table with a column `path`. No labels are needed or read.
     size: (height, width) in pixels. device: where to compute; the model is moved there (default: where it is).
@@ -57,6 +58,8 @@ def extract_features(
     priors: looked up only if the model needs a prior at test time; `root` is the folder that the priors' paths
     are relative to. cache: an image cache to read instead of the files. workers: decoding processes.
     amp: False or "no", True or "bf16", "fp16": autocast; features come back in float32.
+    to_cpu: False leaves the features on the device, for a ranking there. Either way they gather on the device and are
+    checked and copied once, at the end: no batch waits for the one before.
 
     The model runs in eval mode, and every module is put back into the mode it was in.
     Raises ReIDKitError for no images and for a feature that is not finite (naming the image), PriorError if
@@ -87,7 +90,8 @@ def extract_features(
     features = embed_batches(
         model, batches, table["path"].tolist(), device=device, flip=flip, amp=amp, progress=progress
     )
-    return F.normalize(features, dim=1) if normalize else features
+    features = F.normalize(features, dim=1) if normalize else features
+    return features.cpu() if to_cpu else features
 
 
 @torch.no_grad()
@@ -101,20 +105,25 @@ def embed_batches(
     amp: bool | str,
     progress: bool,
 ) -> Tensor:
-    """[N, D] float32 on the CPU: the features of all batches, each in its row. paths: what messages call the images."""
-    transform, features = TestTransform(), torch.empty(0)
+    """[N, D] float32 on the device: the features of all batches, in their order. paths: what messages call the images.
+
+    Raises ReIDKitError for a feature that is not finite, once all are computed (no batch waits for the one before).
+    """
+    transform, features, done, batch_size = TestTransform(), torch.empty(0), 0, 0
     with (
         eval_mode(model),
         autocast(device, amp),
         tqdm(total=len(paths), unit="img", desc="features", disable=not progress) as bar,
     ):
         for batch in batches:
-            part = embed(model, transform(batch.to(device)), flip).cpu()  # [B, D]
-            check_finite(part, batch, paths)
+            part = embed(model, transform(batch.to(device)), flip)  # [B, D]
             if not len(features):
-                features = torch.empty(len(paths), part.shape[1])  # [N, D]
-            features[batch.index.cpu()] = part
+                features = torch.empty(len(paths), part.shape[1], device=device)  # [N, D]
+                batch_size = len(part)
+            features[done : done + len(part)] = part
+            done += len(part)
             bar.update(len(part))
+    check_finite(features, paths, batch_size)
     return features
 
 
@@ -128,14 +137,16 @@ def embed(model: ReIDModel, batch: Batch, flip: Flip = "none") -> Tensor:
     return total / 2 if flip == "mean" else total
 
 
-def check_finite(features: Tensor, batch: Batch, paths: list[str]) -> None:
-    """ReIDKitError naming the first image whose feature [D] holds NaN or infinity."""
+def check_finite(features: Tensor, paths: list[str], batch_size: int) -> None:
+    """ReIDKitError naming the first image whose feature (a row of [N, D]) holds NaN or infinity."""
     bad = ~features.isfinite().all(1)
     if bad.any():
-        first = paths[int(batch.index[bad.nonzero()[0, 0]])]
+        first = int(bad.nonzero()[0, 0])
+        start = first // batch_size * batch_size
+        batch = bad[start : start + batch_size]
         raise ReIDKitError(
-            f"{first}: the model's feature holds NaN or infinite values ({int(bad.sum())} of "
-            f"{len(bad)} images of this batch); a diverged training, or fp16 where bf16 is needed?"
+            f"{paths[first]}: the model's feature holds NaN or infinite values ({int(batch.sum())} of "
+            f"{len(batch)} images of this batch); a diverged training, or fp16 where bf16 is needed?"
         )
 
 

@@ -68,7 +68,7 @@ class GroundTruth:
             if not len(pids):
                 raise ReIDKitError(f"the {split} is empty: ranking needs at least one image there")
         self.junk_pids = np.array(junk_pids, dtype=np.int64)
-        self._junk = np.flatnonzero(np.isin(self.g_pids, self.junk_pids))
+        self.junk = np.flatnonzero(np.isin(self.g_pids, self.junk_pids))  # gallery rows
         # Gallery rows grouped by identity; the stable sort keeps them ascending within one identity.
         self._by_pid = np.argsort(self.g_pids, kind="stable")
         grouped = self.g_pids[self._by_pid]
@@ -76,14 +76,14 @@ class GroundTruth:
         self._last = np.searchsorted(grouped, self.q_pids, side="right")  # [Q]
 
     def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
-        """(true matches, ignored) of one query: gallery rows, the matches in ascending order."""
+        """(true matches, ignored) of one query: gallery rows, matches ascending, `junk` first of the ignored."""
         if self.q_pids[query] in self.junk_pids:
-            return np.empty(0, np.int64), self._junk
+            return np.empty(0, np.int64), self.junk
         same_id = self._by_pid[self._first[query] : self._last[query]]
         if not self.camera_rule:
-            return same_id, self._junk
+            return same_id, self.junk
         same_camera = self.g_camids[same_id] == self.q_camids[query]
-        return same_id[~same_camera], np.concatenate([self._junk, same_id[same_camera]])
+        return same_id[~same_camera], np.concatenate([self.junk, same_id[same_camera]])
 
 
 def queries_without_match(

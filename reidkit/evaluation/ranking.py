@@ -19,8 +19,19 @@ import numpy as np
 import pandas as pd
 
 from reidkit.errors import ReIDKitError, unknown_name
+from reidkit.evaluation.counting import device_ranks
 from reidkit.evaluation.protocol import GroundTruth
-from reidkit.evaluation.scores import Metric, as_matrix, distance_strips, score_strips
+from reidkit.evaluation.scores import (
+    Metric,
+    as_matrix,
+    device_of,
+    distance_strips,
+    feature_pair,
+    score_strips,
+    tensor_strips,
+    working_place,
+)
+from reidkit.evaluation.screening import pays, screened_ranks
 
 APForm = Literal["step", "trapezoid"]
 AP_FORMS: tuple[APForm, ...] = get_args(APForm)
@@ -91,11 +102,12 @@ def evaluate_ranking(
     metric: "cosine" or "euclidean". ap: "step" (the usual average precision) or "trapezoid" (Market-1501's).
     camera_rule: False ranks the query's own camera too, for data of one camera; camids may then be None, and query
     and gallery must not share files (see `protocol`).
-    block: gallery rows in one matrix product. device: where the products run (default: that of the features);
-    counting is done on the CPU. max_rank: length of the CMC curve (default: the size of the gallery).
+    block: gallery rows in one matrix product. device: where products and counting run (default: that of the
+    features). max_rank: length of the CMC curve (default: the size of the gallery).
 
-    Cost: the matrix product plus, for every true match, one sweep over a row of scores; about 64 MB (see `scores`).
-    Together about 1.15 times the bare float32 product for "cosine", 2.6 times for "euclidean", computed in float64.
+    Cost on a CPU, beside the bare float32 product in blocks of 2,048 rows: 1.1 times for "cosine", 1.25 for "euclidean"
+    (screened in float32, the near ones compared in float64, see `screening`; small sets in float64 outright), in 64 MB
+    of scores. On a GPU ranks are counted where the scores are (`counting`): about 0.2 GB beside the features.
 
     Queries without a true match are left out of all means and counted in `excluded`. MPN's released code (CGPN's is
     not public) divides by the number of *all* queries and so reads lower when there are such queries; on the
@@ -108,7 +120,7 @@ def evaluate_ranking(
     qf, gf = as_matrix(qf, "query features"), as_matrix(gf, "gallery features")
     truth = GroundTruth(q_pids, g_pids, q_camids, g_camids, junk_pids, camera_rule)
     check_sizes(truth, len(qf), len(gf), "the features have")
-    return summarise(score_strips(qf, gf, metric, block, device), truth, ap, max_rank)
+    return summarise(match_ranks(qf, gf, truth, metric, block, device), truth, ap, max_rank)
 
 
 def evaluate_distance(
@@ -121,15 +133,53 @@ def evaluate_distance(
     junk_pids: Sequence[int] = (-1,),
     *,
     camera_rule: bool = True,
+    device=None,
     max_rank: int | None = None,
 ) -> RankingResult:
-    """`evaluate_ranking` for a ready matrix of distances [Q, G] (smaller is better), such as that of `rerank`."""
+    """`evaluate_ranking` for a ready matrix of distances [Q, G] (smaller is better), such as that of `rerank`.
+
+    device: where ranks are counted, strip by strip (default: that of the distances).
+    """
     check_ap(ap)
     distance = as_matrix(distance, "distance matrix")
     truth = GroundTruth(q_pids, g_pids, q_camids, g_camids, junk_pids, camera_rule)
     queries, images = distance.shape
     check_sizes(truth, queries, images, "the distance matrix has")
-    return summarise(distance_strips(distance), truth, ap, max_rank)
+    place = device_of(device, distance)
+    if place.type != "cpu":
+        return summarise(device_ranks(distance_strips(distance, place), truth), truth, ap, max_rank)
+    strips = ((start, strip.numpy()) for start, strip in distance_strips(distance))
+    return summarise(swept_ranks(strips, truth), truth, ap, max_rank)
+
+
+def match_ranks(qf, gf, truth: GroundTruth, metric: Metric, block: int, device) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (query, ascending ranks [n] of its matches), by the way that suits metric, size and device."""
+    feature_pair(qf, gf, metric)
+    _, place = working_place(metric, device, qf, gf)
+    if place.type != "cpu":
+        yield from device_ranks(tensor_strips(qf, gf, metric, block, place), truth)
+    elif metric == "euclidean" and pays(qf, gf):
+        undecided = yield from screened_ranks(qf, gf, truth, block)
+        if undecided:
+            yield from swept_ranks(score_strips(qf[undecided], gf, metric, block, place), truth, undecided)
+    else:
+        yield from swept_ranks(score_strips(qf, gf, metric, block, place), truth)
+
+
+def swept_ranks(
+    strips: Iterator[tuple[int, np.ndarray]], truth: GroundTruth, queries: Sequence[int] | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (query, ascending ranks [n] of its matches) from strips (first row, scores [b, G]).
+
+    queries: whose rows these are (default: all, in order).
+    """
+    queries = range(len(truth.q_pids)) if queries is None else queries
+    for start, strip in strips:
+        for query, scores in zip(queries[start:], strip):
+            positives, ignored = truth.of(query)
+            if len(positives):
+                scores[ignored] = -np.inf  # below every image that counts
+                yield query, positive_ranks(scores, positives)
 
 
 def positive_ranks(scores: np.ndarray, positives: np.ndarray) -> np.ndarray:
@@ -138,9 +188,12 @@ def positive_ranks(scores: np.ndarray, positives: np.ndarray) -> np.ndarray:
     scores: [G], larger is better, -inf where an image is ignored. positives: [n] gallery rows.
     An image before the match in the gallery beats it with an equal score, one after it only with a larger one.
     """
+    own = scores[positives]
+    places = np.flatnonzero(scores >= own.min())  # no other image can beat a match
+    kept = scores[places]
     ranks = [
-        1 + np.count_nonzero(scores[:p] >= s) + np.count_nonzero(scores[p + 1 :] > s)
-        for p, s in zip(positives.tolist(), scores[positives].tolist())
+        1 + np.count_nonzero(kept[:p] >= s) + np.count_nonzero(kept[p + 1 :] > s)
+        for p, s in zip(np.searchsorted(places, positives).tolist(), own.tolist())
     ]
     return np.sort(np.array(ranks, dtype=np.int64))
 
@@ -168,21 +221,17 @@ def inverse_negative_penalty(ranks: np.ndarray) -> float:
 
 
 def summarise(
-    strips: Iterator[tuple[int, np.ndarray]], truth: GroundTruth, ap: APForm, max_rank: int | None
+    found: Iterator[tuple[int, np.ndarray]], truth: GroundTruth, ap: APForm, max_rank: int | None
 ) -> RankingResult:
-    """Ranks of every query's matches -> RankingResult. `strips` yields (first query row, scores [b, G])."""
+    """(query, ascending ranks [n] of its matches) of all queries that have any -> RankingResult."""
     if max_rank is not None and max_rank < 1:
         raise ReIDKitError(f"max_rank must be at least 1, got {max_rank}")
     table = np.full((len(truth.q_pids), 3), np.nan)  # ap, inp, first_hit_rank
     matches = np.zeros(len(table), dtype=np.int64)
-    for start, strip in strips:
-        for query, scores in enumerate(strip, start):
-            positives, ignored = truth.of(query)
-            matches[query] = len(positives)
-            if len(positives):
-                scores[ignored] = -np.inf  # below every image that counts
-                ranks = positive_ranks(scores, positives)
-                table[query] = average_precision(ranks, ap), inverse_negative_penalty(ranks), ranks[0]
+    for query, ranks in found:
+        matches[query] = len(ranks)
+        if len(ranks):
+            table[query] = average_precision(ranks, ap), inverse_negative_penalty(ranks), ranks[0]
     valid = matches > 0
     if not valid.any():
         raise no_match_error(truth)

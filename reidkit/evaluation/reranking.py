@@ -16,7 +16,7 @@ two thirds (the text: at least).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,10 +26,8 @@ from tqdm.auto import tqdm
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.scores import STRIP_BYTES, feature_pair, rows, squared_norms, working_place
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
 PROGRESS_FROM = 5000  # images; smaller problems take a second or so
+PAIRS = 2**21  # entries of sparse rows looked at together
 
 
 @torch.no_grad()
@@ -42,7 +40,8 @@ def rerank(
     qf [Q, D], gf [G, D]: tensors or arrays; the result is of the same kind as qf, on the CPU.
     k1: size of the reciprocal neighbourhood; k2: images averaged in the local query expansion (1: none);
     lambda_value: weight of the original distance in the result. Pass the result to `evaluate_distance`.
-    device: where products and neighbour search run. progress: None shows a bar from 5,000 images on.
+    device: where all of it runs, strip by strip (default: that of the features). progress: None shows a bar from
+    5,000 images on.
 
     Memory: one normalised copy of the features, the result, and some 300 MB at Market-1501's size (0.8 GB in all);
     never the [N, N] matrix (2 GB).
@@ -82,7 +81,7 @@ def nearest_neighbours(features: Tensor, num_query: int, k: int, progress: bool)
     d is divided by) and the scaled distances [Q, G] of the queries.
     """
     total = len(features)
-    neighbours = torch.empty(total, min(k, total), dtype=torch.long)
+    neighbours = torch.empty(total, min(k, total), dtype=torch.long, device=features.device)
     largest = torch.empty(total, dtype=features.dtype, device=features.device)
     distance = np.empty((num_query, total - num_query), dtype=str(features.dtype).split(".")[-1])
     strip = max(64, STRIP_BYTES // (features.element_size() * total))
@@ -90,7 +89,7 @@ def nearest_neighbours(features: Tensor, num_query: int, k: int, progress: bool)
         d = features[start : start + strip] @ features.T  # [b, N] cosine
         d = d.mul_(-2).add_(2).clamp_(min=0)  # |f_i - f_j|^2
         stop = start + len(d)
-        neighbours[start:stop] = stable_smallest(d, k).cpu()
+        neighbours[start:stop] = stable_smallest(d, k)
         largest[start:stop] = d.amax(1).clamp(min=torch.finfo(d.dtype).tiny)
         queries = max(0, min(stop, num_query) - start)
         if queries:
@@ -113,7 +112,7 @@ def is_reciprocal(neighbours: Tensor, chunk: int = 2048) -> Tensor:
     parts = []
     for start in range(0, len(neighbours), chunk):
         own = neighbours[start : start + chunk]  # [b, k]
-        image = torch.arange(start, start + len(own)).view(-1, 1, 1)
+        image = torch.arange(start, start + len(own), device=own.device).view(-1, 1, 1)
         parts.append((neighbours[own] == image).any(-1))  # [b, k, k] -> [b, k]
     return torch.cat(parts)
 
@@ -134,50 +133,102 @@ def expanded_sets(neighbours: Tensor, k1: int, chunk: int = 256) -> Iterator[tup
         adopted = own_in & (3 * common > 2 * size)  # [b, k]
         members = torch.cat([own, other.flatten(1)], 1)  # [b, k + k*h]
         keep = torch.cat([own_in, (other_in & adopted.unsqueeze(-1)).flatten(1)], 1)
-        image = torch.arange(start, start + len(own)).unsqueeze(1)
+        image = torch.arange(start, start + len(own), device=own.device).unsqueeze(1)
         pairs = (image * total + members)[keep].unique()  # a set: no repeats
         yield pairs // total, pairs % total
 
 
+class SparseRows(NamedTuple):
+    """A sparse [N, M] matrix. Row i: `column` and `value` [nnz] from `first[i]` up to `first[i + 1]`; first [N + 1]."""
+
+    first: Tensor
+    column: Tensor
+    value: Tensor
+
+    @classmethod
+    def of(cls, row: Tensor, column: Tensor, value: Tensor, count: int) -> SparseRows:
+        """From entries [nnz] that are sorted by row; count: rows of the matrix."""
+        first = torch.zeros(count + 1, dtype=torch.long, device=row.device)
+        first[1:] = torch.bincount(row, minlength=count).cumsum(0)
+        return cls(first, column, value)
+
+    def entries(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Of some rows [n], one after another: (which of the n, place in `column` and `value`), both [entries]."""
+        start = self.first[chosen]
+        length = self.first[chosen + 1] - start  # [n]
+        which = torch.arange(len(chosen), device=chosen.device).repeat_interleave(length)
+        within = torch.arange(len(which), device=chosen.device) - (length.cumsum(0) - length)[which]
+        return which, start[which] + within
+
+
 def reciprocal_encoding(
     features: Tensor, neighbours: Tensor, largest: Tensor, k1: int, progress: bool, chunk: int = 512
-) -> csr_array:
+) -> SparseRows:
     """V, sparse [N, N]: exp(-d(i, j)) for j in R*(i, k1), else 0 (Eq. 7); each row sums to one."""
-    from scipy.sparse import csr_array
-
-    total = len(neighbours)
-    pairs = [torch.cat(p) for p in zip(*expanded_sets(neighbours, k1))]
-    weight = torch.empty(len(pairs[0]), dtype=features.dtype)
+    i, j = (torch.cat(p) for p in zip(*expanded_sets(neighbours, k1)))
+    weight = torch.empty(len(i), dtype=features.dtype, device=features.device)
     for start in tqdm(range(0, len(weight), chunk), desc="encoding", disable=not progress):
-        i, j = (p[start : start + chunk].to(features.device) for p in pairs)
-        d = (2 - 2 * torch.einsum("pd,pd->p", features[i], features[j])).clamp(min=0) / largest[i]
-        weight[start : start + chunk] = torch.exp(-d).cpu()
-    row_sum = torch.zeros(total, dtype=weight.dtype).index_add_(0, pairs[0], weight)
-    weight /= row_sum[pairs[0]]
-    return csr_array((weight.numpy(), [p.numpy() for p in pairs]), shape=(total, total))
+        a, b = i[start : start + chunk], j[start : start + chunk]
+        d = (2 - 2 * torch.einsum("pd,pd->p", features[a], features[b])).clamp(min=0) / largest[a]
+        weight[start : start + chunk] = torch.exp(-d)
+    row_sum = torch.zeros(len(neighbours), dtype=weight.dtype, device=weight.device).index_add_(0, i, weight)
+    return SparseRows.of(i, j, weight / row_sum[i], len(neighbours))
 
 
-def local_query_expansion(encoding: csr_array, nearest: Tensor) -> csr_array:
-    """The mean encoding of an image's k2 nearest images, itself included (Eq. 11); sparse [N, N]."""
-    from scipy.sparse import csr_array
-
+def local_query_expansion(encoding: SparseRows, nearest: Tensor, chunk: int = 512) -> SparseRows:
+    """The mean encoding of an image's k2 nearest images [N, k2], itself included (Eq. 11); sparse [N, N]."""
     total, k2 = nearest.shape
-    share = np.full(total * k2, 1 / k2, encoding.dtype)
-    mean = csr_array((share, nearest.flatten().numpy(), np.arange(0, total * k2 + 1, k2)), shape=(total, total))
-    return mean @ encoding  # row i: mean over N(i, k2)
+    parts = []
+    for start in range(0, total, chunk):
+        which, place = encoding.entries(nearest[start : start + chunk].flatten())
+        key = (start + which // k2) * total + encoding.column[place]  # image and column in one number
+        pairs, entry = key.unique(return_inverse=True)  # ascending
+        value = torch.zeros(len(pairs), dtype=encoding.value.dtype, device=key.device)
+        parts.append((pairs, value.index_add_(0, entry, encoding.value[place] / k2)))
+    pairs, value = (torch.cat(p) for p in zip(*parts))
+    return SparseRows.of(pairs // total, pairs % total, value, total)
 
 
-def mix_with_jaccard(distance: np.ndarray, encoding: csr_array, lambda_value: float, progress: bool) -> None:
+def mix_with_jaccard(distance: np.ndarray, encoding: SparseRows, lambda_value: float, progress: bool) -> None:
     """distance [Q, G] becomes (1 - lambda) d_J + lambda d, in place (Eq. 10 and 12).
 
-    Rows of V sum to one, so sum_j max(a_j, b_j) = 2 - sum_j min(a_j, b_j). The sum of minima of one query with
-    every gallery image is collected over an inverted index: for each image j, which gallery rows of V contain it.
+    Rows of V sum to one, so sum_j max(a_j, b_j) = 2 - sum_j min(a_j, b_j). The sums of minima of some queries with
+    every gallery image are collected over an inverted index: for each image j, which gallery rows of V contain it.
     """
     num_query, num_gallery = distance.shape
-    contains = encoding[num_query:].T.tocsr()  # [N, G], row j: who contains image j
-    for query in tqdm(range(num_query), desc="Jaccard", disable=not progress):
-        own = encoding[[query]]  # [1, N] a_j
-        shared = contains[own.indices]  # [non-zero j, G] b_j
-        smaller = np.minimum(shared.data, np.repeat(own.data, np.diff(shared.indptr)))
-        overlap = np.bincount(shared.indices, smaller, minlength=num_gallery)  # [G] sum of minima
-        distance[query] = (1 - lambda_value) * (1 - overlap / (2 - overlap)) + lambda_value * distance[query]
+    contains = inverted(encoding, num_query)  # [N, G], row j: who contains image j
+    images = encoding.column[: encoding.first[num_query]]  # of the queries' rows
+    pairs = torch.zeros(len(images) + 1, dtype=torch.long, device=images.device)
+    pairs[1:] = (contains.first[images + 1] - contains.first[images]).cumsum(0)
+    pairs = pairs[encoding.first[: num_query + 1]].tolist()  # entries to look at before each query
+    most = max(1, STRIP_BYTES // (distance.itemsize * num_gallery))  # queries in one strip
+    start = 0
+    with tqdm(total=num_query, desc="Jaccard", disable=not progress) as bar:
+        while start < num_query:
+            stop = start + 1
+            while stop < min(num_query, start + most) and pairs[stop + 1] - pairs[start] <= PAIRS:
+                stop += 1
+            overlap = minima(encoding, contains, start, stop, num_gallery).cpu().numpy()  # [b, G]
+            part = distance[start:stop]
+            part *= lambda_value
+            part += (1 - lambda_value) * (1 - overlap / (2 - overlap))
+            bar.update(stop - start)
+            start = stop
+
+
+def inverted(encoding: SparseRows, num_query: int) -> SparseRows:
+    """The gallery's rows of V [N, N] turned over: sparse [N, G]."""
+    total, start = len(encoding.first) - 1, int(encoding.first[num_query])
+    image = torch.arange(total - num_query, device=encoding.first.device)
+    row = image.repeat_interleave(encoding.first[num_query:].diff())  # [nnz] the gallery image of each entry
+    column, order = encoding.column[start:].sort(stable=True)
+    return SparseRows.of(column, row[order], encoding.value[start:][order], total)
+
+
+def minima(encoding: SparseRows, contains: SparseRows, start: int, stop: int, num_gallery: int) -> Tensor:
+    """[b, G] sum_j min(a_j, b_j) of the queries from `start` to `stop` with every gallery image."""
+    query, own = encoding.entries(torch.arange(start, stop, device=encoding.first.device))  # entries a_j
+    entry, theirs = contains.entries(encoding.column[own])  # entries b_j of the same j
+    smaller = torch.minimum(encoding.value[own][entry], contains.value[theirs])
+    overlap = torch.zeros((stop - start) * num_gallery, dtype=smaller.dtype, device=smaller.device)
+    return overlap.index_add_(0, query[entry] * num_gallery + contains.column[theirs], smaller).view(-1, num_gallery)

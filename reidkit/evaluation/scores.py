@@ -155,13 +155,19 @@ def apply_metric(products: Tensor, squared: Tensor, metric: Metric, out: Tensor 
     return torch.mul(products, torch.where(squared > 0, squared, 1).rsqrt(), out=out)  # an all-zero row scores 0
 
 
-@torch.no_grad()
 def score_strips(qf, gf, metric: Metric, block: int = 2048, device=None) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first query row, scores [b, G]) strip by strip. The array is reused: read it before the next one.
+    """`tensor_strips` as arrays on the CPU."""
+    for start, strip in tensor_strips(qf, gf, metric, block, device):
+        yield start, strip.cpu().numpy()
+
+
+@torch.no_grad()
+def tensor_strips(qf, gf, metric: Metric, block: int = 2048, device=None) -> Iterator[tuple[int, Tensor]]:
+    """Yield (first query row, scores [b, G]) strip by strip. The tensor is reused: read it before the next one.
 
     qf [Q, D], gf [G, D]: tensors or arrays of float16, bfloat16, float32 or float64. Cosine is computed in float32
     (float64 for double features and for those that all point one way), Euclidean in float64.
-    block: gallery rows in one matrix product. device: where the products run; scores come back to the CPU.
+    block: gallery rows in one matrix product. device: where the products run and the scores stay.
     """
     if block < 1:
         raise ReIDKitError(f"block must be at least 1 gallery row, got {block}")
@@ -170,7 +176,17 @@ def score_strips(qf, gf, metric: Metric, block: int = 2048, device=None) -> Iter
     origin = centre(sampled(gf, device)) if metric == "euclidean" else None
     squared_norms(qf, "query features", dtype, block, device)  # for its check
     squared = squared_norms(gf, "gallery features", dtype, block, device, origin)  # [G]
-    num_query, num_gallery = len(qf), len(gf)
+    yield from product_strips(qf, gf, metric, squared, origin, block)
+
+
+def product_strips(
+    qf, gf, metric: Metric, squared: Tensor, origin: Tensor | None, block: int
+) -> Iterator[tuple[int, Tensor]]:
+    """`tensor_strips` of checked features, in the type and on the device of `squared`.
+
+    squared: [G] lengths of the gallery's rows, measured from `origin` ([D] or None) like the scores.
+    """
+    num_query, num_gallery, dtype, device = len(qf), len(gf), squared.dtype, squared.device
     strip = min(num_query, max(64, STRIP_BYTES // (dtype.itemsize * num_gallery)))
     scores = torch.empty(strip, num_gallery, dtype=dtype, device=device)
     for start in range(0, num_query, strip):
@@ -180,17 +196,20 @@ def score_strips(qf, gf, metric: Metric, block: int = 2048, device=None) -> Iter
             gallery = rows(gf, left, left + block, dtype, device, origin)  # [block, D]
             # Straight into the long rows of `view` the same product takes a quarter longer (MKL, AVX-512).
             apply_metric(queries @ gallery.T, squared[left : left + block], metric, out=view[:, left : left + block])
-        yield start, view.cpu().numpy()
+        yield start, view
 
 
-def distance_strips(distance) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first query row, scores [b, G]) of a ready matrix of distances [Q, G]: minus the distance."""
+def distance_strips(distance, device="cpu") -> Iterator[tuple[int, Tensor]]:
+    """Yield (first query row, scores [b, G]) of a ready matrix of distances [Q, G]: minus the distance.
+
+    device: where the scores go.
+    """
     distance = as_matrix(distance, "distance matrix")
     dtype, (num_query, num_gallery) = working_dtype(distance), distance.shape
     strip = max(1, STRIP_BYTES // (dtype.itemsize * num_gallery))
     for start in range(0, num_query, strip):
-        scores = -rows(distance, start, start + strip, dtype, "cpu")  # a copy: the caller's matrix stays as it is
-        bad = torch.zeros(num_query, dtype=torch.bool)
+        scores = -rows(distance, start, start + strip, dtype, device)  # a copy: the caller's matrix stays as it is
+        bad = torch.zeros(num_query, dtype=torch.bool, device=device)
         bad[start : start + strip] = ~scores.isfinite().all(1)
         refuse_rows(bad, "distance matrix")
-        yield start, scores.numpy()
+        yield start, scores

@@ -68,7 +68,7 @@ class PictureNetwork:
         batch = Batch(normalize(pixels.to(self.device)), unknown, unknown, torch.arange(len(pixels)))
         with eval_mode(self.model), autocast(self.device, self.extraction.precision):
             found = embed(self.model, batch, self.extraction.flip).cpu()
-        check_finite(found, batch, list(names))
+        check_finite(found, list(names), len(names))
         return found
 
     def parts(self, features: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
 from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
-from reidkit.training.device import choose_device
+from reidkit.training.device import Precision, choose_device, choose_precision
 from reidkit.training.preflight import check_matches, default_prior_tool, priors_for, recipe_on
 from reidkit.training.recipes import Recipe
 from reidkit.training.runs import RunFolder, load_run
@@ -54,6 +54,8 @@ def evaluate_model(
     identity and camera (Market-1501).
     """
     model = model.to(device)
+    if torch.device(device).type == "cuda":
+        model = model.to(memory_format=torch.channels_last)  # what its convolutions are fastest in
     if model.needs_prior_at_test and priors is None:
         raise DatasetError(
             f"{model.name} rectifies test images, so it needs their priors: "
@@ -76,8 +78,14 @@ def check_form(dataset: ReIDDataset, form: TestForm) -> None:
         )
 
 
+def extraction_precision(recipe: Recipe, device: str | torch.device) -> Precision:
+    """What features are computed in: the recipe's precision; "auto" is the training's on a GPU, else float32."""
+    device = torch.device(device)
+    return choose_precision(recipe.precision, device) if device.type == "cuda" or recipe.precision != "auto" else "no"
+
+
 class _Features:
-    """Features of a table; equal tables (Sidewalk's shift level shares mild's gallery) are extracted once."""
+    """Features of a table, on the model's device; equal tables (the gallery that two levels share) come once."""
 
     def __init__(self, model, dataset, recipe, form, device, priors, cache, workers, progress):
         self.model, self.dataset, self.recipe, self.form, self.device = model, dataset, recipe, form, device
@@ -104,7 +112,8 @@ class _Features:
                 device=self.device,
                 **form.extraction,
                 priors=self.priors,
-                amp=r.precision if r.precision != "auto" else "no",
+                amp=extraction_precision(r, self.device),
+                to_cpu=False,  # ranked where they are
                 cache=images,
                 root=self.dataset.root,
                 workers=self.workers,
@@ -124,7 +133,7 @@ def _one_level(ds: ReIDDataset, features: _Features, form: TestForm) -> dict[str
         ids = (q.pid.to_numpy(), ds.gallery.pid.to_numpy(), q.camid.to_numpy(), ds.gallery.camid.to_numpy())
         options = {"ap": form.ap, "junk_pids": ds.junk_pids, "camera_rule": form.camera_rule}
         r = (
-            evaluate_distance(rerank(qf[rows], gf), *ids, **options)
+            evaluate_distance(rerank(qf[rows], gf), *ids, **options, device=gf.device)
             if form.rerank
             else evaluate_ranking(qf[rows], gf, *ids, **options)
         )

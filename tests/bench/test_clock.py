@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from reidkit.bench import clock
-from reidkit.bench.clock import Seconds, best_of_turns, measure, peak_memory, using_threads
+from reidkit.bench.clock import (
+    Seconds,
+    best_of_turns,
+    busy_share,
+    covered,
+    device_peak,
+    measure,
+    peak_memory,
+    using_threads,
+)
 
 GPU = torch.device("cuda")
 
@@ -88,3 +97,23 @@ def test_peak_memory_is_that_of_the_call():
 def test_without_proc_memory_is_not_said(monkeypatch):
     monkeypatch.setattr(clock.sys, "platform", "darwin")
     assert peak_memory(lambda: 3) == (3, None)
+
+
+def test_the_union_of_intervals():
+    assert covered([]) == 0 and covered([(3, 5), (0, 2)]) == 4
+    assert covered([(0, 4), (1, 2), (3, 6), (6, 7), (9, 9)]) == 7  # overlapping, nested, touching, empty
+
+
+def test_what_only_a_gpu_tells_is_none_elsewhere():
+    done = []
+    assert busy_share(lambda: done.append(1), torch.device("cpu")) is None
+    assert device_peak(lambda: done.append(1), torch.device("cpu")) is None and done == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_busy_time_and_peak_of_a_gpu():
+    a = torch.randn(4096, 4096, device="cuda")
+    assert 0.5 < busy_share(lambda: [a @ a for _ in range(50)], a.device) <= 1.01
+    assert busy_share(lambda: sum(range(2_000_000)), a.device) == 0
+    assert 60 <= device_peak(lambda: a @ a, a.device) < 200

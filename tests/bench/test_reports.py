@@ -8,13 +8,23 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from reidkit.bench import BENCHES, run_bench, sidewalk
+from reidkit.bench import BENCHES, evaluate, loop, run_bench, sidewalk
+from reidkit.bench.clock import Seconds
 from reidkit.cli import app
 from reidkit.data.sidewalk.plan import SIZES
 from reidkit.errors import ReIDKitError
 
 SMALL = {  # each benchmark in its shortest form, as `--set` takes it
-    "train": {"names": "mpn,ide", "preset": "smoke", "steps": "1", "device": "cpu", "progress": "false"},
+    "train": {
+        "names": "mpn,ide",
+        "preset": "smoke",
+        "steps": "1",
+        "turns": "1",
+        "loops": "mpn",
+        "loop_batches": "2",
+        "device": "cpu",
+        "progress": "false",
+    },
     "evaluate": {"num_query": "60", "num_gallery": "500", "dim": "64", "threads": "1", "repeats": "1"},
     "rerank": {"num_query": "60", "num_gallery": "500", "dim": "64", "progress": "false"},
     "attention": {"names": "mpn-no-ca,cgpn", "backbone": "small", "size": "96x32", "repeats": "1"},
@@ -119,9 +129,64 @@ def test_a_training_step_of_each_variant(report):
         assert row["seconds_a_step"] >= 0 and row["images_a_second"] > 0 and row["batch"] == 8
 
 
+def test_steps_beside_the_bare_backbone_and_a_loop_beside_its_step(report):
+    found = report("train")
+    assert [(row["network"], row["mode"], row["batch"]) for row in found["rows"]] == [
+        (name, "eager", 8) for name in ("bare", "mpn", "ide")
+    ]
+    bare, mpn, ide = found["rows"]
+    assert bare["times_bare"] == 1 and bare["losses_share"] is None
+    assert mpn["losses_share"] > 0 and ide["losses_share"] > 0
+    assert mpn["times_bare"] == pytest.approx(mpn["seconds_a_step"] / bare["seconds_a_step"], rel=0.01)
+    (loop,) = found["loops"]
+    assert loop["network"] == "mpn" and loop["batches"] == 2 and loop["images_a_second"] > 0
+    assert loop["of_step"] == pytest.approx(loop["images_a_second"] / mpn["images_a_second"], rel=0.01)
+    assert "CPU" in found["null"] and {row["busy"] for row in found["rows"]} == {None} == {loop["peak_mb"]}
+
+
+def test_batches_modes_and_overrides_of_training():
+    """Every mode with every batch, of another backbone and size; copies and part heads of all families."""
+    settings = SMALL["train"] | {"names": "cgpn,mgn,pcb", "batches": "8,16", "loops": "", "size": "64x32"}
+    found = run_bench("train", settings | {"backbone": "small-16"})
+    assert [(row["network"], row["batch"]) for row in found["rows"]] == [
+        (name, batch) for batch in (8, 16) for name in ("bare", "cgpn", "mgn", "pcb")
+    ]
+    assert found["loops"] == [] and found["variants"]["mgn"]["batch"] == 8
+
+
+def test_a_compiled_step(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(type(net).__name__) or net)
+    rows = run_bench("train", SMALL["train"] | {"names": "ide", "modes": "eager,compiled", "loops": ""})["rows"]
+    assert [(row["network"], row["mode"]) for row in rows] == [
+        (name, mode) for mode in ("eager", "compiled") for name in ("bare", "ide")
+    ]
+    assert len(compiled) == 2
+
+
+def test_the_loop_counts_from_a_warm_start(monkeypatch):
+    """The first batches are trained on before the clock starts, the last one before it stops."""
+    events = []
+    monkeypatch.setattr(loop, "now", lambda device: events.append("clock") or Seconds(len(events), len(events)))
+    watched = loop.Watched(["a", "b", "c", "d"], torch.device("cpu"), 2)
+    for batch in watched:
+        events.append(batch)
+    assert events == ["a", "b", "clock", "c", "d", "clock"] and watched.seconds() == 3 and len(watched) == 4
+
+
+def test_ranking_on_another_device_is_measured_there(monkeypatch):
+    asked = []
+    monkeypatch.setattr(evaluate, "choose_device", lambda name: asked.append(name) or torch.device("cpu"))
+    run_bench("evaluate", SMALL["evaluate"])
+    assert asked == ["cpu"]
+
+
 @pytest.mark.parametrize(
     ("what", "settings", "message"),
     [
+        ("train", SMALL["train"] | {"batches": "9"}, "batches=9: mpn takes 2 images"),
+        ("train", SMALL["train"] | {"loops": "pcb"}, "loops=pcb.*name it in names"),
+        ("train", SMALL["train"] | {"modes": "fast"}, "compiled, eager"),
         ("speed", {}, "benchmark 'speed'"),
         ("attention", {"name": "mpn"}, "names"),
         ("attention", {"names": "mpm"}, "mpn"),

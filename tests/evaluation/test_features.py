@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reidkit.data.cache import ImageCache
+from reidkit.data.loaders import test_batches
 from reidkit.errors import PriorError, ReIDKitError, UnknownNameError
 from reidkit.evaluation import pool_queries
 from reidkit.evaluation.features import extract_features
@@ -161,6 +163,40 @@ def test_a_feature_that_is_not_finite_names_its_image(table, monkeypatch):
     assert str(error.value).startswith(dark) and "1 of 4 images" in str(error.value)
 
 
+def test_no_batch_waits_for_the_one_before(table, tmp_path, monkeypatch):
+    """Features are looked at once, however many batches there are: on a GPU the host only queues work."""
+    calls, looked, batches = [], Tensor.cpu, test_batches
+    monkeypatch.setattr(Tensor, "cpu", lambda self: calls.append(self.shape) or looked(self))
+    monkeypatch.setattr("reidkit.evaluation.features.check_finite", lambda *a: calls.append("checked"))
+    cache = ImageCache.build(table, tmp_path, SIZE, tmp_path / "x.u8", progress=False)
+    refused = Refused()
+
+    def watched(*args, **options):
+        for batch in batches(*args, **options):
+            with refused:  # while the model works on it
+                yield batch
+
+    monkeypatch.setattr("reidkit.evaluation.features.test_batches", watched)
+    options = {"size": SIZE, "batch_size": 2, "cache": cache, "progress": False}
+    extract_features(ToyModel(), table, **options)
+    assert refused.seen > 20 and calls == ["checked", (11, 5 * 24)]
+    calls.clear()
+    there = extract_features(ToyModel(), table, **options, to_cpu=False)
+    assert calls == ["checked"] and there.shape == (11, 5 * 24)
+
+
+class Refused(TorchDispatchMode):
+    """No operator in the block may need a value of the device: its size or its content decided by data."""
+
+    seen = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        forbidden = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(function.tags)
+        assert not forbidden, f"{function} waits for the device"
+        self.seen += 1
+        return function(*args, **(kwargs or {}))
+
+
 def test_bad_arguments(table):
     with pytest.raises(ReIDKitError, match="no rows"):
         extract_features(ToyModel(), table.iloc[:0], size=SIZE, progress=False)
@@ -260,6 +296,8 @@ def test_on_a_gpu(table):
     model = create_model("ide", 5, backbone="small")
     on_cpu = extract_features(model, table, size=(96, 32), progress=False)
     on_gpu = extract_features(model, table, size=(96, 32), device="cuda", progress=False)
+    there = extract_features(model, table, size=(96, 32), device="cuda", to_cpu=False, progress=False)
+    assert there.device.type == "cuda" and torch.equal(there.cpu(), on_gpu)
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=1e-3)
 
 

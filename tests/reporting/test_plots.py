@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from reidkit.errors import ReIDKitError
 from reidkit.priors import CoarsePrior
-from reidkit.reporting import plots
+from reidkit.reporting import plots, speed
 from reidkit.reporting.report import COLUMNS
 
 RNG = np.random.default_rng(0)
@@ -217,3 +217,19 @@ def test_differences_by_scale():
     assert numbered == [False, True, True, True]  # the lowest of each column
     with pytest.raises(ReIDKitError, match="none of these differences was run"):
         plots.differences_by_scale(table.iloc[:0])
+
+
+def test_training_speed_has_a_bar_for_every_row():
+    row = {"network": "bare", "mode": "eager", "batch": 48, "images_a_second": 2000.0, "times_bare": 1.0}
+    rows = [row | {"network": n, "mode": m, "batch": b} for b in (48, 96) for m in ("eager", "compiled") for n in "ab"]
+    loops = [{"network": "a", "mode": "eager", "batch": 48, "images_a_second": 1800.0, "of_step": 0.9}]
+    source = {"device": "cpu: x86_64", "threads": 2}
+    figure = speed.training_speed({"bench": "train", "provenance": source, "rows": rows, "loops": loops})
+    saved(figure)
+    assert [len(ax.patches) for ax in figure.axes] == [5, 4] and all(ax.get_xlim()[0] == 0 for ax in figure.axes)
+    assert figure.get_suptitle() == "Training on cpu: x86_64 (2 threads)"
+    assert len({bar.get_hatch() for bar in figure.axes[0].patches}) == 2
+    with pytest.raises(ReIDKitError, match="one of 'evaluate'"):
+        speed.training_speed({"bench": "evaluate", "rows": rows})
+    with pytest.raises(ReIDKitError, match="with rows"):
+        speed.training_speed({"bench": "train", "variants": {}})

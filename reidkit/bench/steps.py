@@ -1,0 +1,101 @@
+"""One training step on random images that lie on the device: of a bare backbone, and of a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reidkit.losses import total_loss
+from reidkit.models import create_model
+from reidkit.models.backbones import create_backbone
+from reidkit.models.base import ModelOutput
+from reidkit.models.zoo import variant
+from reidkit.priors import PriorBatch
+from reidkit.training.device import choose_precision
+from reidkit.training.recipes import Recipe, resolved
+from reidkit.training.steps import make_optimizer
+
+Mode = Literal["eager", "compiled"]
+CLASSES = 751
+
+
+class Step:
+    """A call is a training step: forward, loss, backward, optimiser. The subclasses say what is trained and how."""
+
+    def __init__(self, net: nn.Module, recipe: Recipe, mode: Mode, device: torch.device) -> None:
+        self.device, self.precision = device, choose_precision(recipe.precision, device)
+        net = net.to(device).to(memory_format=torch.channels_last).train()
+        self.net: Callable[..., Any] = torch.compile(net) if mode == "compiled" else net
+        images = torch.randn(recipe.batch_size, 3, *recipe.size, device=device)
+        self.images = images.to(memory_format=torch.channels_last)
+        self.labels = torch.arange(recipe.num_ids, device=device).repeat_interleave(recipe.num_instances)
+
+    def forward(self, *inputs: Any) -> Any:
+        """The network's output under the recipe's precision."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.net(self.images, *inputs)
+
+
+class BareStep(Step):
+    """The backbone of a recipe with global average pooling and one classifier, cross entropy and SGD."""
+
+    def __init__(self, recipe: Recipe, mode: Mode, device: torch.device) -> None:
+        backbone = create_backbone(recipe.backbone)
+        pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(backbone.channels, CLASSES))
+        net = nn.Sequential(backbone, pooled)
+        super().__init__(net, recipe, mode, device)
+        settings = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "nesterov": recipe.nesterov}
+        self.optimizer = torch.optim.SGD(net.parameters(), lr=recipe.lr, **settings)
+
+    def __call__(self) -> None:
+        """One step."""
+        F.cross_entropy(self.forward().float(), self.labels).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+class VariantStep(Step):
+    """A variant with its losses and optimiser, as `fit` trains it."""
+
+    def __init__(self, name: str, recipe: Recipe, mode: Mode, device: torch.device) -> None:
+        self.model = create_model(name, CLASSES, backbone=recipe.backbone, **recipe.model)
+        super().__init__(self.model, recipe, mode, device)
+        self.optimizer, self.lr = make_optimizer(self.model, recipe), recipe.lr
+        self.loss = resolved(variant(name), recipe).loss
+        self.prior = random_prior(recipe, self.model.stride, device) if self.model.needs_prior else None
+
+    def __call__(self) -> None:
+        """One step."""
+        self.total(self.forward(self.prior)).backward()
+        self.optimizer.step()
+        self.model.proximal_step(self.lr * self.loss.soft_sharing_weight)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def total(self, out: ModelOutput) -> Tensor:
+        """The loss of an output."""
+        return total_loss(out, self.labels, self.loss, regularization=self.model.regularization().detach())[0]
+
+    def losses_alone(self) -> Callable[[], None]:
+        """A function: forward and backward pass of the losses on outputs that are at hand."""
+        out = leaves(self.forward(self.prior))
+        return lambda: self.total(out).backward()
+
+
+def leaves(out: Any) -> Any:
+    """The same numbers as if they were given: a gradient ends there. out: a tensor, or a record or list of such."""
+    if isinstance(out, Tensor):
+        return out.detach().requires_grad_()
+    if isinstance(out, ModelOutput):
+        return ModelOutput(**{name: leaves(value) for name, value in vars(out).items()})
+    return type(out)(map(leaves, out)) if isinstance(out, list | tuple) else out
+
+
+def random_prior(recipe: Recipe, stride: int, device: torch.device) -> PriorBatch:
+    """Priors of a batch: everywhere a person, from a tenth to nine tenths of the height."""
+    b, (h, w) = recipe.batch_size, (side // stride for side in recipe.size)
+    mask, reliable = torch.ones(b, h, w, dtype=torch.bool), torch.ones(b, dtype=torch.bool)
+    return PriorBatch(mask, torch.full((b,), 0.1), torch.full((b,), 0.9), reliable).to(device)
