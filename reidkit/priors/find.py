@@ -16,7 +16,15 @@ from typing import Any
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import PriorError, ReIDKitError
-from reidkit.priors.build import PIPELINE_VERSION, build_priors, check_writable, compute, default_file, paths_by_split
+from reidkit.priors.build import (
+    PIPELINE_VERSION,
+    build_priors,
+    check_writable,
+    compute,
+    default_file,
+    paths_by_split,
+    take_stock,
+)
 from reidkit.priors.files import map_hint, nearby_folder
 from reidkit.priors.source import MapSource, Tool, check_choices, open_source
 from reidkit.priors.store import PriorTable
@@ -56,6 +64,46 @@ def require_priors(
     written. UnknownNameError for an unknown tool or split.
     """
     _take_stock(ds, tool, grid, splits)
+
+
+def prior_work(
+    ds: ReIDDataset,
+    tool: Tool,
+    *,
+    grid: tuple[int, int],
+    splits: Sequence[str] | str = ("train",),
+    maps: Mapping[str, Any] | None = None,
+) -> tuple[int, int]:
+    """(images, how many of their priors are still to be made) of `make_priors`, which is not called.
+
+    maps: `parsing_dir`, `segmentation_dir`, `label_set` of the tool "files"; None: as `find_priors` finds them.
+    Raises PriorError and UnknownNameError as `require_priors`, and as `build_priors` for maps that are named.
+    """
+    if not maps:
+        stock = _take_stock(ds, tool, grid, splits)
+        if stock.built is not None:
+            return len(stock.images), len(stock.outdated())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is wrong with a cached file is said when it is built anew
+        work = take_stock(ds, tool, grid=grid, splits=splits, **(maps or {}))
+    if work.todo:
+        check_writable(work.out)
+    return len(work.paths), len(work.todo)
+
+
+def make_priors(
+    ds: ReIDDataset,
+    tool: Tool,
+    *,
+    grid: tuple[int, int],
+    splits: Sequence[str] | str = ("train",),
+    maps: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> PriorTable:
+    """Make the priors where trainings look for them; what is made already is kept. Arguments as in `prior_work`."""
+    if maps:
+        return build_priors(ds, tool, grid=grid, splits=splits, progress=progress, **maps)
+    return find_priors(ds, tool, grid=grid, splits=splits, progress=progress)
 
 
 def find_priors(
