@@ -14,7 +14,7 @@ from reidkit.models import create_model
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorBatch
 from reidkit.training.device import choose_device, choose_precision
-from reidkit.training.recipes import recipe_for
+from reidkit.training.recipes import Recipe, recipe_for
 from reidkit.training.steps import make_optimizer
 
 
@@ -35,9 +35,15 @@ def run(
 
 def time_variant(name: str, preset: str, device: torch.device, steps: int) -> dict[str, float | str]:
     """One variant: seconds of a step (see `clock`) after two that are not counted, and images a second."""
-    recipe = replace(recipe_for(name, preset), pretrained=False)
+    return time_recipe(name, recipe_for(name, preset), device, steps)
+
+
+def time_recipe(
+    name: str, recipe: Recipe, device: torch.device, steps: int, *, num_classes: int = 751, warm_up: int = 2
+) -> dict[str, float | str]:
+    """A variant under a recipe of its own, with so many identities: the dictionary of `time_variant`."""
     precision = choose_precision(recipe.precision, device)
-    model = create_model(name, 751, backbone=recipe.backbone, **recipe.model)
+    model = create_model(name, num_classes, backbone=recipe.backbone, **recipe.model)
     model = model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, recipe)
     b, (h, w) = recipe.batch_size, (s // model.stride for s in recipe.size)
@@ -59,7 +65,7 @@ def time_variant(name: str, preset: str, device: torch.device, steps: int) -> di
         model.proximal_step(recipe.lr * loss_config.soft_sharing_weight)
         optimizer.zero_grad(set_to_none=True)
 
-    seconds = measure(step, device, calls=steps, warm_up=2).on(device)
+    seconds = measure(step, device, calls=steps, warm_up=warm_up).on(device)
     return {
         "seconds_a_step": round(seconds, 4),
         "images_a_second": round(b / seconds, 1),

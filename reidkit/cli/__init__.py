@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from reidkit.cli import data, results, training
+from reidkit.cli import data, reproduce, results, training
 from reidkit.cli.options import parse_settings
 from reidkit.errors import ReIDKitError
 
@@ -20,7 +20,14 @@ def group(about: str) -> typer.Typer:
 
 
 app = group("Part-aware person re-identification: MPN and CGPN, from data to tables.")
-for command in (training.variants, training.train, training.evaluate, training.ablate, results.report):
+for command in (
+    training.variants,
+    training.train,
+    training.evaluate,
+    training.ablate,
+    reproduce.reproduce,
+    results.report,
+):
     app.command()(command)
 app.command("attention-scores")(results.attention_scores)
 for command in (results.bench, results.ship, results.export):

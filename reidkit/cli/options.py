@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,6 +65,33 @@ def size_option(name: str, size: str | None) -> dict[str, str]:
 def tool_of(name: str | None) -> Tool | None:
     """The prior tool that `--prior-tool` names; UnknownNameError for another name."""
     return None if name is None else one_of("prior tool", name, TOOLS)
+
+
+def train_arguments(options: Mapping[str, Any]) -> list[str]:
+    """What every training of a suite gets on its command line, of the options of `ablate` or `reproduce`."""
+    valued = ("dataset", "root", "device", "workers", "evaluate_every", "size", "prior_tool", "cache_dir")
+    switches = {"--validation": "validation", "--compile": "compile_net"}
+    words = [
+        word
+        for key in valued
+        if options.get(key) is not None
+        for word in (f"--{key.replace('_', '-')}", str(options[key]))
+    ]
+    words += [switch for switch, key in switches.items() if options[key]]
+    return words + ([] if options["cache"] else ["--no-cache"])
+
+
+@contextmanager
+def going_on_later() -> Iterator[None]:
+    """Ctrl-C and `kill` end the command with a line that says what is kept, and exit code 130."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what is finished is kept, and the same command goes on from there", err=True)
+        sys.stdout.flush()
+        os._exit(130)  # a thread may be waiting for another process's training: sys.exit would wait for it too
 
 
 def open_dataset(

@@ -88,6 +88,7 @@ def prior_work(
         work = take_stock(ds, tool, grid=grid, splits=splits, **(maps or {}))
     if work.todo:
         check_writable(work.out)
+        dict(work.source.versions)  # a library that the tool lacks is missed now
     return len(work.paths), len(work.todo)
 
 
