@@ -82,14 +82,14 @@ def train_arguments(options: Mapping[str, Any]) -> list[str]:
 
 
 @contextmanager
-def going_on_later() -> Iterator[None]:
-    """Ctrl-C and `kill` end the command with a line that says what is kept, and exit code 130."""
+def going_on_later(more: str = "") -> Iterator[None]:
+    """Ctrl-C and `kill` end the command with a line that says what is kept (and `more`), and exit code 130."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("interrupted: what is finished is kept, and the same command goes on from there", err=True)
+        typer.echo(f"interrupted: what is finished is kept, and the same command goes on from there{more}", err=True)
         sys.stdout.flush()
         os._exit(130)  # a thread may be waiting for another process's training: sys.exit would wait for it too
 

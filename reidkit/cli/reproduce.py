@@ -103,7 +103,8 @@ def reproduce(
         cache=cache,
         resources=resources,
     )
-    with going_on_later(), plain_warnings():
+    queued = "; its tasks stay in Slurm's queue (scancel takes them out)" if resources else ""
+    with going_on_later(queued), plain_warnings():
         prospect = look_ahead(order)
         said = in_words(prospect)
         typer.echo(said)
@@ -150,8 +151,7 @@ def _resources(ctx: typer.Context, on: str) -> Resources | None:
         return None
     if "jobs" in typed:
         raise ReIDKitError("--jobs is for this machine; of Slurm's tasks --max-parallel run at a time")
-    if not ctx.params["dry_run"]:
-        check_slurm()
+    check_slurm()
     return Resources(**{key: ctx.params[key] for key in SLURM})
 
 

@@ -17,7 +17,7 @@ from reidkit.training.runs import RunFolder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 4.6  # inches: text keeps its size on a telephone
+WIDTH, LEAST_HEIGHT = 4.6, 1.8  # inches: text keeps its size on a telephone
 MOST_CURVES = 8  # of training, in one picture: there are as many colours
 
 
@@ -57,7 +57,7 @@ def curves(prospect: Prospect) -> str:
 
 def _picture(figure: Figure, about: str) -> str:
     """A figure as an SVG inside of an <img>, described in words."""
-    figure.set_size_inches(WIDTH, figure.get_figheight())
+    figure.set_size_inches(WIDTH, max(LEAST_HEIGHT, figure.get_figheight()))
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     code, about = base64.b64encode(file.getvalue()).decode(), escape(about)

@@ -116,6 +116,7 @@ def _failures(outcome: Outcome) -> str:
 
 def _beside_the_paper(prospect: Prospect, results: pd.DataFrame) -> str:
     table = report_table(prospect.order.suite, results)
+    table = table[sorted(table.columns, key=lambda name: name.startswith("paper"))]  # ours first: a narrow screen ends
     label = prospect.order.dataset.label
     note = (
         f"Percent. Columns named “paper” are as printed, on the data sets named there; ours are mean ± standard "
@@ -141,7 +142,11 @@ def _level(prospect: Prospect, results: pd.DataFrame, level: str) -> str:
         + "; ".join(f"<b>{verdict}</b>: {escape(meaning)}" for verdict, meaning in VERDICTS.items())
         + ".</p>\n"
     )
-    return text + html_table(_claims_in_words(table), words=("section", "verdict")) + figures.claims(table, level)
+    run = table.loc[table.verdict != "not run"]
+    text += html_table(_claims_in_words(run), words=("section", "verdict")) + figures.claims(run, level)
+    rest = table.loc[table.verdict == "not run"]
+    names = "; ".join(rest["better in the paper"] + " over " + rest["worse in the paper"])
+    return text + (f"<p><b>not run</b> ({len(rest)}): {escape(names)}.</p>\n" if names else "")
 
 
 def _claims_in_words(table: pd.DataFrame) -> pd.DataFrame:
