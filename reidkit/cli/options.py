@@ -84,14 +84,17 @@ def train_arguments(options: Mapping[str, Any]) -> list[str]:
 @contextmanager
 def going_on_later(more: str = "") -> Iterator[None]:
     """Ctrl-C and `kill` end the command with a line that says what is kept (and `more`), and exit code 130."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if in_main else None
     try:
         yield
     except KeyboardInterrupt:
         typer.echo(f"interrupted: what is finished is kept, and the same command goes on from there{more}", err=True)
         sys.stdout.flush()
         os._exit(130)  # a thread may be waiting for another process's training: sys.exit would wait for it too
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def open_dataset(

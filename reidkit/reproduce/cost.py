@@ -253,4 +253,5 @@ def duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24} days {hours % 24} h"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} days {hours} h"

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, LEAST_HEIGHT = 4.6, 1.8  # inches: text keeps its size on a telephone
+LETTERS = 50  # of a line below an axis
 MOST_CURVES = 8  # of training, in one picture: there are as many colours
 
 
@@ -58,6 +60,8 @@ def curves(prospect: Prospect) -> str:
 def _picture(figure: Figure, about: str) -> str:
     """A figure as an SVG inside of an <img>, described in words."""
     figure.set_size_inches(WIDTH, max(LEAST_HEIGHT, figure.get_figheight()))
+    for axes in figure.axes:
+        axes.set_xlabel(fill(axes.get_xlabel(), LETTERS))
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     code, about = base64.b64encode(file.getvalue()).decode(), escape(about)

@@ -139,7 +139,11 @@ def _level(prospect: Prospect, results: pd.DataFrame, level: str) -> str:
         return text
     text += (
         "<h3>What the paper claims</h3>\n<p>Differences in mAP, in points, seed by seed, with 95 % paired t intervals. "
-        + "; ".join(f"<b>{verdict}</b>: {escape(meaning)}" for verdict, meaning in VERDICTS.items())
+        + "; ".join(
+            f"<b>{verdict}</b>: {escape(meaning)}"
+            for verdict, meaning in VERDICTS.items()
+            if verdict in set(table.verdict)
+        )
         + ".</p>\n"
     )
     run = table.loc[table.verdict != "not run"]
