@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
 from reidkit.priors.labels import LabelSet
+from reidkit.priors.missing import about_missing
 from reidkit.priors.source import MapSource, Missing, Tool, check_choices, open_source
 from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
 
@@ -120,11 +121,12 @@ def take_stock(
     limits = limits or {"min_head": MIN_HEAD, "min_leg": MIN_LEG, "threshold": THRESHOLD}
     settings = {"tool": tool, "pipeline": PIPELINE_VERSION, "grid": list(grid), **limits, **source.settings}
     out = Path(out) if out else default_file(ds, tool, grid)
-    paths = image_paths(ds, splits)
+    divided = paths_by_split(ds, splits)
+    paths = list(dict.fromkeys(path for split in divided.values() for path in split))
     stamps = {path: source.stamp(path) for path in paths}
     absent = [path for path in paths if stamps[path] == 0]
     if absent and (missing == "error" or len(absent) == len(paths)):
-        raise PriorError(_about_missing(absent, len(paths), source))
+        raise PriorError(about_missing(absent, divided, source))
     table = empty_table(grid, settings) if rebuild else _valid_cache(out, grid, settings)
     known = dict(zip(table.paths, table.stamps.tolist()))
     return BuildWork(source, settings, out, paths, stamps, table, [p for p in paths if known.get(p) != stamps[p]])
@@ -285,13 +287,3 @@ def _stacked(tables: list[PriorTable], settings: Mapping[str, Any]) -> PriorTabl
     names = ("masks", "top", "bottom", "reliable", "stamps")
     columns = (np.concatenate([getattr(t, name) for t in tables]) for name in names)
     return make_table([path for t in tables for path in t.paths], *columns, settings=settings)
-
-
-def _about_missing(absent: Iterable[str], total: int, source: MapSource) -> str:
-    absent = list(absent)
-    listed = "".join(f"\n  {path}" for path in absent[:5]) + ("\n  ..." if len(absent) > 5 else "")
-    return (
-        f"{len(absent)} of {total} images have no maps (looked for {source.where(absent[0])}):{listed}\n"
-        f"{source.hint(absent)}write the maps of these images, or divide them evenly and count them with "
-        '--missing unreliable (in Python missing="unreliable")'
-    )

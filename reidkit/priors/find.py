@@ -25,7 +25,7 @@ from reidkit.priors.build import (
     paths_by_split,
     take_stock,
 )
-from reidkit.priors.files import map_hint, nearby_folder
+from reidkit.priors.missing import KINDS, by_split, map_hint, nearby_folder
 from reidkit.priors.source import MapSource, Tool, check_choices, open_source
 from reidkit.priors.store import PriorTable
 
@@ -212,11 +212,8 @@ def _about_absent(
         f"no priors of {ds.label} on the grid {grid[0]}x{grid[1]} (tool {tool!r}) for {len(absent)} of "
         f"{len(stock.images)} images, and none can be made:"
     ]
-    kind, seen = "maps" if tool != NETWORKS else "prior made of them as they are now", set()
-    for split, images in paths.items():
-        if not seen.issuperset(images):  # a test level may be the query and gallery just counted
-            lines.append(f"  {split}: {sum(path in absent for path in images)} of {len(images)} images have no {kind}")
-        seen.update(images)
+    kind = "maps" if tool != NETWORKS else "prior made of them as they are now"
+    lines += [f"  {split}: {n} of {of} images have no {kind}" for split, n, of in by_split(paths, absent)]
     lacking, files, maps = [path for path in stock.images if path in absent], _prior_files(ds), {}
     if tool != NETWORKS:
         folders = _map_folders(ds, stock.built)
@@ -231,6 +228,8 @@ def _about_absent(
         for file, t in files.items()
     ]
     lines.append(f"prior files there are: {', '.join(listed) or 'none in ' + str(ds.derived('priors'))}")
+    if any(t is not None and t.grid != tuple(grid) for t in files.values()):
+        lines.append(f"priors on one grid do not serve another: the feature map here has {grid[0]}x{grid[1]} cells")
     lines.append(f"Build them:\n  {build_command(ds, tool, grid, splits, maps)}")
     lines.append("or go on without: a variant that needs no prior (mt-only, ide), or --set model.prior=uniform")
     return "\n".join(lines)
@@ -239,7 +238,7 @@ def _about_absent(
 def _map_folders(ds: ReIDDataset, built: PriorTable | None) -> dict[str, Path]:
     """{"parsing": its folder, "segmentation": its folder} as a built file names them, else the default ones."""
     manifest = built.manifest if built else {}
-    return {kind: Path(ds.root) / str(manifest.get(f"{kind}_dir", kind)) for kind in ("parsing", "segmentation")}
+    return {kind: Path(ds.root) / str(manifest.get(f"{kind}_dir", kind)) for kind in KINDS}
 
 
 def _likely_folders(
@@ -256,7 +255,7 @@ def _likely_folders(
         made = built if built is not None else others[0]
         maps = {f"{kind}_dir": folder for kind, folder in _map_folders(ds, made).items()}
         maps["label_set"] = made.manifest.get("label_set", "lip")
-    near = {f"{kind}_dir": nearby_folder(folder, lacking) for kind, folder in folders.items()}
+    near = {f"{kind}_dir": nearby_folder(kind, folder, lacking) for kind, folder in folders.items()}
     return maps | {key: place for key, place in near.items() if place is not None}
 
 

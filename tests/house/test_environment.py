@@ -233,6 +233,7 @@ FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those
     "reporting": 4,
     "export": 4,
     "panels": 5,
+    "reproduce": 5,
     "cli": 5,
     "bench": 5,
     "tour": 5,
@@ -257,6 +258,7 @@ INSIDE_ONLY = {  # imported where they are needed, never when a module is loaded
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "submitit",
 }
 
 
