@@ -183,6 +183,7 @@ def test_too_small_a_disk_is_refused_before_the_start(ds, tmp_path, monkeypatch)
 
 MEDDLING = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 def watch(event, arguments):
     if event == "os.rename" and os.path.basename(os.fspath(arguments[1])) == "last.ckpt":
         watch.seen += 1
