@@ -215,6 +215,7 @@ def meddled(ds, tmp_path, act):
     return process.communicate()[0], process.returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_command_goes_on_from_the_last_epoch(ds, tmp_path, sent):
     act = f"os.kill(os.getppid(), signal.{sent}); signal.pause()"
@@ -228,6 +229,7 @@ def test_an_interrupted_command_goes_on_from_the_last_epoch(ds, tmp_path, sent):
     assert RunFolder(runs[0]).read_result()["provenance"]["resumed_after_epoch"] == 1
 
 
+@pytest.mark.slow
 def test_a_training_that_outlives_its_killed_command_is_waited_for(ds, tmp_path):
     """Its folder is never written by two trainings: the orphan holds the lock to its end."""
     said, code = meddled(ds, tmp_path, "os.kill(os.getppid(), signal.SIGKILL)")
