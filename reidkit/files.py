@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from reidkit.errors import CheckpointError, ReIDKitError
 
@@ -118,14 +118,15 @@ def read_json(
 
 
 @contextmanager
-def locked(path: str | Path, waiting: str) -> Iterator[None]:
+def locked(path: str | Path, waiting: str) -> Iterator[IO | None]:
     """Hold the lock file `path` during the block; while another process holds it, say `waiting` and wait.
 
-    The system frees the lock of a process that ends, however it ends. The file is gone afterwards. Raises OSError where
-    it cannot be made. Systems without `fcntl` (Windows) do not lock.
+    Yields the open file: a child process that inherits it holds the lock too, also after its parent's death. The system
+    frees the lock when the last of them ends, however it ends. The file is gone after the block. Raises OSError where
+    it cannot be made. Systems without `fcntl` (Windows) do not lock, and yield None.
     """
     if fcntl is None:
-        yield
+        yield None
         return
     path = Path(path)
     while True:
@@ -141,7 +142,7 @@ def locked(path: str | Path, waiting: str) -> Iterator[None]:
         file.close()
     with file:
         try:
-            yield
+            yield file
         finally:
             path.unlink(missing_ok=True)  # while it is still locked: nobody else can hold this file now
 

@@ -13,18 +13,23 @@ import torch
 
 def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:
     """Where a number comes from: command, commit, versions, device, threads."""
-    device = torch.device(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "command": command(),
         "commit": git_commit(),
         "reidkit": _version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "device": f"{device.type}: {name}",
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         **more,
     }
+
+
+def device_name(device: torch.device | str) -> str:
+    """ "cuda: NVIDIA H100", "cpu: x86_64": how results call a device."""
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return f"{device.type}: {name}"
 
 
 def command() -> str:

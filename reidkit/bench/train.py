@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from reidkit.bench.clock import best_of_turns, busy_share, device_peak
+from reidkit.bench.clock import best_of_turns, busy_share, device_peak, measure
 from reidkit.bench.loop import time_loop
 from reidkit.bench.steps import BareStep, Mode, VariantStep
 from reidkit.errors import ReIDKitError
@@ -124,3 +124,11 @@ def repeated(work: Callable[[], Any], times: int) -> Callable[[], None]:
             work()
 
     return several
+
+
+def time_recipe(
+    name: str, recipe: Recipe, device: torch.device, steps: int, *, num_classes: int, warm_up: int = 2
+) -> float:
+    """Seconds of an eager step of a variant under a recipe of its own, with so many identities."""
+    step = VariantStep(name, recipe, "eager", device, num_classes)
+    return measure(step, device, calls=steps, warm_up=warm_up).on(device)

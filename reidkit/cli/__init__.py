@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from reidkit.cli import data, pictures, results, training
+from reidkit.cli import data, pictures, reproduce, results, training
 from reidkit.cli.options import parse_settings
 from reidkit.errors import ReIDKitError
 
@@ -20,7 +20,14 @@ def group(about: str) -> typer.Typer:
 
 
 app = group("Part-aware person re-identification: MPN and CGPN, from data to tables.")
-for command in (training.variants, training.train, training.evaluate, training.ablate, results.report):
+for command in (
+    training.variants,
+    training.train,
+    training.evaluate,
+    training.ablate,
+    reproduce.reproduce,
+    results.report,
+):
     app.command()(command)
 app.command("attention-scores")(results.attention_scores)
 for command in (pictures.search, pictures.attention, results.bench, results.ship, results.export):

@@ -93,7 +93,9 @@ def priors_build(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder for derived files, if the data set's own cannot be written to.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The prior file (.npz); default: where train looks for it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The prior file (.npz), or a folder for it; default: where train looks.")
+    ] = None,
     device: Device = "auto",
     rebuild: bool = False,
     progress: Progress = True,
@@ -102,6 +104,7 @@ def priors_build(
     from reidkit.priors import build_priors, default_file, open_source, prior_sheet
     from reidkit.priors.build import check_writable, paths_by_split
     from reidkit.priors.labels import LABEL_SETS
+    from reidkit.priors.missing import by_split
     from reidkit.priors.source import MISSING, TOOLS
     from reidkit.training.device import choose_device
 
@@ -110,9 +113,10 @@ def priors_build(
     cells = parse_grid(grid)
     ds = open_dataset(name, root, size, cache_dir=cache_dir, options=options)
     chosen = [split.strip() for split in splits.split(",")]
-    paths_by_split(ds, chosen)  # an unknown split is refused now
+    paths = paths_by_split(ds, chosen)  # an unknown split is refused now
     usual = default_file(ds, tool, cells)
-    file = (out or usual).with_suffix(".npz")
+    file = usual if out is None else out / usual.name if out.is_dir() else out
+    file = file if file.suffix == ".npz" else file.with_name(f"{file.name}.npz")
     check_writable(file)
     networks = {
         "segmentation_model": segmentation_model,
@@ -133,7 +137,10 @@ def priors_build(
     sheet = file.with_suffix(".png")
     prior_sheet(ds, table, source=open_source(ds, tool, **maps)).save(sheet)
     typer.echo(f"{len(table)} priors, grid {grid}, {', '.join(chosen)}: {table.summary()}")
-    typer.echo(f"{file}\nthe best and the worst: {sheet}")
+    if table.missing:
+        counts = (f"{split} {n} of {of}" for split, n, of in by_split(paths, set(table.missing)) if n)
+        typer.echo(f"without maps: {', '.join(counts)}; the first is {table.missing[0]}")
+    typer.echo(f"{file}\nthe worst, why, and the best: {sheet}")
     if table.reliable.mean() < 0.5:
         typer.echo("less than half are reliable: look at the sheet before you train")
     if file != usual:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,6 +91,37 @@ def typed_options(name: str, pairs: list[str] | None) -> dict[str, Any]:
 def tool_of(name: str | None) -> Tool | None:
     """The prior tool that `--prior-tool` names; UnknownNameError for another name."""
     return None if name is None else one_of("prior tool", name, TOOLS)
+
+
+def train_arguments(options: Mapping[str, Any]) -> list[str]:
+    """What every training of a suite gets on its command line, of the options of `ablate` or `reproduce`."""
+    valued = ("dataset", "root", "device", "workers", "evaluate_every", "size", "prior_tool", "cache_dir")
+    switches = {"--validation": "validation", "--compile": "compile_net"}
+    words = [
+        word
+        for key in valued
+        if options.get(key) is not None
+        for word in (f"--{key.replace('_', '-')}", str(options[key]))
+    ]
+    words += [word for pair in options.get("options") or [] for word in ("--data", pair)]
+    words += [switch for switch, key in switches.items() if options[key]]
+    return words + ([] if options["cache"] else ["--no-cache"])
+
+
+@contextmanager
+def going_on_later(more: str = "") -> Iterator[None]:
+    """Ctrl-C and `kill` end the command with a line that says what is kept (and `more`), and exit code 130."""
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if in_main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: what is finished is kept, and the same command goes on from there{more}", err=True)
+        sys.stdout.flush()
+        os._exit(130)  # a thread may be waiting for another process's training: sys.exit would wait for it too
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def open_dataset(

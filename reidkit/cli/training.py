@@ -27,9 +27,11 @@ from reidkit.cli.options import (
     Workers,
     dataset_of,
     given,
+    going_on_later,
     open_dataset,
     parse_settings,
     tool_of,
+    train_arguments,
     typed_options,
 )
 from reidkit.errors import ReIDKitError, one_of
@@ -231,6 +233,7 @@ def evaluate(
 
 
 def ablate(
+    ctx: typer.Context,
     suite: str,
     dataset: DatasetName = "sidewalk",
     root: Root = Path("data"),
@@ -260,33 +263,21 @@ def ablate(
 
     rows = rows_of(suite, None if only is None else [name.strip() for name in only.split(",")])
     ds = open_dataset(dataset, root, size, validation, cache_dir, options)
-    words = {"--dataset": dataset, "--root": root, "--device": device, "--workers": workers}
-    words |= {"--evaluate-every": evaluate_every}
-    arguments = [a for name, value in words.items() for a in (name, str(value))]
-    arguments += [
-        a for a, on in (("--validation", validation), ("--compile", compile_net), ("--no-cache", not cache)) if on
-    ]
-    arguments += [
-        a
-        for name, value in (("--size", size), ("--prior-tool", prior_tool), ("--cache-dir", cache_dir))
-        if value
-        for a in (name, str(value))
-    ]
-    arguments += [a for pair in options or [] for a in ("--data", pair)]
     changes = parse_settings([*(settings or []), *(["camera_rule=false"] if no_camera_rule else [])])
-    report = run_suite(
-        rows,
-        ds,
-        arguments,
-        runs,
-        seeds=range(first_seed, first_seed + seeds),
-        preset=preset,
-        jobs=jobs,
-        settings=changes,
-        prior_tool=tool_of(prior_tool),
-        cache=cache,
-        progress=progress,
-    )
+    with going_on_later():
+        report = run_suite(
+            rows,
+            ds,
+            train_arguments(ctx.params),
+            runs,
+            seeds=range(first_seed, first_seed + seeds),
+            preset=preset,
+            jobs=jobs,
+            settings=changes,
+            prior_tool=tool_of(prior_tool),
+            cache=cache,
+            progress=progress,
+        )
     typer.echo(f"{suite}: {len(report.finished)} runs finished, {len(report.failed)} failed")
     for path, why in report.failed.items():
         typer.echo(f"  {path}: {why}", err=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
 from reidkit.priors.labels import LabelSet
+from reidkit.priors.missing import about_missing
 from reidkit.priors.source import MapSource, Missing, Tool, check_choices, open_source
 from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
 
@@ -69,39 +72,76 @@ def build_priors(
     UnknownNameError: tool, split, label set, treatment of missing maps.
     """
     check_choices(tool, missing, label_set)
-    source = open_source(
-        ds,
-        tool,
-        parsing_dir=parsing_dir,
-        segmentation_dir=segmentation_dir,
-        label_set=label_set,
-        device=device,
-        segmentation_model=segmentation_model,
-        segmentation_weights=segmentation_weights,
-        parsing_model=parsing_model,
-        batch_size=batch_size,
+    maps = {"parsing_dir": parsing_dir, "segmentation_dir": segmentation_dir, "label_set": label_set, "device": device}
+    maps |= {"segmentation_model": segmentation_model, "segmentation_weights": segmentation_weights}
+    maps |= {"parsing_model": parsing_model, "batch_size": batch_size}
+    limits = {"min_head": min_head, "min_leg": min_leg, "threshold": threshold}
+    work = take_stock(
+        ds, tool, grid=grid, splits=splits, out=out, missing=missing, rebuild=rebuild, limits=limits, **maps
     )
-    settings = {"tool": tool, "pipeline": PIPELINE_VERSION, "grid": list(grid), "min_head": min_head}
-    settings |= {"min_leg": min_leg, "threshold": threshold, **source.settings}
+    table = work.table
+    if work.todo:
+        whole = len(work.todo) == len(work.paths)
+        table = compute(
+            table, work.todo, work.stamps, work.source, work.settings, work.out, whole=whole, progress=progress
+        )
+    return table.subset(work.paths)
+
+
+@dataclass(frozen=True)
+class BuildWork:
+    """What `build_priors` has before it and what it will do: `todo` of `paths`, from `source`, on top of `table`."""
+
+    source: MapSource
+    settings: Mapping[str, Any]
+    out: Path
+    paths: list[str]
+    stamps: Mapping[str, int]
+    table: PriorTable
+    todo: list[str]
+
+
+def take_stock(
+    ds: ReIDDataset,
+    tool: Tool,
+    *,
+    grid: tuple[int, int],
+    splits: Sequence[str] | str,
+    out: str | Path | None = None,
+    missing: Missing = "error",
+    rebuild: bool = False,
+    limits: Mapping[str, float] | None = None,
+    **maps: Any,
+) -> BuildWork:
+    """What `build_priors` would have to do; nothing is decoded or written. Arguments and errors as there.
+
+    limits: `min_head`, `min_leg`, `threshold`. maps: where maps come from, as `open_source` takes it.
+    """
+    source = open_source(ds, tool, **maps)
+    limits = limits or {"min_head": MIN_HEAD, "min_leg": MIN_LEG, "threshold": THRESHOLD}
+    settings = {"tool": tool, "pipeline": PIPELINE_VERSION, "grid": list(grid), **limits, **source.settings}
     out = Path(out) if out else default_file(ds, tool, grid)
-    paths = image_paths(ds, splits)
+    divided = paths_by_split(ds, splits)
+    paths = list(dict.fromkeys(path for split in divided.values() for path in split))
     stamps = {path: source.stamp(path) for path in paths}
     absent = [path for path in paths if stamps[path] == 0]
     if absent and (missing == "error" or len(absent) == len(paths)):
-        raise PriorError(_about_missing(absent, len(paths), source))
+        raise PriorError(about_missing(absent, divided, source))
     table = empty_table(grid, settings) if rebuild else _valid_cache(out, grid, settings)
     known = dict(zip(table.paths, table.stamps.tolist()))
-    todo = [path for path in paths if known.get(path) != stamps[path]]
-    if todo:
-        table = compute(table, todo, stamps, source, settings, out, whole=len(todo) == len(paths), progress=progress)
-    return table.subset(paths)
+    return BuildWork(source, settings, out, paths, stamps, table, [p for p in paths if known.get(p) != stamps[p]])
 
 
 def check_writable(file: Path) -> None:
-    """PriorError if a prior file cannot be written here: better said now than after an hour of computing."""
+    """PriorError if a prior file cannot be written here: better said now than after an hour of computing.
+
+    Makes nothing: where the file's folder is not there yet, the first one above it that is has to take it.
+    """
+    place = file.parent
+    while not os.path.lexists(place):
+        place = place.parent
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=file.parent).close()
+        tempfile.TemporaryFile(dir=place).close()
         if file.is_dir():
             raise IsADirectoryError("it is a folder")
     except OSError as error:
@@ -247,13 +287,3 @@ def _stacked(tables: list[PriorTable], settings: Mapping[str, Any]) -> PriorTabl
     names = ("masks", "top", "bottom", "reliable", "stamps")
     columns = (np.concatenate([getattr(t, name) for t in tables]) for name in names)
     return make_table([path for t in tables for path in t.paths], *columns, settings=settings)
-
-
-def _about_missing(absent: Iterable[str], total: int, source: MapSource) -> str:
-    absent = list(absent)
-    listed = "".join(f"\n  {path}" for path in absent[:5]) + ("\n  ..." if len(absent) > 5 else "")
-    return (
-        f"{len(absent)} of {total} images have no maps (looked for {source.where(absent[0])}):{listed}\n"
-        f"{source.hint(absent)}write the maps of these images, or divide them evenly and count them with "
-        '--missing unreliable (in Python missing="unreliable")'
-    )

@@ -11,7 +11,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from reidkit.errors import DatasetError, PriorError
 from reidkit.priors.anatomy import EARLY, doubt, fitting_set
 from reidkit.priors.census import LabelCensus, MapCensus
 from reidkit.priors.labels import LabelSet, label_table
+from reidkit.priors.missing import about_no_folder, map_hint
 
 MapPair = tuple[np.ndarray, np.ndarray]  # parsing [H, W] uint8 LIP labels; segmentation [H, W] bool or float32
 
@@ -53,11 +53,7 @@ class FileMaps:
             object.__setattr__(self, name, value)
         for kind, folder in (("parsing", parsing), ("segmentation", segmentation)):
             if not folder.is_dir():
-                raise PriorError(
-                    f"{folder}: no such folder of {kind} maps. Put the maps there, or name their folder "
-                    f"(`reidkit priors build ... --{kind} DIR`, {kind}_dir=); without maps a model trains "
-                    "with uniform division (`--set model.prior=uniform`)"
-                )
+                raise PriorError(about_no_folder(kind, folder))
 
     @property
     def settings(self) -> dict[str, object]:
@@ -76,7 +72,7 @@ class FileMaps:
         return " and ".join(str(self._map(f, path)) for f in self.folders)
 
     def hint(self, absent: Sequence[str]) -> str:
-        """Where the maps of these images lie instead, if a folder was named one level too high or too low, else ""."""
+        """Of each kind, how many of these images lack a map, or where the maps lie if another folder was meant."""
         folders = zip(("parsing", "segmentation"), self.folders)
         return "".join(map_hint(kind, folder, absent) for kind, folder in folders)
 
@@ -138,33 +134,6 @@ class FileMaps:
             if place.is_relative_to(root):
                 return place.relative_to(root).as_posix()
         return os.path.realpath(folder)
-
-
-def nearby_folder(folder: Path, paths: Sequence[str]) -> Path | None:
-    """The folder above, below or beside `folder` that holds the maps of these images (a few are looked for)."""
-    below = [child for child in sorted(folder.iterdir()) if child.is_dir()] if folder.is_dir() else []
-    places = [folder.parent, *below, folder.parent.parent / folder.name]
-    names = [Path(path).with_suffix(".png") for path in {paths[0], paths[len(paths) // 2], paths[-1]}]
-    return next((place for place in places if any((place / name).is_file() for name in names)), None)
-
-
-def map_hint(kind: str, folder: Path, paths: Sequence[str]) -> str:
-    """A line that says where the maps of these images lie instead, or what is wrong with their names; else "".
-
-    kind: "parsing" or "segmentation". paths: images of which at least one map is missing in `folder`.
-    """
-    names = [Path(path).with_suffix(".png") for path in (paths[0], paths[-1])]
-    absent = [name for name in names if not (folder / name).is_file()]
-    if not absent:
-        return ""
-    if place := nearby_folder(folder, paths):
-        return f"the {kind} maps lie in {place}: name that folder (--{kind} {place}, {kind}_dir=)\n"
-    for name in absent:
-        if (folder / name.name).is_file():
-            return f"{folder / name.name} lies flat: move the {kind} maps of {name.parent}/ to {folder / name.parent}\n"
-        if others := sorted((folder / name).parent.glob(f"{escape(name.stem)}.*")):
-            return f"{others[0]} is no PNG: write the {kind} maps as PNGs of one channel\n"
-    return ""
 
 
 def file_stamp(path: str, *files: Path) -> int:

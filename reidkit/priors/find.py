@@ -16,8 +16,16 @@ from typing import Any
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import PriorError, ReIDKitError
-from reidkit.priors.build import PIPELINE_VERSION, build_priors, check_writable, compute, default_file, paths_by_split
-from reidkit.priors.files import map_hint, nearby_folder
+from reidkit.priors.build import (
+    PIPELINE_VERSION,
+    build_priors,
+    check_writable,
+    compute,
+    default_file,
+    paths_by_split,
+    take_stock,
+)
+from reidkit.priors.missing import KINDS, by_split, map_hint, nearby_folder
 from reidkit.priors.source import MapSource, Tool, check_choices, open_source
 from reidkit.priors.store import PriorTable
 
@@ -56,6 +64,47 @@ def require_priors(
     written. UnknownNameError for an unknown tool or split.
     """
     _take_stock(ds, tool, grid, splits)
+
+
+def prior_work(
+    ds: ReIDDataset,
+    tool: Tool,
+    *,
+    grid: tuple[int, int],
+    splits: Sequence[str] | str = ("train",),
+    maps: Mapping[str, Any] | None = None,
+) -> tuple[int, int]:
+    """(images, how many of their priors are still to be made) of `make_priors`, which is not called.
+
+    maps: `parsing_dir`, `segmentation_dir`, `label_set` of the tool "files"; None: as `find_priors` finds them.
+    Raises PriorError and UnknownNameError as `require_priors`, and as `build_priors` for maps that are named.
+    """
+    if not maps:
+        stock = _take_stock(ds, tool, grid, splits)
+        if stock.built is not None:
+            return len(stock.images), len(stock.outdated())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is wrong with a cached file is said when it is built anew
+        work = take_stock(ds, tool, grid=grid, splits=splits, **(maps or {}))
+    if work.todo:
+        check_writable(work.out)
+        dict(work.source.versions)  # a library that the tool lacks is missed now
+    return len(work.paths), len(work.todo)
+
+
+def make_priors(
+    ds: ReIDDataset,
+    tool: Tool,
+    *,
+    grid: tuple[int, int],
+    splits: Sequence[str] | str = ("train",),
+    maps: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> PriorTable:
+    """Make the priors where trainings look for them; what is made already is kept. Arguments as in `prior_work`."""
+    if maps:
+        return build_priors(ds, tool, grid=grid, splits=splits, progress=progress, **maps)
+    return find_priors(ds, tool, grid=grid, splits=splits, progress=progress)
 
 
 def find_priors(
@@ -163,11 +212,8 @@ def _about_absent(
         f"no priors of {ds.label} on the grid {grid[0]}x{grid[1]} (tool {tool!r}) for {len(absent)} of "
         f"{len(stock.images)} images, and none can be made:"
     ]
-    kind, seen = "maps" if tool != NETWORKS else "prior made of them as they are now", set()
-    for split, images in paths.items():
-        if not seen.issuperset(images):  # a test level may be the query and gallery just counted
-            lines.append(f"  {split}: {sum(path in absent for path in images)} of {len(images)} images have no {kind}")
-        seen.update(images)
+    kind = "maps" if tool != NETWORKS else "prior made of them as they are now"
+    lines += [f"  {split}: {n} of {of} images have no {kind}" for split, n, of in by_split(paths, absent)]
     lacking, files, maps = [path for path in stock.images if path in absent], _prior_files(ds), {}
     if tool != NETWORKS:
         folders = _map_folders(ds, stock.built)
@@ -182,6 +228,8 @@ def _about_absent(
         for file, t in files.items()
     ]
     lines.append(f"prior files there are: {', '.join(listed) or 'none in ' + str(ds.derived('priors'))}")
+    if any(t is not None and t.grid != tuple(grid) for t in files.values()):
+        lines.append(f"priors on one grid do not serve another: the feature map here has {grid[0]}x{grid[1]} cells")
     lines.append(f"Build them:\n  {build_command(ds, tool, grid, splits, maps)}")
     lines.append("or go on without: a variant that needs no prior (mt-only, ide), or --set model.prior=uniform")
     return "\n".join(lines)
@@ -190,7 +238,7 @@ def _about_absent(
 def _map_folders(ds: ReIDDataset, built: PriorTable | None) -> dict[str, Path]:
     """{"parsing": its folder, "segmentation": its folder} as a built file names them, else the default ones."""
     manifest = built.manifest if built else {}
-    return {kind: Path(ds.root) / str(manifest.get(f"{kind}_dir", kind)) for kind in ("parsing", "segmentation")}
+    return {kind: Path(ds.root) / str(manifest.get(f"{kind}_dir", kind)) for kind in KINDS}
 
 
 def _likely_folders(
@@ -207,7 +255,7 @@ def _likely_folders(
         made = built if built is not None else others[0]
         maps = {f"{kind}_dir": folder for kind, folder in _map_folders(ds, made).items()}
         maps["label_set"] = made.manifest.get("label_set", "lip")
-    near = {f"{kind}_dir": nearby_folder(folder, lacking) for kind, folder in folders.items()}
+    near = {f"{kind}_dir": nearby_folder(kind, folder, lacking) for kind, folder in folders.items()}
     return maps | {key: place for key, place in near.items() if place is not None}
 
 

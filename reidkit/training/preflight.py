@@ -196,26 +196,31 @@ def check_matches(dataset: ReIDDataset, camera_rule: bool) -> None:
 
 def check_disk(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, run: Path, cache: bool) -> None:
     """Room for the checkpoint (twice, for the moment of replacing it), the weights and the decoded images."""
-    weights = 4 * sum(t.numel() for t in model.state_dict().values())
+    weights = weight_bytes(model)
     _room(
         run, 2 * 2 * weights + weights, f"the checkpoints and weights of {run.name}", "name another folder with --run"
     )
-    if not cache:
-        return
+    if cache:
+        _room(
+            dataset.derived("cache"),
+            cache_bytes(dataset, recipe.size),
+            "the decoded images",
+            "name another folder with --cache-dir, or decode anew each time with --no-cache",
+        )
+
+
+def weight_bytes(model: ReIDModel) -> int:
+    """Bytes of a network's weights on disk; its checkpoint has about twice as many, with the optimiser's momentum."""
+    return 4 * sum(t.numel() for t in model.state_dict().values())
+
+
+def cache_bytes(dataset: ReIDDataset, size: tuple[int, int]) -> int:
+    """Bytes that the decoded images of a data set still need in its cache folder, at `size` (height, width)."""
     folder = dataset.derived("cache")
     tables = [dataset.train, dataset.query, dataset.gallery, *(t for pair in dataset.levels.values() for t in pair)]
     paths = {path for t in tables for path in t.path}
-    held = (
-        sum(f.stat().st_size for f in folder.glob(f"*-{recipe.size[0]}x{recipe.size[1]}-*.u8*"))
-        if folder.is_dir()
-        else 0
-    )
-    _room(
-        folder,
-        max(0, 3 * recipe.size[0] * recipe.size[1] * len(paths) - held),
-        "the decoded images",
-        "name another folder with --cache-dir, or decode anew each time with --no-cache",
-    )
+    held = sum(f.stat().st_size for f in folder.glob(f"*-{size[0]}x{size[1]}-*.u8*")) if folder.is_dir() else 0
+    return max(0, 3 * size[0] * size[1] * len(paths) - held)
 
 
 def _room(folder: Path, needed: int, what: str, way: str) -> None:

@@ -9,27 +9,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
-from reidkit.errors import ReIDKitError, unknown_name
+from reidkit.errors import unknown_name
 from reidkit.files import locked
 from reidkit.priors.source import Tool
-from reidkit.training.device import choose_device, choose_precision
-from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
-from reidkit.training.preflight import check_start, default_prior_tool, recipe_on
-from reidkit.training.recipes import Recipe, read_settings, recipe_for
-from reidkit.training.record import check_claim, run_settings
+from reidkit.training.plan import Job, SuitePlan, default_jobs, plan_suite
 from reidkit.training.runs import RunFolder
-from reidkit.training.settings import as_text
+
+TRAIN = (sys.executable, "-m", "reidkit.cli")  # what starts a training
+
+_running: set[subprocess.Popen] = set()  # trainings of this process, to be stopped when it is interrupted
 
 
 @dataclass(frozen=True)
@@ -126,106 +123,59 @@ def run_suite(
     IDE runs that the rows start from are trained first, since variants of a seed share them.
     """
     jobs = jobs or default_jobs(train_arguments)
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    device = _device(train_arguments)
-    tool = prior_tool or default_prior_tool(dataset)
-    report, checked = SuiteReport(), set()
-    first: dict[Path, list[str]] = {}  # IDE runs
-    plan: dict[Path, list[str]] = {}
-    for row in rows:
-        if own := sorted({*row.settings} & {*(settings or {})}):
-            raise ReIDKitError(
-                f"the rows of this table differ in {', '.join(own)}, which so cannot be set for all of them"
-            )
-        changes = read_settings(row.variant, {**row.settings, **(settings or {})})
-        recipe = recipe_on(dataset, recipe_for(row.variant, preset, changes))
-        refusal = _refusal(row, dataset, recipe, runs, preset, tool, cache, checked)
-        for seed in seeds:
-            common = [*train_arguments, "--preset", preset, "--seed", str(seed), "--threads", str(threads)]
-            path = runs / run_name(row.variant, dataset, preset, seed, changes)
-            made = {path: (row.variant, recipe)}
-            if recipe.ide_init:
-                ide = ide_path(row.variant, dataset, recipe, runs, seed=seed, preset=preset)
-                made[ide] = ("ide", ide_recipe(row.variant, recipe, preset))
-            claims = {"preset": preset, "seed": seed, "prior_tool": tool}
-            if why := refusal or _taken(made, dataset, device, claims):
-                report.failed[path] = why
-                continue
-            if recipe.ide_init:
-                first[ide] = ["ide", *common, "--run", str(ide), *_set(ide_settings(row.variant, recipe, preset))]
-            plan[path] = [row.variant, *common, "--run", str(path), *_set(changes)]
-        if refusal:
-            tqdm.write(f"{row.system} is left out: {refusal}", file=sys.stderr)
+    plan = plan_suite(
+        rows,
+        dataset,
+        train_arguments,
+        runs,
+        seeds=seeds,
+        preset=preset,
+        threads=max(1, (os.cpu_count() or 1) // jobs),
+        settings=settings,
+        prior_tool=prior_tool,
+        cache=cache,
+    )
+    for system, why in plan.left_out.items():
+        tqdm.write(f"{system} is left out: {why}", file=sys.stderr)
     runs.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(first) + len(plan), unit="run", disable=not progress) as bar:
-        for stage in (first, plan):
-            with ThreadPoolExecutor(jobs) as pool:
-                futures = {pool.submit(_train_process, p, a): p for p, a in stage.items()}
-                for done in as_completed(futures):
-                    path, error = futures[done], done.result()
-                    if error:
-                        report.failed[path] = error
-                    elif stage is plan:
-                        report.finished.append(path)
-                    bar.update()
-                    bar.set_postfix_str(path.name)
+    return run_plan(plan, jobs=jobs, progress=progress)
+
+
+def run_plan(plan: SuitePlan, *, jobs: int, progress: bool = True) -> SuiteReport:
+    """Carry a plan out on this machine, `jobs` trainings at a time. A row whose IDE fails is not tried.
+
+    An interruption (Ctrl-C) stops the trainings that run and starts no other; each goes on from its last epoch later.
+    """
+    report = SuiteReport(failed=dict(plan.refused))
+    with tqdm(total=len(plan.jobs()), unit="run", disable=not progress) as bar:
+        for stage in (plan.ide, plan.rows):
+            todo = [job for job in stage if job.starts_from not in report.failed]
+            for job in (job for job in stage if job not in todo):
+                report.failed[job.path] = f"the IDE that it starts from failed: {job.starts_from}"
+                bar.update()
+            for job, error in _trained(todo, jobs):
+                if error:
+                    report.failed[job.path] = error
+                elif stage is plan.rows:
+                    report.finished.append(job.path)
+                bar.update()
+                bar.set_postfix_str(job.path.name)
     return report
 
 
-def default_jobs(train_arguments: list[str]) -> int:
-    """One run at a time on a GPU, which a single run fills; on the CPU one a core."""
-    return (os.cpu_count() or 1) if _device(train_arguments).type == "cpu" else 1
-
-
-def _device(train_arguments: list[str]) -> torch.device:
-    return choose_device(dict(pairwise(train_arguments)).get("--device", "auto"))
-
-
-def _refusal(
-    row: Entry,
-    dataset: ReIDDataset,
-    recipe: Recipe,
-    runs: Path,
-    preset: str,
-    prior_tool: Tool,
-    cache: bool,
-    checked: set,
-) -> str:
-    """Why a row cannot be trained here; "" if it can."""
+def _trained(todo: Sequence[Job], jobs: int) -> Iterator[tuple[Job, str]]:
+    """(job, "" or why it failed), each as it ends."""
+    pool = ThreadPoolExecutor(jobs)
+    futures = {pool.submit(_train_process, job.path, list(job.arguments)): job for job in todo}
     try:
-        check_start(
-            row.variant,
-            dataset,
-            recipe,
-            runs / row.variant,
-            cache=cache,
-            checked=checked,
-            prior_tool=prior_tool,
-            ide=ide_recipe(row.variant, recipe, preset) if recipe.ide_init else None,
-        )
-    except ReIDKitError as error:
-        return str(error)
-    return ""
-
-
-def _taken(
-    made: Mapping[Path, tuple[str, Recipe]], dataset: ReIDDataset, device: torch.device, claims: dict[str, Any]
-) -> str:
-    """Why one of the folders that a row needs holds another run than the row's; "" if none does."""
-    for path, (name, recipe) in made.items():
-        if not (run := RunFolder(path)).settings.is_file():
-            continue
-        precision = choose_precision(recipe.precision, device)
-        try:
-            check_claim(run, run_settings(name, dataset, recipe, precision=precision, initialise_from=None, **claims))
-        except ReIDKitError as error:
-            return str(error)
-    return ""
-
-
-def _set(changes: Mapping[str, Any]) -> list[str]:
-    """{"model.num_parts": 4} -> ["--set", "model.num_parts=4"]; read back by `read_settings`."""
-    return [a for k, v in changes.items() for a in ("--set", f"{k}={as_text(v)}")]
+        for done in as_completed(futures):
+            yield futures[done], done.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(_running):
+            process.terminate()
+        raise
+    pool.shutdown()
 
 
 def log_file(path: Path) -> Path:
@@ -233,17 +183,22 @@ def log_file(path: Path) -> Path:
     return path.with_name(path.name + ".log")
 
 
-def _train_process(path: Path, arguments: list[str]) -> str:
+def _train_process(path: Path, arguments: list[str], start: Sequence[str] = TRAIN) -> str:
     """Run one training process with its output in `<run>.log`; returns "" or the end of the log.
 
-    Two suites may share rows: one of them trains a row, the other waits and finds it finished.
+    Two suites may share rows: one of them trains a row, the other waits and finds it finished. The training holds the
+    lock too, so that it keeps others away even if this process is killed. start: the command before "train".
     """
-    with locked(path.with_name(f".{path.name}.lock"), f"another process trains {path.name}; waiting for it"):
+    with locked(path.with_name(f".{path.name}.lock"), f"another process trains {path.name}; waiting for it") as lock:
         if RunFolder(path).finished:
             return ""
-        log, command = log_file(path), [sys.executable, "-m", "reidkit.cli", "train", *arguments, "--no-progress"]
+        log, held = log_file(path), () if lock is None else (lock.fileno(),)
         with open(log, "w") as out:
-            code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT).returncode
+            command = [*start, "train", *arguments, "--no-progress"]
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, pass_fds=held)
+            _running.add(process)
+            code = process.wait()
+            _running.discard(process)
         if code == 0:
             log.unlink()
             return ""

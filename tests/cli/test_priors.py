@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from reidkit.cli import app
 from reidkit.data import load_dataset
 from reidkit.data.lip import LIP_COLOURS
+from reidkit.errors import PriorError
 from reidkit.priors import PriorTable, default_file, open_source, prior_sheet, require_priors
 from reidkit.priors.build import build_priors
 from reidkit.priors.sheet import _verdict
@@ -127,3 +128,81 @@ def test_the_sheet_gives_reasons_and_a_legend(ds):
 
     assert all(patches(sheet, label) > 20 for label in (5, 9, 13, 18))
     assert not patches(sheet, 12) and not patches(plain, 5)
+
+
+def maps_of(ds):
+    return {kind: ds.root / kind for kind in ("parsing", "segmentation")}
+
+
+def moved(ds, tmp_path, places):
+    """Move the maps elsewhere. places: {kind: path below tmp_path}"""
+    for kind, place in places.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (ds.root / kind).rename(tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    "named, lies",
+    [
+        ("maps", "maps/{kind}"),  # one level too high
+        ("all", "all/maps/{kind}"),  # two levels
+        ("maps/{kind}/bounding_box_train", "maps/{kind}"),  # one level too low
+        ("maps/{kind}/bounding_box_train/x", "maps/{kind}"),  # two levels
+        ("maps/set/{kind}", "maps/{kind}"),  # a folder that is not in between
+        ("maps/{other}_1", "maps/{kind}_2"),  # beside it
+    ],
+)
+def test_maps_a_level_or_two_away_are_named(ds, tmp_path, named, lies):
+    """Of each kind its own folder, though the maps of both have the same names."""
+    kinds = {"parsing": "segmentation", "segmentation": "parsing"}
+    moved(ds, tmp_path, {kind: lies.format(kind=kind) for kind in kinds})
+    options = []
+    for kind, other in kinds.items():
+        folder = tmp_path / named.format(kind=kind, other=other)
+        folder.mkdir(parents=True, exist_ok=True)
+        options += [f"--{kind}", folder]
+    said = str(priors_build(ds, *options).exception)
+    for kind in kinds:
+        place = tmp_path / lies.format(kind=kind)
+        assert f"the {kind} maps lie in {place}: name that folder (--{kind} {place}" in said
+
+
+def test_a_misspelt_folder_of_maps(ds, tmp_path):
+    moved(ds, tmp_path, {"parsing": "maps/parsing"})
+    said = str(priors_build(ds, "--parsing", tmp_path / "maps" / "parsnig").exception)
+    assert f"Did you mean {tmp_path / 'maps' / 'parsing'}?" in said
+    said = str(priors_build(ds, "--parsing", tmp_path / "nowhere" / "at" / "all").exception)
+    assert "no such folder of parsing maps" in said and "Did you mean" not in said
+
+
+def test_what_lacks_maps_is_counted_by_split_and_kind(ds):
+    gone = [(ds.train, 0, "segmentation"), (ds.train, 3, "segmentation"), (ds.query, 0, "parsing")]
+    for table, row, kind in gone:
+        (maps_of(ds)[kind] / Path(table.path[row]).relative_to(ds.root).with_suffix(".png")).unlink()
+    said = str(priors_build(ds, "--splits", "train,query").exception)
+    assert "3 of 26 images have no maps (train 2 of 24, query 1 of 2;" in said
+    assert f"1 of these have no parsing map in {ds.root / 'parsing'}" in said
+    assert f"2 of these have no segmentation map in {ds.root / 'segmentation'}" in said
+    answer = priors_build(ds, "--splits", "train,query", "--missing", "unreliable")
+    assert "without maps: train 2 of 24, query 1 of 2; the first is bounding_box_train/" in answer.output
+
+
+def test_priors_of_another_grid_are_named_with_theirs(ds, tmp_path):
+    assert priors_build(ds).exit_code == 0
+    moved(ds, tmp_path, {"parsing": "gone"})
+    with pytest.raises(PriorError) as caught:
+        require_priors(ds, "files", grid=(24, 8))
+    said = str(caught.value)
+    assert "grid 24x8" in said and "files-8x4.npz (tool files, grid 8x4, 24 images)" in said
+    assert "do not serve another: the feature map here has 24x8 cells" in said
+
+
+@pytest.mark.parametrize(
+    "out, file",
+    [("mpn-0.1", "mpn-0.1.npz"), ("a.npz", "a.npz"), ("b.txt", "b.txt.npz"), ("folder", "folder/files-8x4.npz")],
+)
+def test_out_is_a_file_or_a_folder(ds, tmp_path, out, file):
+    (tmp_path / "folder").mkdir()
+    answer = priors_build(ds, "--out", tmp_path / out)
+    assert answer.exit_code == 0 and len(PriorTable.load(tmp_path / file)) == 24
+    assert str(tmp_path / file) in answer.output and (tmp_path / file).with_suffix(".png").is_file()

@@ -238,6 +238,7 @@ FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those
     "export": 4,
     "search": 4,
     "panels": 5,
+    "reproduce": 5,
     "cli": 5,
     "bench": 5,
     "tour": 5,
@@ -263,6 +264,7 @@ INSIDE_ONLY = {  # imported where they are needed, never when a module is loaded
     "onnxruntime",
     "onnxscript",
     "faiss",
+    "submitit",
 }
 
 
