@@ -76,6 +76,13 @@ def check_form(dataset: ReIDDataset, form: TestForm) -> None:
         )
 
 
+def has_views(dataset: ReIDDataset) -> bool:
+    """Whether every query has further views (`gt_bbox`), so that the set can be tested with multi-query."""
+    if (boxes := dataset.info.get("gt_bbox")) is None:
+        return False
+    return set(zip(dataset.query.pid, dataset.query.camid)) <= set(zip(boxes.pid, boxes.camid))
+
+
 class _Features:
     """Features of a table; equal tables (Sidewalk's shift level shares mild's gallery) are extracted once."""
 
