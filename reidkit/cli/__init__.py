@@ -20,7 +20,7 @@ def group(about: str) -> typer.Typer:
 
 
 app = group("Part-aware person re-identification: MPN and CGPN, from data to tables.")
-for command in (training.variants, training.train, training.evaluate, training.ablate, results.report):
+for command in (training.variants, training.train, training.evaluate, training.ablate, results.report, results.claims):
     app.command()(command)
 app.command("attention-scores")(results.attention_scores)
 for command in (results.bench, results.ship, results.export):

@@ -55,6 +55,25 @@ def report(
             results.to_csv(file, index=False)
 
 
+def claims(
+    runs: Annotated[Path | None, typer.Argument(help="Folder of runs, or a CSV of them; default: shipped.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="CSV of `reidkit attention-scores`.")] = None,
+    metric: Annotated[str, typer.Option(help="mAP, rank1, ...")] = "mAP",
+    save: Annotated[Path | None, typer.Option(help="Write the page here, e.g. docs/claims.md")] = None,
+) -> None:
+    """The verdict on every claim, table and figure of both papers, as a page of Markdown."""
+    from reidkit.reporting.claims_page import SHIPPED, claims_page, read_scores
+    from reidkit.reporting.report import PAPER, collect_results
+
+    results = collect_results(runs or SHIPPED / "runs.csv")
+    metric = one_of("metric", metric, sorted(set(results.metric)))
+    maps = read_scores(scores or (None if runs else SHIPPED / "attention.csv"))
+    page = claims_page(results, maps, PAPER.parent / "benchmarks", metric)
+    if save:
+        write_text(save, page)
+    typer.echo(save or page)
+
+
 def ship(
     runs: Path,
     names: Annotated[list[str], typer.Argument(help="Run folders below RUNS, or variants.")],

@@ -235,7 +235,7 @@ def _rows_of(suite: str, folder: Path) -> dict[str, str]:
     if entries and not (folder / f"{suite}.csv").is_file():
         return {name: name for name in entries}
     t, systems = paper_table(suite, folder), systems_of(suite)
-    labels = {row: systems.get(name, name) for row, name in zip(t.row, t.variant)}
+    labels = {row: systems[name] if name in systems else name for row, name in zip(t.row, t.variant)}
     return labels | {name: name for name in entries if name not in labels.values()}
 
 
