@@ -85,8 +85,9 @@ column *full test* says what a test on a paper's own photographs takes. That the
 those of the printed tables is a test of its own (`tests/reporting/test_paper_tables.py`)."""
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], columns: int = 0) -> str:
+    """A Markdown table; columns: how many there are, where a cell holds several."""
+    lines = [head, ["---"] * (columns or len(head)), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -103,13 +104,12 @@ def _tally(verdict: pd.Series) -> str:
 
 def _summary(found: pd.DataFrame) -> str:
     """One line a paper, scale and level."""
-    paper = found["where"].str.split(" ").str[0]
-    groups = found.groupby([paper, found.scale, found.level], sort=False)
+    asked = [v for v in VERDICTS if v != "not run"]
+    keys = [" | ".join(key) for key in zip(found["where"].str.split(" ").str[0], found.scale, found.level)]
     rows = [
-        [paper, scale, level, *(str((part.verdict == v).sum()) for v in VERDICTS if v != "not run")]
-        for (paper, scale, level), part in groups
+        [str(key), *(str((part.verdict == v).sum()) for v in asked)] for key, part in found.groupby(keys, sort=False)
     ]
-    return _table(["paper", "scale", "level", *(v for v in VERDICTS if v != "not run")], rows)
+    return _table(["paper | scale | level", *asked], rows, columns=3 + len(asked))
 
 
 def _exhibits(found: pd.DataFrame, scale: str) -> str:
@@ -206,7 +206,7 @@ def _sharper(table: pd.DataFrame) -> str:
     """The claims about what is gained on occluded and cut people."""
     says = SHARPER_CLAIMS[0].says
     text = f"### {SHARPER_CLAIMS[0].where}, sharper\n\n{says} Here: the difference on strong minus that on mild.\n\n"
-    rows = [[f"`{r.better}` over `{r.worse}`", r.scale, _cell(r._asdict())] for r in table.itertuples(index=False)]
+    rows = [[f"`{r['better']}` over `{r['worse']}`", r["scale"], _cell(r)] for r in table.to_dict("records")]
     return text + _table(["claim", "scale", "ours"], rows or [["all", "-", "not run"]])
 
 
@@ -245,13 +245,8 @@ MPN Sec. 5.4.5: MPNo is slightly slower than PCB, and faster than the others of 
 without an interval.
 
 """
-    rows = [
-        [
-            f"`{r.slower}` slower than `{r.faster}`",
-            *([r.where, f"{r.verdict}, {r.ms_slower:.2f} and {r.ms_faster:.2f}"]),
-        ]
-        if r.where
-        else [f"`{r.slower}` slower than `{r.faster}`", "-", r.verdict]
-        for r in table.itertuples()
-    ]
+    rows = []
+    for r in table.to_dict("records"):
+        ours = f"{r['verdict']}, {r['ms_slower']:.2f} and {r['ms_faster']:.2f}" if r["where"] else r["verdict"]
+        rows.append([f"`{r['slower']}` slower than `{r['faster']}`", r["where"] or "-", ours])
     return text + _table(["claim", "device and preset", "ours"], rows)
