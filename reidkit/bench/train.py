@@ -12,7 +12,6 @@ from reidkit.bench.clock import measure
 from reidkit.losses import total_loss
 from reidkit.models import create_model
 from reidkit.models.zoo import variant
-from reidkit.priors import PriorBatch
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.recipes import recipe_for
 from reidkit.training.steps import make_optimizer
@@ -43,12 +42,7 @@ def time_variant(name: str, preset: str, device: torch.device, steps: int) -> di
     b, (h, w) = recipe.batch_size, (s // model.stride for s in recipe.size)
     images = torch.randn(b, 3, *recipe.size, device=device).to(memory_format=torch.channels_last)
     labels = torch.arange(recipe.num_ids, device=device).repeat_interleave(recipe.num_instances)
-    prior = PriorBatch(
-        torch.ones(b, h, w, dtype=torch.bool),
-        torch.full((b,), 0.1),
-        torch.full((b,), 0.9),
-        torch.ones(b, dtype=torch.bool),
-    ).to(device)
+    prior = model.example_prior(b, (h, w)).to(device)
     loss_config = replace(variant(name).loss, **recipe.loss)
 
     def step() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -29,12 +30,13 @@ class BranchedModel(ReIDModel):
     """
 
     places: tuple[tuple[int, StripeGroup | None], ...]
+    shared_blocks: ClassVar[int | None] = 1  # of res_conv4 (layer3); None: all of them
 
     def __init__(self, config: Config, backbone: Backbone, num_classes: int, num_branches: int):
         super().__init__()
         self.config, self.num_classes = config, num_classes
         self.channels, self._stride = backbone.channels, backbone.stride
-        self.shared, tail = backbone.split()
+        self.shared, tail = backbone.split(self.shared_blocks)
         self.tails = nn.ModuleList(copy.deepcopy(tail) for _ in range(num_branches))
 
     @property

@@ -22,9 +22,10 @@ class Backbone(nn.Sequential):
         super().__init__(OrderedDict(stages))
         self.name, self.channels, self.stride = name, channels, stride
 
-    def split(self) -> tuple[nn.Module, nn.Module]:
+    def split(self, blocks: int | None = 1) -> tuple[nn.Module, nn.Module]:
         """(shared, tail) with `tail(shared(x)) == self(x)`, cut after layer3[0], which CGPN calls res_conv4_1.
 
+        blocks: of layer3 that are shared; None for all of them (DSA-reID).
         Both parts hold the backbone's own modules; a model with several branches deep-copies the tail.
         Raises ReIDKitError for a network that has no `layer3`.
         """
@@ -39,8 +40,8 @@ class Backbone(nn.Sequential):
         cut = names.index("layer3")
         shared = OrderedDict((n, stages[n]) for n in names[:cut])
         tail = OrderedDict((n, stages[n]) for n in names[cut + 1 :])
-        shared["layer3"] = layer3[:1]
-        if len(layer3) > 1:
-            tail["layer3"] = layer3[1:]
+        shared["layer3"] = layer3[:blocks]
+        if blocks is not None and len(layer3) > blocks:
+            tail["layer3"] = layer3[blocks:]
             tail.move_to_end("layer3", last=False)
         return nn.Sequential(shared), nn.Sequential(tail)

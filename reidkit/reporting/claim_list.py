@@ -108,7 +108,7 @@ MPN_CLAIMS = (
         "MPN 5.4.1",
         "MPN outperforms all state-of-the-art approaches (of which the kit builds these); with the spatial attention "
         "of RGA-SC its performance is further promoted. Sections 5.4.2 and 5.4.3 say the same on other photographs.",
-        *_above("mpn", "pcb", "mgn", "pyramid"),
+        *_above("mpn", "pcb", "mgn", "dsa", "pyramid"),
         ("mpn-rga", "mpn"),
     ),
     *_claims("mpn-table8", "MPN 5.4.4", "MPN outperforms the baseline on MSMT17.", ("mpn", "baseline")),
@@ -119,7 +119,7 @@ CGPN_CLAIMS = (
         "cgpn-table1",
         "CGPN 4.3, Table 1",
         "CGPN always outperforms all other existing methods (of which the kit builds these).",
-        *_above("cgpn", "mgn", "pyramid", "ide"),
+        *_above("cgpn", "mgn", "dsa", "pyramid", "ide"),
     ),
     *_claims(
         "cgpn-table3",
