@@ -49,8 +49,8 @@ from reidkit.training.suites import SUITES
 
 everything, source = all_results((RESULTS, RUNS), "cgpn")
 WHERE = label_of(DATASET)
-CGPN_SUITES = [s for s in SUITES if s.startswith("cgpn")]
-NAMES = list(dict.fromkeys(entry.variant for suite in CGPN_SUITES for entry in SUITES[suite]))
+CGPN_SUITES = ["cgpn-table1", "cgpn-table3", "cgpn-table4"]
+NAMES = list(dict.fromkeys(entry.system for suite in CGPN_SUITES for entry in SUITES[suite]))
 here = (everything.dataset == WHERE) & (everything.preset == PRESET)
 chosen = everything[here & everything.system.isin(NAMES)]
 ours = chosen[chosen["shift"].isna() & (chosen.level != "shift")]
@@ -127,7 +127,7 @@ beside_the_paper("cgpn-table3", ours, missing["cgpn-table3"])
 
 # %%
 title = f"ours: Tables 1 and 3, {WHERE}, {PRESET}"
-figures.dots(ours, ["ide", "mgn", "cgpn-1", "cgpn-2", "cgpn-3", "cgpn-4", "cgpn"], title=title)
+figures.dots(ours, ["mgn", "cgpn-1", "cgpn-2", "cgpn-3", "cgpn-4", "cgpn"], title=title)
 
 # %%
 from lesson import pairs_as_predicted

@@ -14,7 +14,6 @@ from reidkit.models import create_model
 from reidkit.models.backbones import create_backbone
 from reidkit.models.base import ModelOutput
 from reidkit.models.zoo import variant
-from reidkit.priors import PriorBatch
 from reidkit.training.device import choose_precision
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.steps import make_optimizer
@@ -68,7 +67,9 @@ class VariantStep(Step):
         super().__init__(self.model, recipe, mode, device)
         self.optimizer, self.lr = make_optimizer(self.model, recipe), recipe.lr
         self.loss = resolved(variant(name), recipe).loss
-        self.prior = random_prior(recipe, self.model.stride, device) if self.model.needs_prior else None
+        grid = recipe.size[0] // self.model.stride, recipe.size[1] // self.model.stride
+        prior = self.model.example_prior(recipe.batch_size, grid).to(device)
+        self.prior = prior if self.model.needs_prior else None
 
     def __call__(self) -> None:
         """One step."""
@@ -94,10 +95,3 @@ def leaves(out: Any) -> Any:
     if isinstance(out, ModelOutput):
         return ModelOutput(**{name: leaves(value) for name, value in vars(out).items()})
     return type(out)(map(leaves, out)) if isinstance(out, list | tuple) else out
-
-
-def random_prior(recipe: Recipe, stride: int, device: torch.device) -> PriorBatch:
-    """Priors of a batch: everywhere a person, from a tenth to nine tenths of the height."""
-    b, (h, w) = recipe.batch_size, (side // stride for side in recipe.size)
-    mask, reliable = torch.ones(b, h, w, dtype=torch.bool), torch.ones(b, dtype=torch.bool)
-    return PriorBatch(mask, torch.full((b,), 0.1), torch.full((b,), 0.9), reliable).to(device)

@@ -27,6 +27,7 @@ for command in (
     training.ablate,
     reproduce.reproduce,
     results.report,
+    results.claims,
 ):
     app.command()(command)
 app.command("attention-scores")(results.attention_scores)

@@ -33,17 +33,19 @@ def report(
     """Mean and spread over seeds of every run in a folder, beside the paper's numbers."""
     from reidkit.evaluation.forms import RELEASED
     from reidkit.reporting.report import collect_results, mean_spread, report_table
-    from reidkit.training.suites import SUITES
+    from reidkit.reporting.results import MORE_TESTS
+    from reidkit.training.suites import ON_SIDEWALK, SUITES
 
-    results = collect_results(runs, tests=("ours", "released"))
+    results = collect_results(runs, tests=("ours", *MORE_TESTS))
     trained = set(results.variant)
     if paper:
         typer.echo(
             f"paper: as printed. The authors' released code of MPN tests with {RELEASED}: compare its columns with\n"
-            "those named released, where the data set is the paper's. Data sets are named in every column."
+            "those named released (multi-query), where the data set is the paper's. Every column names its data set."
         )
     for name in [suite] if suite else [s for s, rows in SUITES.items() if trained & {r.variant for r in rows}]:
-        typer.echo(f"\n{name}")
+        means = ON_SIDEWALK.get(name) if results.dataset.str.startswith("sidewalk").any() else None
+        typer.echo(f"\n{name}" + (f" ({means})" if means else ""))
         typer.echo(report_table(name, results, paper=paper).to_string())
     if not suite:
         typer.echo("\nall runs")
@@ -51,6 +53,25 @@ def report(
     if save:
         with replacing(save) as file:
             results.to_csv(file, index=False)
+
+
+def claims(
+    runs: Annotated[Path | None, typer.Argument(help="Folder of runs, or a CSV of them; default: shipped.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="CSV of `reidkit attention-scores`.")] = None,
+    metric: Annotated[str, typer.Option(help="mAP, rank1, ...")] = "mAP",
+    save: Annotated[Path | None, typer.Option(help="Write the page here, e.g. docs/claims.md")] = None,
+) -> None:
+    """The verdict on every claim, table and figure of both papers, as a page of Markdown."""
+    from reidkit.reporting.claims_page import SHIPPED, claims_page, read_scores
+    from reidkit.reporting.report import PAPER, collect_results
+
+    results = collect_results(runs or SHIPPED / "runs.csv")
+    metric = one_of("metric", metric, sorted(set(results.metric)))
+    maps = read_scores(scores or (None if runs else SHIPPED / "attention.csv"))
+    page = claims_page(results, maps, PAPER.parent / "benchmarks", metric)
+    if save:
+        write_text(save, page)
+    typer.echo(save or page)
 
 
 def ship(

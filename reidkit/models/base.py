@@ -7,7 +7,7 @@ panels and attention maps can run the (expensive) backbone once and the (cheap) 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from reidkit.errors import ReIDKitError
 from reidkit.models.backbones import Backbone
 from reidkit.priors import PriorBatch
 
+PriorKind = Literal["coarse", "dense"]  # a `PriorBatch` (MPN), or a `TextureBatch` (DSA-reID)
 Maps = Tensor | tuple[Tensor, ...]  # feature maps [B, C, h, w]: one, or one a branch
 
 
@@ -78,7 +79,8 @@ class ReIDModel(nn.Module):
 
     `TrunkModel` below holds one backbone, `BranchedModel` one that is divided into branches.
 
-    `needs_prior` says whether training needs a prior; `needs_prior_at_test` whether `embed` does.
+    `needs_prior` says whether training needs a prior, of which kind `prior_kind`; `needs_prior_at_test` whether `embed`
+    does.
     """
 
     name: str
@@ -90,6 +92,7 @@ class ReIDModel(nn.Module):
     needs_prior: bool = False
     needs_prior_at_test: bool = False
     extraction: Extractor | None = None  # how `extract` looks at pictures; `load_run` takes it from the run
+    prior_kind: PriorKind = "coarse"
     backbone: Backbone
 
     @property
@@ -193,6 +196,11 @@ class ReIDModel(nn.Module):
 
         The loop calls it after each step of the optimiser, in place of the penalty's gradient.
         """
+
+    def example_prior(self, count: int, grid: tuple[int, int]) -> Any:
+        """A prior of `count` images on a feature map of `grid` (rows, columns), to try or time a step with."""
+        ends = torch.full((count,), 0.1), torch.full((count,), 0.9)
+        return PriorBatch(torch.ones(count, *grid, dtype=torch.bool), *ends, torch.ones(count, dtype=torch.bool))
 
     def count_parameters(self, classifiers: bool = False) -> int:
         """Number of trainable parameters of the test-time network (MPN Table 9 leaves the classifiers out)."""

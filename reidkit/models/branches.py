@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -32,13 +33,14 @@ class BranchedModel(ReIDModel):
     """
 
     places: tuple[tuple[int, StripeGroup | None], ...]
+    whole_stage: ClassVar[bool] = False  # share all of res_conv4 (layer3), not its first block alone
 
     def __init__(self, config: Config, backbone: Backbone, num_classes: int, num_branches: int):
         super().__init__()
         self.config, self.num_classes = config, num_classes
         self.channels, self._stride = backbone.channels, backbone.stride
-        self.split_at = backbone.split_at
-        self.shared, tail = backbone.split()
+        self.split_at = backbone.split_path(self.whole_stage)
+        self.shared, tail = backbone.split(self.whole_stage)
         self.tails = nn.ModuleList(copy.deepcopy(tail) for _ in range(num_branches))
 
     @property

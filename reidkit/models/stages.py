@@ -51,13 +51,18 @@ class Backbone(nn.Sequential):
             self._cut = find_cut(self, self.name)
         return self._cut
 
-    def split(self) -> tuple[nn.Sequential, nn.Sequential]:
-        """(shared, tail) with `tail(shared(x)) == self(x)`, cut after `split_at`.
+    def split_path(self, whole_stage: bool = False) -> str:
+        """Where `split` cuts: `split_at`, or with whole_stage the end of the stage that this layer begins."""
+        stage, _, _ = self.split_at.rpartition(".")
+        return stage if whole_stage and stage else self.split_at
+
+    def split(self, whole_stage: bool = False) -> tuple[nn.Sequential, nn.Sequential]:
+        """(shared, tail) with `tail(shared(x)) == self(x)`, cut after `split_at`; whole_stage: see `split_path`.
 
         Both parts hold the backbone's own modules, and their state-dict keys are the backbone's; a model with
         several branches deep-copies the tail. Raises ReIDKitError for a network that is no chain of stages.
         """
-        return divide(self, self.split_at.split("."))
+        return divide(self, self.split_path(whole_stage).split("."))
 
 
 def restore_last_stride(tail: nn.Module, backbone: Backbone) -> None:

@@ -14,6 +14,7 @@ from reidkit.models.backbones import create_backbone
 from reidkit.models.base import ReIDModel
 from reidkit.models.cgpn import BRANCH_1, BRANCH_2, BRANCH_3, BRANCH_4, BRANCH_5, CGPNConfig, fine, global_only
 from reidkit.models.classics import IDEConfig, PCBConfig
+from reidkit.models.dsa import DSAConfig
 from reidkit.models.mgn import MGNConfig
 from reidkit.models.mpn import Layer, MPNConfig, SoftLayer
 from reidkit.models.pyramid import PyramidConfig
@@ -23,7 +24,7 @@ from reidkit.models.pyramid import PyramidConfig
 class Variant:
     """A model configuration, the losses it is trained with, and the paper's row it stands for."""
 
-    config: MPNConfig | CGPNConfig | IDEConfig | PCBConfig | MGNConfig | PyramidConfig
+    config: MPNConfig | CGPNConfig | IDEConfig | PCBConfig | MGNConfig | PyramidConfig | DSAConfig
     loss: LossConfig
     row: str
 
@@ -82,6 +83,7 @@ VARIANTS: dict[str, Variant] = {
     "ide": Variant(IDEConfig(), CE_ONLY, "MPN Sec. 5.1: IDE"),
     "pcb": Variant(PCBConfig(), CE_ONLY, "MPN Table 9: PCB"),
     "pyramid": Variant(PyramidConfig(), MPN_LOSS, "MPN Table 9: Pyramid"),
+    "dsa": Variant(DSAConfig(), SAMPLE_TRIPLET, "MPN Table 9: DSA-reID"),
     "mgn": Variant(MGNConfig(), CGPN_LOSS, "MPN Table 9, CGPN Table 1: MGN"),
     # CGPN Table 3
     "cgpn": Variant(CGPNConfig(ALL_BRANCHES), CGPN_LOSS, "CGPN Table 3: CGPN"),

@@ -1,124 +1,33 @@
 """What a paper's text claims about its rows, and what our runs say to each claim.
 
-A claim is a pair of systems that the text orders. It is checked on the seeds that both have, with a paired
-t interval (`report.ordering`): a claim appears, is reversed, or stays undecided. "Undecided" is no "no": it says
+A claim (`claim_list.py`) is a pair of systems that the text orders. It is checked on the seeds that both have, with a
+paired t interval (`report.ordering`): a claim appears, is reversed, or stays undecided. "Undecided" is no "no": it says
 that the spread over so few seeds is larger than the difference, so `seeds_needed` says how many would settle it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import isnan, nan, sqrt
 
 import pandas as pd
 
+from reidkit.reporting.claim_list import CGPN_CLAIMS, MPN_CLAIMS, Claim
 from reidkit.reporting.report import PAPER, ordering, paper_table, t_quantile
 
-
-@dataclass(frozen=True)
-class Claim:
-    """`better` is above `worse`, says section `where` of a paper; `suite` trains both."""
-
-    better: str
-    worse: str
-    where: str
-    suite: str
-
-
-def _claims(suite: str, where: str, *pairs: tuple[str, str]) -> tuple[Claim, ...]:
-    return tuple(Claim(a, b, where, suite) for a, b in pairs)
-
-
-MPN_CLAIMS = (
-    # "Baseline (UB)" is an upper bound; "MT Only outperforms the baseline"; "naive MTL consistently outperforms both"
-    *_claims(
-        "mpn-table1",
-        "MPN 5.2.1",
-        ("baseline-ub", "baseline"),
-        ("mt-only", "baseline"),
-        ("naive-mtl", "baseline"),
-        ("naive-mtl", "mt-only"),
-    ),
-    # "both C1-S and C2-S can further improve"; "C1-S is more significant"; both together are "stronger"
-    *_claims(
-        "mpn-table1",
-        "MPN 5.2.2",
-        ("psa-c1", "naive-mtl"),
-        ("psa-c2", "naive-mtl"),
-        ("psa-c1", "psa-c2"),
-        ("psa", "psa-c1"),
-        ("psa", "psa-c2"),
-        ("psa", "baseline"),
-    ),
-    *_claims("mpn-table1", "MPN 5.2.3", ("fsa", "baseline")),
-    # "MPNo consistently outperforms all models in the above experiments"; CA "consistently improved"
-    *_claims(
-        "mpn-table1",
-        "MPN 5.2.4",
-        ("mpn-no-ca", "baseline"),
-        ("mpn-no-ca", "naive-mtl"),
-        ("mpn-no-ca", "psa"),
-        ("mpn-no-ca", "fsa"),
-        ("mpn", "mpn-no-ca"),
-    ),
-    # "with any prior, MPN outperforms the models that adopt no prior"; "the more accurate the prior, the better"
-    *_claims(
-        "mpn-table2",
-        "MPN 5.3.1",
-        ("mpn-no-ca-uniform", "mt-only"),
-        ("mpn-no-ca-roi", "mpn-no-ca-uniform"),
-        ("mpn-no-ca", "mpn-no-ca-roi"),
-    ),
-    # Fig. 10: "hard parameter sharing consistently outperforms soft parameter sharing on each of the two layers"
-    *_claims(
-        "mpn-fig10", "MPN 5.3.2", *((f"psa-{c}", f"soft-{c}-{w}") for c in ("c1", "c2") for w in (0.01, 0.1, 1, 10))
-    ),
-    # "all four types of constraints can promote the naive MTL model"; batch-wise is last, class-wise is first
-    *_claims(
-        "mpn-table3",
-        "MPN 5.3.3",
-        ("align-batch", "naive-mtl"),
-        ("align-sample-triplet", "naive-mtl"),
-        ("align-sample", "naive-mtl"),
-        ("fsa", "naive-mtl"),
-        ("align-sample-triplet", "align-batch"),
-        ("align-sample", "align-batch"),
-        ("fsa", "align-batch"),
-        ("fsa", "align-sample-triplet"),
-        ("fsa", "align-sample"),
-    ),
-    *_claims(
-        "mpn-table4",
-        "MPN 5.3.3, with PSA",
-        ("align-sample-triplet-psa", "align-batch-psa"),
-        ("align-sample-psa", "align-batch-psa"),
-        ("mpn-no-ca", "align-batch-psa"),
-        ("mpn-no-ca", "align-sample-triplet-psa"),
-        ("mpn-no-ca", "align-sample-psa"),
-    ),
-)
-
-
-CGPN_CLAIMS = (
-    *_claims("cgpn-table1", "CGPN 4.3, Table 1", ("cgpn", "mgn"), ("cgpn", "ide")),
-    *_claims("cgpn-table3", "CGPN 4.4, coarse local parts", ("cgpn", "cgpn-1"), ("cgpn", "cgpn-2")),
-    *_claims("cgpn-table3", "CGPN 4.5, supervised global parts", ("cgpn", "cgpn-3"), ("cgpn", "cgpn-4")),
-    # two 1x1 convs are called the best choice: Table 4 says so in mAP, not in Rank-1
-    *_claims("cgpn-table4", "CGPN 4.6, two 1x1 convs", *(("cgpn-global-2", f"cgpn-global-{n}") for n in (3, 4, 8))),
-    *_claims(
-        "cgpn-table4",
-        "CGPN 4.6, more branches help",
-        *(
-            (pair, one)
-            for pair in ("cgpn-b12", "cgpn-b13", "cgpn-b23")
-            for one in ("cgpn-b1", "cgpn-b2", "cgpn-b3")
-            if one[-1] in pair[-2:]
-        ),
-        *(("cgpn", pair) for pair in ("cgpn-b12", "cgpn-b13", "cgpn-b23")),
-    ),
-    *_claims("cgpn-table4", "CGPN 4.6, but not too many", ("cgpn", "cgpn-b1234"), ("cgpn", "cgpn-b12345")),
-)
+__all__ = [
+    "CGPN_CLAIMS",
+    "MPN_CLAIMS",
+    "VERDICTS",
+    "Claim",
+    "by_scale",
+    "check_claims",
+    "explain",
+    "missing_runs",
+    "paper_difference",
+    "scale_of",
+    "seeds_needed",
+]
 
 
 def paper_difference(claim: Claim, metric: str = "mAP") -> float:
@@ -147,7 +56,7 @@ def check_claims(
     seeds to decide: how many seeds an undecided claim would need at its present mean and spread (NaN elsewhere).
     """
     claims = list(claims)
-    pairs = [(c.better, c.worse) for c in claims]
+    pairs = [c.systems for c in claims]
     table = ordering(results, pairs, metric, level=level, dataset=dataset, preset=preset)
     half = (table["high"] - table["low"]) / 2
     needed = [

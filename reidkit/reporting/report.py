@@ -36,6 +36,7 @@ __all__ = [
     "t_quantile",
 ]
 
+TEST_ORDER = ("released", "multi-query", "ours")  # of the columns of `report_table`
 PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
 
 
@@ -195,15 +196,18 @@ def report_table(
     paper: bool = True,
     *,
     systems: Sequence[str] | None = None,
-    metrics: Sequence[str] = ("rank1", "mAP"),
+    metrics: Sequence[str] | None = None,
     folder: str | Path = PAPER,
 ) -> pd.DataFrame:
     """Our numbers beside the paper's: one line a row of the paper's table, all cells text, percent.
 
+    metrics: of ours; default those of the paper's table (Rank-1 and mAP; CGPN Table 2 has Rank-5 and Rank-10 too).
+
     Columns "paper: market1501 mAP" hold the printed numbers; columns "ours: sidewalk-small quick mild (step AP) mAP"
     our mean +- standard deviation over seeds, with the number of seeds, and in brackets how they were tested; two
     forms of testing never share a column. The columns "released: ..." of runs of the preset `paper` are tested as the
-    released code of MPN does, and stand first: they are what compares with MPN's printed numbers.
+    released code of MPN does, and stand first: they are what compares with MPN's printed numbers; "multi-query: ..."
+    is the same test with all views of a query (MPN Table 5, sets that have them).
     Where the data are not the same, the labels say so.
     Rows of our suite that the paper's table lacks follow it (all of them, for a figure's suite).
     systems: other rows than the suite's. Raises UnknownNameError for a name that is neither a suite nor a table.
@@ -215,21 +219,34 @@ def report_table(
             name = " ".join(filter(None, ("paper:", part["dataset"].iloc[0], part["metric"].iloc[0])))
             columns[name] = {row: f"{value:.1f}" for row, value in zip(part.row, part.value)}
     if results is not None:
-        columns |= _our_columns(results, labels, metrics)
+        columns |= _our_columns(results, labels, metrics or _metrics_of(suite, Path(folder)))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=suite), dtype=object)
     return table.fillna("-")
 
 
 def _rows_of(suite: str, folder: Path) -> dict[str, str]:
-    """{row label: system} of the paper's table, then of the suite's entries that the table lacks."""
-    from reidkit.training.suites import SUITES
+    """{row label: system} of the paper's table, then of the suite's entries that the table lacks.
+
+    A row of the paper is the suite's one entry of its variant: "IDE" is "ide test_flip=mean" in CGPN's Table 1.
+    """
+    from reidkit.training.suites import SUITES, systems_of
 
     entries = [e.system for e in SUITES.get(suite, ())]
     if entries and not (folder / f"{suite}.csv").is_file():
         return {name: name for name in entries}
-    t = paper_table(suite, folder)
-    labels = dict(zip(t.row, t.variant))
+    t, systems = paper_table(suite, folder), systems_of(suite)
+    labels = {row: systems[name] if name in systems else name for row, name in zip(t.row, t.variant)}
     return labels | {name: name for name in entries if name not in labels.values()}
+
+
+def _metrics_of(suite: str, folder: Path) -> list[str]:
+    """The metrics that the paper's table prints of one test: Rank-1 and mAP at least."""
+    usual = ["rank1", "mAP"]
+    if not (folder / f"{suite}.csv").is_file():
+        return usual
+    printed = dict.fromkeys(paper_table(suite, folder).metric)
+    found = [m for m in printed if m in ("rank1", "rank5", "rank10", "mAP")]
+    return found if set(usual) <= set(found) else usual
 
 
 def _our_columns(results: pd.DataFrame, labels: dict[str, str], metrics: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -239,7 +256,7 @@ def _our_columns(results: pd.DataFrame, labels: dict[str, str], metrics: Sequenc
     columns: dict[tuple, dict[str, str]] = {}
     for row, system in labels.items():
         for r in spread.loc[spread.system == system].to_dict("records"):
-            key = (r["test"] != "released", r["dataset"], r["preset"], r["level"], r["form"], order[r["metric"]])
+            key = (TEST_ORDER.index(r["test"]), r["dataset"], r["preset"], r["level"], r["form"], order[r["metric"]])
             name = "{test}: {dataset} {preset} {level} ({form}) {metric}".format(**r)
             columns.setdefault((key, name), {})[row] = percent(r["mean"], r["sd"], r["n"])
     return {name: column for (_, name), column in sorted(columns.items())}

@@ -2,7 +2,8 @@
 
 A result is one row: run, system (the variant and what was changed in its recipe), data set, preset, seed,
 test level, test and form (how it was tested: "ours" by the run's own recipe, "released" as the released code of MPN
-does; the form says it in words, see `evaluation.forms`), metric, value (a fraction in [0, 1]), and where it comes from.
+does, "multi-query" likewise with all views of a query; the form says it in words, see `evaluation.forms`), metric,
+value (a fraction in [0, 1]), and where it comes from.
 The table can also be kept as a CSV.
 """
 
@@ -35,13 +36,14 @@ COLUMNS = [
     *PROVENANCE,
 ]
 GROUP = ["system", "variant", "dataset", "preset", "level", "test", "form", "shift", "metric"]  # all but the seed
+MORE_TESTS = ("released", "multi-query")  # entries of result.json beside the run's own test
 COUNTS = ("queries",)  # entries of a level's metrics that are no metric
 
 
 def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.DataFrame:
     """All finished runs under a folder (itself and its sub-folders), or a CSV that this table was saved to.
 
-    tests: "ours", and "released" for the second test of runs of the preset `paper`.
+    tests: "ours", and of `MORE_TESTS` those wanted of runs of the preset `paper`.
 
     Returns a DataFrame with the columns of `COLUMNS`; `shift` is NaN except for the controlled-shift queries,
     `value` a fraction. Where runs of one data set's name had other images, the name is followed by the first digits of
@@ -77,8 +79,8 @@ def _rows(file: Path) -> Iterable[list]:
         head = [file.parent.name, _system(r), r["variant"], _dataset(r), r["preset"], int(r["seed"])]
         tail = [*(str(r.get("provenance", {}).get(k, "")) for k in PROVENANCE), r.get("fingerprint")]
         tests = {"ours": (_form(r), r["metrics"])}
-        if "released" in r:
-            tests["released"] = TestForm.from_dict(r["released"]["test"]), r["released"]["metrics"]
+        for name in set(MORE_TESTS) & set(r):
+            tests[name] = TestForm.from_dict(r[name]["test"]), r[name]["metrics"]
         levels = [(level, test, str(form), m) for test, (form, found) in tests.items() for level, m in found.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise ReIDKitError(

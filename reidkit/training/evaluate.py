@@ -84,6 +84,13 @@ def extraction_precision(recipe: Recipe, device: str | torch.device) -> Precisio
     return choose_precision(recipe.precision, device) if device.type == "cuda" or recipe.precision != "auto" else "no"
 
 
+def has_views(dataset: ReIDDataset) -> bool:
+    """Whether every query has further views (`gt_bbox`), so that the set can be tested with multi-query."""
+    if (boxes := dataset.info.get("gt_bbox")) is None:
+        return False
+    return set(zip(dataset.query.pid, dataset.query.camid)) <= set(zip(boxes.pid, boxes.camid))
+
+
 class _Features:
     """Features of a table, on the model's device; equal tables (the gallery that two levels share) come once."""
 

@@ -17,7 +17,8 @@ from reidkit.data import PKSampler, ReIDDataset
 from reidkit.errors import DatasetError, ReIDKitError, TrainingError
 from reidkit.evaluation.protocol import queries_without_match
 from reidkit.models import ReIDModel, create_model
-from reidkit.priors import PriorBatch, PriorTable, find_priors, require_priors
+from reidkit.priors import PriorTable, find_priors, require_priors
+from reidkit.priors.dense import TextureTable, find_textures, require_textures
 from reidkit.priors.source import Tool
 from reidkit.training.processes import ids_per_process
 from reidkit.training.recipes import Recipe
@@ -53,9 +54,12 @@ def check_start(
         done.add(("matches", recipe.camera_rule))
     needed = prior_splits(model)
     grid = grid_of(model, recipe)
-    if needed and (needed, grid) not in done:
-        require_priors(dataset, prior_tool, grid=grid, splits=needed)
-        done.add((needed, grid))
+    if needed and (needed, grid, model.prior_kind) not in done:
+        if model.prior_kind == "dense":
+            require_textures(dataset, prior_tool)
+        else:
+            require_priors(dataset, prior_tool, grid=grid, splits=needed)
+        done.add((needed, grid, model.prior_kind))
     check_disk(model, dataset, recipe, run, cache)
 
 
@@ -103,11 +107,13 @@ def default_prior_tool(dataset: ReIDDataset) -> Tool:
 
 def priors_for(
     model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, tool: Tool, progress: bool, *, test_only: bool = False
-) -> PriorTable | None:
+) -> PriorTable | TextureTable | None:
     """The prior table the model needs, on the grid of its feature map; None where it needs none.
 
     test_only: the priors of the images to test on alone, for a data set that is not trained on.
     """
+    if model.prior_kind == "dense":
+        return None if test_only else find_textures(dataset, tool, progress=progress)
     splits = ("query", "gallery", *dataset.levels) if test_only else prior_splits(model)
     return find_priors(dataset, tool, grid=grid_of(model, recipe), splits=splits, progress=progress) if splits else None
 
@@ -126,9 +132,7 @@ def check_size(model: ReIDModel, recipe: Recipe) -> None:
 
     grid = grid_of(model, recipe)
     with torch.device("meta"):
-        prior = PriorBatch(
-            torch.empty(2, *grid, dtype=torch.bool), torch.empty(2), torch.empty(2), torch.empty(2).bool()
-        )
+        prior = model.example_prior(2, grid)
         try:
             model.train()(torch.empty(2, 3, *recipe.size), prior if model.needs_prior else None)
         except (RuntimeError, ValueError, IndexError) as error:

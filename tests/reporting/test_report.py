@@ -236,6 +236,20 @@ def test_suites_of_figures_have_their_own_rows(results):
     assert ide["paper: cuhk03-labeled mAP"] == "21.0" and ide["paper: market1501 mAP"] == "-"
 
 
+def test_a_papers_metrics_are_ours_too_and_its_rows_are_the_suites(runs):
+    for seed in range(2):
+        metrics = {"strong": {"mAP": 0.5, "rank1": 0.6, "rank5": 0.7, "rank10": 0.8, "queries": 9}}
+        for variant, changes in (("cgpn", {}), ("ide", {"test_flip": "mean"})):
+            write_run(runs, variant, seed, 50, metrics=metrics, changes=changes, test={"ap": "step", "flip": "mean"})
+    results = report.collect_results(runs)
+    occluded = report.report_table("cgpn-table2", results)
+    ours = [c.rsplit(" ", 1)[1] for c in occluded if c.startswith("ours: sidewalk-small quick strong (step AP, flip")]
+    assert ours == ["rank1", "rank5", "rank10", "mAP"] and "paper: occluded-duke rank10" in occluded
+    assert occluded.loc["CGPN", "ours: sidewalk-small quick strong (step AP, flip mean) rank10"] == "80.0 ± 0.0 (2)"
+    ide = report.report_table("cgpn-table1", results).loc["IDE"]  # the paper's row is the suite's, tested as CGPN is
+    assert ide["ours: sidewalk-small quick strong (step AP, flip mean) mAP"] == "50.0 ± 0.0 (2)"
+
+
 def test_markdown():
     t = pd.DataFrame({"a|b": ["x", "y"], "n": [1.5, 2.0]}, index=pd.Index(["r1", "r2"], name="row"))
     assert report.markdown(t) == "| row | a\\|b | n |\n| --- | --- | --- |\n| r1 | x | 1.50 |\n| r2 | y | 2 |\n"

@@ -3,8 +3,9 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from market_folder import make_market_folder
+from market_folder import make_market_folder, write_image
 from market_runs import FAST, SMOKE, call, start
 
 from reidkit.data import load_dataset
@@ -223,6 +224,32 @@ def test_runs_of_the_paper_are_tested_both_ways(tmp_path):
     columns = list(report_table("mpn-table1", both, systems=sorted(set(both.system))).columns)
     assert sorted(c.split(" ")[0] for c in columns) == ["ours:"] * 2 + ["released:"] * 2
     assert len(columns) == len(set(columns)) and all("AP" in c for c in columns)
+
+
+def test_runs_of_the_paper_are_tested_with_all_views_where_every_query_has_some(tmp_path):
+    root = make_market_folder(tmp_path / "a")
+    for pid in (101, 102):
+        for box in (1, 2):
+            write_image(root / "gt_bbox" / f"{pid:04d}_c1s1_000001_{box:02d}.jpg", np.random.default_rng(pid + box))
+    small = {**FAST, "backbone": "small", "pretrained": False, "size": (96, 32), "num_instances": 2, "epochs": 1}
+    small |= {"translation_copies": 1, "milestones": (), "model.part_dim": 8}
+    recipe = recipe_for("mt-only", "paper", small)
+    ds = load_dataset("market-layout", root=root)
+    options = {"preset": "paper", "device": "cpu", "progress": False}
+    result = train("mt-only", ds, recipe, tmp_path / "r", **options)
+    form = {"flip": "sum", "ap": "trapezoid", "interpolation": "bicubic", "multi_query": True}
+    again = evaluate_run(tmp_path / "r", ds, **form, device="cpu", progress=False)
+    assert result["multi-query"] == {"test": again["test"], "metrics": again["metrics"]}
+
+    from reidkit.reporting.report import collect_results, report_table
+
+    results = collect_results(tmp_path / "r", tests=("ours", "released", "multi-query"))
+    table = report_table("mpn-table5", results, systems=sorted(set(results.system)))
+    assert [c.split(":")[0] for c in table.columns if c.endswith("mAP")] == ["released", "multi-query", "ours"]
+    (root / "gt_bbox" / "0101_c1s1_000001_01.jpg").unlink()
+    (root / "gt_bbox" / "0101_c1s1_000001_02.jpg").unlink()  # a query without a view: no such test, and no error
+    fewer = train("mt-only", load_dataset("market-layout", root=root), recipe, tmp_path / "fewer", **options)
+    assert "multi-query" not in fewer and fewer["released"]["metrics"] == result["released"]["metrics"]
 
 
 def test_shipped_networks_say_what_they_were_trained_on(repo, sidewalk_tiny):

@@ -16,6 +16,12 @@ OUTLINE_V = (0.0, 0.03, 0.09, 0.35, 0.6, 0.8, 1.0)
 
 def draw_person(pen: Pen, body: Body) -> None:
     """Draw one person on the pen's canvas: painter's algorithm over whole limbs."""
+    for draw, piece in layers_of(body):
+        draw(pen, body) if piece is None else draw(pen, body, piece)
+
+
+def layers_of(body: Body) -> list[tuple[Callable[..., None], Any]]:
+    """The pieces of a person from back to front: (what draws it, what it draws: a leg, an arm, the torso or None)."""
     torso, bag = Torso(body), body.person.bag
     layers: list[tuple[float, Callable[..., None], Any]]  # depth, what draws, what it draws
     layers = [(-0.5 + 0.1 * (leg.knee.depth + leg.ankle.depth), draw_leg, leg) for leg in body.legs]
@@ -27,8 +33,7 @@ def draw_person(pen: Pen, body: Body) -> None:
     if bag == "crossbody":
         side = body.person.bag_side * (body.hip + 0.035 * body.height)
         layers.append((-side * body.sin + 0.06, draw_crossbody, torso))
-    for _, draw, piece in sorted(layers, key=lambda layer: layer[0]):
-        draw(pen, body) if piece is None else draw(pen, body, piece)
+    return [(draw, piece) for _, draw, piece in sorted(layers, key=lambda layer: layer[0])]
 
 
 # ------------------------------------------------------------------------------------------------- legs
