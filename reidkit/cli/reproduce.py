@@ -23,12 +23,12 @@ from reidkit.cli.options import (
     Size,
     Validation,
     Workers,
+    data_options,
     given,
     going_on_later,
     open_dataset,
     parse_settings,
     plain_warnings,
-    size_option,
     tool_of,
     train_arguments,
 )
@@ -172,7 +172,8 @@ def _dataset(
         from reidkit.data.sidewalk.tools import ToolRates
         from reidkit.data.sidewalk.writer import is_complete
 
-        settings = Settings(size_option(name, size)["size"], 0, ToolRates())
+        typed = data_options(name, size, options)
+        settings = Settings(typed["size"], typed.get("seed", 0), typed.get("rates") or ToolRates())
         if not is_complete(root.expanduser().resolve() / settings.folder_name, settings):
             raise ReIDKitError(
                 f"{settings.folder_name} is not rendered below {root} yet, and a dry run changes nothing on disk: "

@@ -180,10 +180,10 @@ IDE_QUICK = replace(
     model={"part_dim": 128, "dropout": 0.0},
     loss={"triplet": "embedding"},
 )
-# The recipe of the networks that the notebooks open, chosen on people of another seed of Sidewalk (docs/results.md). In
-# the paper's 19,000 batches the cross entropies come to rest, and the alignment, of weight 1, has the last word. In 2,000
-# batches from scratch they never rest, so here its weight grows to 200; that weight from the first batch on would pull
-# all features to one. And channels that are to belong to a part must exist: 256.
+# The recipe of the networks that the notebooks open, chosen on people of another seed of Sidewalk (docs/results.md).
+# In the paper's 19,000 batches the cross entropies come to rest, and the alignment, of weight 1, has the last word. In
+# 2,000 batches from scratch they never rest, so here its weight grows to 200; that weight from the first batch on would
+# pull all features to one. And channels that are to belong to a part must exist: 256.
 HERO = {"epochs": 40, "size": (192, 64)}
 MPN_HERO = replace(MPN_QUICK, **HERO, backbone="small-256", alignment_ramp=0.5, loss={"alignment_weight": 200.0})
 CGPN_HERO = replace(CGPN_QUICK, **HERO, backbone="small")
