@@ -59,18 +59,14 @@ class PartConv(nn.Module):
         return y.unflatten(1, (self.num_parts, self.out_dim))  # [B, K, D, h, w]
 
     def _on_own_input(self, x: Tensor) -> Tensor:
-        size = x.shape[3:]  # (h, w)
-        rows = x.flatten(3).permute(1, 0, 3, 2) if x.ndim == 5 else x.permute(1, 0, 2).unsqueeze(2)
-        rows = rows.flatten(1, 2)  # [K, B*h*w, C]
-        weight = self.weight.transpose(1, 2)  # [K, C, D]
-        if self.bias is None:
-            y = torch.bmm(rows, weight)  # [K, B*h*w, D]
-        else:
-            y = torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
         if x.ndim == 3:
-            return y.transpose(0, 1)  # [B, K, D]
-        y = y.unflatten(1, (-1, *size))  # [K, B, h, w, D]
-        return y.permute(1, 0, 4, 2, 3)  # [B, K, D, h, w]
+            columns = x.permute(1, 2, 0)  # [K, C, B]
+        else:  # first to [K, B*h*w, C]: the channels of a position lie side by side in memory
+            columns = x.permute(1, 0, 3, 4, 2).flatten(1, 3).transpose(1, 2)  # [K, C, B*h*w]
+        y = _weight_times(self.weight, columns, self.bias)  # [K, D, B*h*w]
+        if x.ndim == 3:
+            return y.permute(2, 0, 1)  # [B, K, D]
+        return y.unflatten(2, (-1, *x.shape[3:])).permute(2, 0, 1, 3, 4)  # [B, K, D, h, w]
 
     def extra_repr(self) -> str:
         return f"{self.num_parts} x ({self.in_dim} -> {self.out_dim}), bias={self.bias is not None}"
@@ -99,9 +95,8 @@ class PartBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, aux: bool = False) -> Tensor:
         kind = "aux_running" if aux and self.separate else "running"
-        flat = _merge_parts(x)  # [B, K*D, (h, w)]
         y = F.batch_norm(
-            flat,
+            x.flatten(1, 2),  # [B, K*D, (h, w)]
             getattr(self, f"{kind}_mean"),
             getattr(self, f"{kind}_var"),
             self.weight,
@@ -130,11 +125,14 @@ class PartBatchNorm(nn.Module):
         return f"{self.num_parts} x {self.dim}, separate={self.separate}"
 
 
-def _merge_parts(x: Tensor) -> Tensor:
-    """[B, K, D, h, w] -> [B, K*D, h, w] (and [B, K, D] -> [B, K*D]); maps come out in channels_last."""
-    if x.ndim == 3:
-        return x.flatten(1)
-    return x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+def _weight_times(weight: Tensor, columns: Tensor, bias: Tensor | None) -> Tensor:
+    """K matrix products: weight [K, D, C], columns [K, C, M], bias [K, D] -> [K, D, M].
+
+    The weight stands on the left as it lies in memory, so its gradient comes out in that order and is not copied.
+    """
+    if bias is None:
+        return torch.bmm(weight, columns)
+    return torch.baddbmm(bias.unsqueeze(2), weight, columns)
 
 
 class PartConvBlock(nn.Module):
@@ -202,10 +200,8 @@ class PartClassifier(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, weight = x.transpose(0, 1), self.weight.transpose(1, 2)  # [K, B, D], [K, D, classes]
-        if self.bias is None:
-            return torch.bmm(rows, weight)  # [K, B, classes]
-        return torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
+        y = _weight_times(self.weight, x.permute(1, 2, 0), self.bias)  # [K, classes, B]
+        return y.transpose(1, 2)  # [K, B, classes]
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone: [B, D] -> logits [B, classes]."""
