@@ -40,7 +40,14 @@ NoCameraRule = Annotated[
 PriorTool = Annotated[
     str | None, typer.Option(help="sidewalk, files, torchvision+segformer; default: files beside the images")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile, for a GPU.")]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Capture the training step with torch.compile; default: with the preset paper on a CUDA GPU.",
+        show_default=False,
+    ),
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: one a core.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]

@@ -63,7 +63,7 @@ def train(
     evaluate_every: Annotated[int, typer.Option(min=0, help="Epochs between evaluations.")] = 0,
     validation: Validation = False,
     no_camera_rule: NoCameraRule = False,
-    compile_net: Compile = False,
+    compile_net: Compile = None,
     progress: Progress = True,
 ) -> None:
     """Train a variant and evaluate it. A killed run goes on where it stopped when called again."""
@@ -242,7 +242,7 @@ def ablate(
     evaluate_every: Annotated[int, typer.Option(min=0)] = 0,
     validation: Validation = False,
     no_camera_rule: NoCameraRule = False,
-    compile_net: Compile = False,
+    compile_net: Compile = None,
     progress: Progress = True,
 ) -> None:
     """Train the rows of a paper's table over several seeds; finished runs are skipped, failures reported."""
@@ -255,7 +255,14 @@ def ablate(
     words |= {"--evaluate-every": evaluate_every}
     arguments = [a for name, value in words.items() for a in (name, str(value))]
     arguments += [
-        a for a, on in (("--validation", validation), ("--compile", compile_net), ("--no-cache", not cache)) if on
+        a
+        for a, on in (
+            ("--validation", validation),
+            ("--compile", compile_net),
+            ("--no-compile", compile_net is False),
+            ("--no-cache", not cache),
+        )
+        if on
     ]
     arguments += [
         a

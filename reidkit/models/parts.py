@@ -60,13 +60,10 @@ class PartConv(nn.Module):
 
     def _on_own_input(self, x: Tensor) -> Tensor:
         if x.ndim == 3:
-            columns = x.permute(1, 2, 0)  # [K, C, B]
-        else:  # first to [K, B*h*w, C]: the channels of a position lie side by side in memory
-            columns = x.permute(1, 0, 3, 4, 2).flatten(1, 3).transpose(1, 2)  # [K, C, B*h*w]
-        y = _weight_times(self.weight, columns, self.bias)  # [K, D, B*h*w]
-        if x.ndim == 3:
-            return y.permute(2, 0, 1)  # [B, K, D]
-        return y.unflatten(2, (-1, *x.shape[3:])).permute(2, 0, 1, 3, 4)  # [B, K, D, h, w]
+            return _weight_times(self.weight, x, self.bias).permute(2, 0, 1)  # [B, K, D]
+        rows, weight = x.permute(1, 0, 3, 4, 2).flatten(1, 3), self.weight.mT  # [K, B*h*w, C], [K, C, D]
+        y = torch.bmm(rows, weight) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
+        return y.unflatten(1, (-1, *x.shape[3:])).permute(1, 0, 4, 2, 3)  # [K, B, h, w, D] -> [B, K, D, h, w]
 
     def extra_repr(self) -> str:
         return f"{self.num_parts} x ({self.in_dim} -> {self.out_dim}), bias={self.bias is not None}"
@@ -96,7 +93,7 @@ class PartBatchNorm(nn.Module):
     def forward(self, x: Tensor, aux: bool = False) -> Tensor:
         kind = "aux_running" if aux and self.separate else "running"
         y = F.batch_norm(
-            x.flatten(1, 2),  # [B, K*D, (h, w)]
+            _merge_parts(x),  # [B, K*D, (h, w)]
             getattr(self, f"{kind}_mean"),
             getattr(self, f"{kind}_var"),
             self.weight,
@@ -125,14 +122,20 @@ class PartBatchNorm(nn.Module):
         return f"{self.num_parts} x {self.dim}, separate={self.separate}"
 
 
-def _weight_times(weight: Tensor, columns: Tensor, bias: Tensor | None) -> Tensor:
-    """K matrix products: weight [K, D, C], columns [K, C, M], bias [K, D] -> [K, D, M].
+def _merge_parts(x: Tensor) -> Tensor:
+    """[B, K, D, h, w] -> [B, K*D, h, w] (and [B, K, D] -> [B, K*D]); maps come out in channels_last."""
+    if x.ndim == 3:
+        return x.flatten(1).contiguous()
+    return x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+
+
+def _weight_times(weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+    """K matrix products on vectors: weight [K, D, C], x [B, K, C], bias [K, D] -> [K, D, B].
 
     The weight stands on the left as it lies in memory, so its gradient comes out in that order and is not copied.
     """
-    if bias is None:
-        return torch.bmm(weight, columns)
-    return torch.baddbmm(bias.unsqueeze(2), weight, columns)
+    columns = x.permute(1, 2, 0)  # [K, C, B]
+    return torch.bmm(weight, columns) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, columns)
 
 
 class PartConvBlock(nn.Module):
@@ -200,8 +203,7 @@ class PartClassifier(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _weight_times(self.weight, x.permute(1, 2, 0), self.bias)  # [K, classes, B]
-        return y.transpose(1, 2)  # [K, B, classes]
+        return _weight_times(self.weight, x, self.bias).mT  # [K, B, classes]
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone: [B, D] -> logits [B, classes]."""
