@@ -1,6 +1,6 @@
 """How alike are two pictures of people? An exported network needs numpy, Pillow and onnxruntime, and nothing else.
 
-    python docs/consume_onnx.py mpn.onnx first.jpg second.jpg
+python docs/consume_onnx.py mpn.onnx first.jpg second.jpg
 """
 
 import sys
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 model, *pictures = sys.argv[1:]
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-height, width = session.get_inputs()[0].shape[2:]                       # ["batch", 3, height, width]
+height, width = session.get_inputs()[0].shape[2:]  # ["batch", 3, height, width]
 
 
 def read(path):
@@ -22,4 +22,4 @@ def read(path):
 
 features = session.run(["embedding"], {"images": np.stack([read(p) for p in pictures])})[0]  # [2, D]
 features /= np.linalg.norm(features, axis=1, keepdims=True)
-print(f"{features[0] @ features[1]:.6f}")                               # cosine, 1 = the same picture
+print(f"{features[0] @ features[1]:.6f}")  # cosine, 1 = the same picture

@@ -28,6 +28,7 @@ CHOICES = {
     "metric": METRICS,
     "alignment": (*get_args(Alignment), None),
 }
+IDENTITY = ("identity", "identity_aux")  # terms of the main and of the auxiliary classifiers
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,12 @@ class LossConfig:
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """1 - a.b / (|a| |b|) row by row (MPN Eq. 4): [..., D], [..., D] -> [...], in [0, 2]."""
-    return 1 - F.cosine_similarity(a, b, dim=-1)
+    a, b = F.normalize(torch.stack([a, b]), dim=-1)
+    return 1 - (a * b).sum(-1)
 
 
 def pairwise_distance(features: Tensor, metric: Metric = "cosine") -> Tensor:
-    """All distances in a batch: [N, D] -> [N, N].
+    """All distances in a batch: [N, D] -> [N, N]; [F, N, D] -> [F, N, N].
 
     metric: "cosine" (MPN Eq. 4); "euclidean" (CGPN); "squared-euclidean" (twice the cosine distance when the
     features have length 1, which is how MPN's released code computes Eq. 3).
@@ -86,8 +88,8 @@ def pairwise_distance(features: Tensor, metric: Metric = "cosine") -> Tensor:
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     if metric == "cosine":
-        unit = F.normalize(features, dim=1)
-        return 1 - unit @ unit.T
+        unit = F.normalize(features, dim=-1)
+        return 1 - unit @ unit.mT
     distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")  # exactly 0 on the diagonal
     return distance if metric == "euclidean" else distance.square()
 
@@ -99,9 +101,10 @@ def batch_hard_triplet(
 
     For each anchor a: [ max over positives D(a, p) - min over negatives D(a, n) + margin ]_+
 
-    features [N, D], labels [N]. An anchor without a negative in the batch forms no triplet.
+    features [N, D], labels [N] -> a scalar; F features at once, [F, N, D], -> [F], a loss each.
+    An anchor without a negative in the batch forms no triplet.
     average: "violating" divides by the number N_T of triplets with a positive loss (MPN); "all" by the number of
-    anchors. Returns a scalar; zero, with a (zero) gradient, when nothing violates.
+    anchors. Zero, with a (zero) gradient, when nothing violates.
 
     >>> x = torch.tensor([[0.0], [1.0], [3.0], [5.0]])
     >>> batch_hard_triplet(x, torch.tensor([0, 0, 1, 1]), margin=1.0, metric="euclidean", average="all")
@@ -110,21 +113,30 @@ def batch_hard_triplet(
     if average not in AVERAGES:
         raise unknown_name("average", average, AVERAGES)
     with torch.autocast(features.device.type, enabled=False):
-        features = features if features.dtype == torch.float64 else features.float()
+        (features,) = _full_precision(features)
         distance = pairwise_distance(features, metric)  # [N, N]
-        same = labels[:, None] == labels[None, :]
-        positive = distance.masked_fill(~same, -torch.inf).amax(1)  # hardest positive (the anchor at worst)
-        negative = distance.masked_fill(same, torch.inf).amin(1)  # hardest negative; inf: there is none
-        loss = torch.where(torch.isinf(negative), 0 * positive, F.relu(positive - negative + margin))
-        count = (loss > 0).sum().clamp_min(1) if average == "violating" else len(loss)
-        return loss.sum() / count
+        same = _same_identity(labels)
+        positive = distance.masked_fill(~same, -torch.inf).amax(-1)  # hardest positive (the anchor at worst)
+        negative = distance.masked_fill(same, torch.inf).amin(-1)  # hardest negative; inf where there is none
+        loss = F.relu(positive - negative + margin)  # without a negative: [-inf]_+ = 0
+        count = (loss > 0).sum(-1).clamp_min(1) if average == "violating" else len(labels)
+        return loss.sum(-1) / count
+
+
+def _same_identity(labels: Tensor) -> Tensor:
+    """[N] -> [N, N], whether two images show one identity. Labels in any order, and no size depends on their values."""
+    return labels[:, None] == labels
 
 
 def class_means(features: Tensor, labels: Tensor) -> Tensor:
-    """Mean feature of each identity in the batch (MPN Eq. 6-7): [N, D], [N] -> [S, D], sorted by label."""
-    _, index, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    sums = features.new_zeros(len(counts), features.shape[1]).index_add(0, index, features)
-    return sums / counts[:, None]
+    """Mean feature of each image's identity (MPN Eq. 6-7): [..., N, D], [N] -> [..., N, D], equal for equal labels.
+
+    One row an image, not one an identity: how many identities there are only the device knows, and asking it would
+    make the host wait.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        same = _same_identity(labels).to(features.dtype)  # [N, N]
+        return (same / same.sum(1, keepdim=True)) @ features
 
 
 def class_alignment(main: Tensor, aux: Tensor, labels: Tensor) -> Tensor:
@@ -133,7 +145,9 @@ def class_alignment(main: Tensor, aux: Tensor, labels: Tensor) -> Tensor:
     main (h), aux (g) [N, D], labels [N]. Neither side is detached.
     """
     main, aux = _full_precision(main, aux)
-    return cosine_distance(class_means(main, labels), class_means(aux, labels)).mean()
+    distance = cosine_distance(*class_means(torch.stack([main, aux]), labels))  # [N], equal for equal labels
+    share = 1 / _same_identity(labels).sum(1)  # the n_s images of identity s count as one
+    return (distance * share).sum() / share.sum()
 
 
 def sample_alignment(main: Tensor, aux: Tensor) -> Tensor:
@@ -155,24 +169,29 @@ def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction = "s
     """
     if reduction not in get_args(Reduction):
         raise unknown_name("reduction", reduction, get_args(Reduction))
+    losses = _cross_entropies(logits, labels)
+    return losses.sum() if reduction == "sum" else losses.mean()
+
+
+def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """[K, N, C], [N] -> [K], the mean cross entropy of each classifier, in one call for all of them."""
     parts, images, _ = logits.shape
     (rows,) = _full_precision(logits.flatten(0, 1))  # [K*N, C]
-    losses = F.cross_entropy(rows, labels.repeat(parts), reduction="sum") / images
-    return losses if reduction == "sum" else losses / parts
+    return F.cross_entropy(rows, labels.repeat(parts), reduction="none").view(parts, images).mean(1)
 
 
 def supervision_mse(pairs: list[tuple[Tensor, Tensor]], detach_targets: bool = False) -> Tensor:
     """CGPN Eq. 3: mean squared error between global features fg and their part targets fgl, summed over pairs.
 
-    pairs: [(fg, fgl), ...], one for each branch and part, [N, c] each; the mean runs over N and c. The formula is
+    pairs: [(fg, fgl), ...], one for each branch and part, all [N, c]; the mean runs over N and c. The formula is
     printed as a squared norm, a sum over c: 2048 times as much with ResNet-50 (see `reidkit.training.choices`).
     detach_targets: let the targets teach only; in the paper both sides move.
     """
-    total = torch.zeros(())
-    for fg, fgl in pairs:
-        fg, fgl = _full_precision(fg, fgl.detach() if detach_targets else fgl)
-        total = total + F.mse_loss(fg, fgl)
-    return total
+    if not pairs:
+        return torch.zeros(())
+    fg, fgl = (torch.stack(side) for side in zip(*pairs))  # [pairs, N, c] each
+    fg, fgl = _full_precision(fg, fgl.detach() if detach_targets else fgl)
+    return len(pairs) * F.mse_loss(fg, fgl)
 
 
 def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -198,11 +217,7 @@ def total_loss(
     Soft sharing is a term like the others, and its gradient flows if `regularization` has one. Our loop passes it
     detached: total and terms report it, and `model.proximal_step` takes its step, which no weight makes unstable.
     """
-    terms = {"identity": part_cross_entropy(out.logits, labels, config.identity)}
-    weights = {"identity": config.identity_weight}
-    if out.aux is not None:
-        terms["identity_aux"] = part_cross_entropy(out.aux.logits, labels, config.identity)
-        weights["identity_aux"] = config.identity_weight
+    terms, weights = identity_terms(out, labels, config.identity), dict.fromkeys(IDENTITY, config.identity_weight)
     if config.triplet is not None:
         terms["triplet"] = triplet_term(out, labels, config)
         weights["triplet"] = config.triplet_weight
@@ -215,17 +230,24 @@ def total_loss(
     if config.soft_sharing_weight:
         terms["soft_sharing"] = torch.as_tensor(regularization)
         weights["soft_sharing"] = config.soft_sharing_weight
-    total = sum((weights[name] * term for name, term in terms.items()), start=torch.zeros(()))
+    total = sum(term if weights[name] == 1 else weights[name] * term for name, term in terms.items())
     return total, {name: term.detach() for name, term in terms.items()}
+
+
+def identity_terms(out: Any, labels: Tensor, reduction: Reduction) -> dict[str, Tensor]:
+    """The identification losses of the main and, where there are any, of the auxiliary classifiers (MPN Eq. 1)."""
+    logits = [out.logits] if out.aux is None else [out.logits, out.aux.logits]
+    losses = _cross_entropies(torch.cat(logits) if len(logits) > 1 else out.logits, labels)  # of 2 K classifiers
+    tasks = losses.split([len(task) for task in logits])
+    return {name: task.sum() if reduction == "sum" else task.mean() for name, task in zip(IDENTITY, tasks)}
 
 
 def triplet_term(out: Any, labels: Tensor, config: LossConfig) -> Tensor:
     """The triplet loss of a variant: on h, on h + g ([10] in MPN Sec. 5.3.3), or summed over several features."""
     if config.triplet == "features":
         # CGPN Eq. 2 and MGN sum over the P x K anchors; like their usual code we take the mean.
-        features = out.triplet_features or [out.embedding]
-        terms = (batch_hard_triplet(f, labels, config.margin, config.metric, average="all") for f in features)
-        return sum(terms, start=torch.zeros(()))
+        features = torch.stack(out.triplet_features or [out.embedding])  # [F, N, D]
+        return batch_hard_triplet(features, labels, config.margin, config.metric, average="all").sum()
     embedding = out.embedding
     if config.alignment == "sample-triplet":
         embedding = embedding + _needs_aux(out, config.alignment).embedding

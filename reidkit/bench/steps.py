@@ -60,9 +60,7 @@ class BareStep(Step):
 class VariantStep(Step):
     """A variant with its losses and optimiser, as `fit` trains it."""
 
-    def __init__(
-        self, name: str, recipe: Recipe, mode: Mode, device: torch.device, num_classes: int = CLASSES
-    ) -> None:
+    def __init__(self, name: str, recipe: Recipe, mode: Mode, device: torch.device, num_classes: int = CLASSES) -> None:
         self.model = create_model(name, num_classes, backbone=recipe.backbone, **recipe.model)
         super().__init__(self.model, recipe, mode, device)
         self.optimizer, self.lr = make_optimizer(self.model, recipe), recipe.lr

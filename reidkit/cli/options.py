@@ -55,7 +55,14 @@ NoCameraRule = Annotated[
 PriorTool = Annotated[
     str | None, typer.Option(help="sidewalk, files, torchvision+segformer; default: files beside the images")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile, for a GPU.")]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Capture the training step with torch.compile; default: with the preset paper on a CUDA GPU.",
+        show_default=False,
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(
@@ -105,6 +112,7 @@ def train_arguments(options: Mapping[str, Any]) -> list[str]:
     ]
     words += [word for pair in options.get("options") or [] for word in ("--data", pair)]
     words += [switch for switch, key in switches.items() if options[key]]
+    words += ["--no-compile"] if options["compile_net"] is False else []
     return words + ([] if options["cache"] else ["--no-cache"])
 
 

@@ -74,7 +74,7 @@ def reproduce(
     evaluate_every: Annotated[int, typer.Option(min=0)] = 0,
     validation: Validation = False,
     no_camera_rule: NoCameraRule = False,
-    compile_net: Compile = False,
+    compile_net: Compile = None,
     progress: Progress = True,
 ) -> None:
     """Train a paper's table and write it beside the paper's numbers, as a page; called again, it goes on."""

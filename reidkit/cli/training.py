@@ -68,7 +68,7 @@ def train(
     evaluate_every: Annotated[int, typer.Option(min=0, help="Epochs between evaluations.")] = 0,
     validation: Validation = False,
     no_camera_rule: NoCameraRule = False,
-    compile_net: Compile = False,
+    compile_net: Compile = None,
     progress: Progress = True,
 ) -> None:
     """Train a variant and evaluate it. A killed run goes on where it stopped when called again."""
@@ -254,7 +254,7 @@ def ablate(
     evaluate_every: Annotated[int, typer.Option(min=0)] = 0,
     validation: Validation = False,
     no_camera_rule: NoCameraRule = False,
-    compile_net: Compile = False,
+    compile_net: Compile = None,
     progress: Progress = True,
 ) -> None:
     """Train the rows of a paper's table over several seeds; finished runs are skipped, failures reported."""

@@ -59,18 +59,11 @@ class PartConv(nn.Module):
         return y.unflatten(1, (self.num_parts, self.out_dim))  # [B, K, D, h, w]
 
     def _on_own_input(self, x: Tensor) -> Tensor:
-        size = x.shape[3:]  # (h, w)
-        rows = x.flatten(3).permute(1, 0, 3, 2) if x.ndim == 5 else x.permute(1, 0, 2).unsqueeze(2)
-        rows = rows.flatten(1, 2)  # [K, B*h*w, C]
-        weight = self.weight.transpose(1, 2)  # [K, C, D]
-        if self.bias is None:
-            y = torch.bmm(rows, weight)  # [K, B*h*w, D]
-        else:
-            y = torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
         if x.ndim == 3:
-            return y.transpose(0, 1)  # [B, K, D]
-        y = y.unflatten(1, (-1, *size))  # [K, B, h, w, D]
-        return y.permute(1, 0, 4, 2, 3)  # [B, K, D, h, w]
+            return _weight_times(self.weight, x, self.bias).permute(2, 0, 1)  # [B, K, D]
+        rows, weight = x.permute(1, 0, 3, 4, 2).flatten(1, 3), self.weight.mT  # [K, B*h*w, C], [K, C, D]
+        y = torch.bmm(rows, weight) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
+        return y.unflatten(1, (-1, *x.shape[3:])).permute(1, 0, 4, 2, 3)  # [K, B, h, w, D] -> [B, K, D, h, w]
 
     def extra_repr(self) -> str:
         return f"{self.num_parts} x ({self.in_dim} -> {self.out_dim}), bias={self.bias is not None}"
@@ -99,9 +92,8 @@ class PartBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, aux: bool = False) -> Tensor:
         kind = "aux_running" if aux and self.separate else "running"
-        flat = _merge_parts(x)  # [B, K*D, (h, w)]
         y = F.batch_norm(
-            flat,
+            _merge_parts(x),  # [B, K*D, (h, w)]
             getattr(self, f"{kind}_mean"),
             getattr(self, f"{kind}_var"),
             self.weight,
@@ -133,8 +125,17 @@ class PartBatchNorm(nn.Module):
 def _merge_parts(x: Tensor) -> Tensor:
     """[B, K, D, h, w] -> [B, K*D, h, w] (and [B, K, D] -> [B, K*D]); maps come out in channels_last."""
     if x.ndim == 3:
-        return x.flatten(1)
+        return x.flatten(1).contiguous()
     return x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+
+
+def _weight_times(weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+    """K matrix products on vectors: weight [K, D, C], x [B, K, C], bias [K, D] -> [K, D, B].
+
+    The weight stands on the left as it lies in memory, so its gradient comes out in that order and is not copied.
+    """
+    columns = x.permute(1, 2, 0)  # [K, C, B]
+    return torch.bmm(weight, columns) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, columns)
 
 
 class PartConvBlock(nn.Module):
@@ -202,10 +203,7 @@ class PartClassifier(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, weight = x.transpose(0, 1), self.weight.transpose(1, 2)  # [K, B, D], [K, D, classes]
-        if self.bias is None:
-            return torch.bmm(rows, weight)  # [K, B, classes]
-        return torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
+        return _weight_times(self.weight, x, self.bias).mT  # [K, B, classes]
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone: [B, D] -> logits [B, classes]."""

@@ -44,6 +44,12 @@ def choose_precision(precision: AskedPrecision, device: torch.device) -> Precisi
     return precision
 
 
+def choose_compile(asked: bool | None, preset: str, device: torch.device, processes: int = 1) -> bool:
+    """Whether the training step is compiled. Unasked: on one CUDA GPU under the preset `paper`, whose schedule is long
+    enough to earn the minutes of a compiler back."""
+    return asked if asked is not None else preset == "paper" and device.type == "cuda" and processes == 1
+
+
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX; elsewhere autocast only costs time)."""
     try:

@@ -18,40 +18,43 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
 from reidkit.data.cache import ImageCache
-from reidkit.data.loaders import BatchLoader, test_batches, train_loader
+from reidkit.data.loaders import Batch, BatchLoader, test_batches, train_loader
 from reidkit.errors import TrainingError
 from reidkit.evaluation.forms import RELEASED
 from reidkit.files import write_json
-from reidkit.losses import LossConfig, total_loss
+from reidkit.losses import LossConfig
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
 from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
-from reidkit.training.device import Precision, choose_device, choose_precision
+from reidkit.training.device import Precision, choose_compile, choose_device, choose_precision
 from reidkit.training.evaluate import evaluate_model, form_of, has_views
+from reidkit.training.gradients import Gradients
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
+from reidkit.training.memory import within_memory
 from reidkit.training.preflight import check_start, default_prior_tool, priors_for, recipe_on
-from reidkit.training.processes import ids_per_process, whole_batch, whole_batch_norm
+from reidkit.training.processes import ids_per_process
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.record import check_claim, claim, run_settings
 from reidkit.training.runs import RunFolder, build_model, load_run
 from reidkit.training.settings import MAX_SEED
 from reidkit.training.steps import (
+    alignment_factors,
     augmentation,
-    check_loss,
     make_optimizer,
-    progress_bar,
     resume,
     seed_epoch,
     set_lr,
     state_of,
     warn_below_chance,
 )
+from reidkit.training.watch import Watch, check_weights
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Manner:
     preset: str
     workers: int
     cache: bool
-    compile_net: bool
+    compile_net: bool | None
     progress: bool
 
 
@@ -81,7 +84,7 @@ def train(
     cache: bool = True,
     evaluate_every: int = 0,
     initialise_from: str | Path | None = None,
-    compile_net: bool = False,
+    compile_net: bool | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train a variant, evaluate it on every test level of the data set, and return the content of `result.json`.
@@ -92,8 +95,8 @@ def train(
     default: "sidewalk" for Sidewalk, else "files", maps beside the images or built with `reidkit priors build`.
     cache: keep decoded images in one memory-mapped file. evaluate_every: epochs between evaluations on the
     current level (0 = only at the end). initialise_from: a finished run whose backbone weights are copied;
-    default: an IDE trained on the same set, when the recipe says `ide_init`. compile_net: train through
-    torch.compile (worth its minutes on a GPU; the weights differ from an uncompiled run's by rounding).
+    default: an IDE trained on the same set, when the recipe says `ide_init`. compile_net: capture the step with
+    torch.compile (the weights differ from an uncompiled run's by rounding); None: see `choose_compile`.
 
     Whatever can be refused is refused before the first image is read (`check_start`), and the folder is claimed
     only when all is ready for the first batch.
@@ -130,7 +133,8 @@ def train(
     place = {"device": accelerator.device, "priors": priors, "cache": cache, "workers": workers, "progress": progress}
     evaluate = partial(evaluate_model, model, dataset, replace(recipe, precision=precision), **place)
     loss_config = resolved(variant(name), recipe).loss
-    options = {"seed": seed, "checkpoint": checkpoint, "compile_net": compile_net, "progress": progress}
+    options = {"seed": seed, "checkpoint": checkpoint, "progress": progress}
+    options |= {"compile_net": choose_compile(compile_net, preset, accelerator.device, accelerator.num_processes)}
     options |= {"evaluate_every": evaluate_every, "evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level]}
     rows = fit(model, loader, loss_config, recipe, accelerator, folder, **options)
     if accelerator.is_main_process:
@@ -140,6 +144,7 @@ def train(
         times = {"wall_s": round(time.time() - start_wall, 1), "cpu_s": round(time.process_time() - start_cpu, 1)}
         times |= {"training_s": round(sum(row["seconds"] for row in rows), 1)}  # of all epochs, not of this process
         more = {"seed": seed, "precision": precision, "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0}
+        more |= {"compiled": all(row.get("compiled", False) for row in rows)}  # a row of an older kit does not say
         write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **more, **times)})
     accelerator.wait_for_everyone()
     return folder.read_result()
@@ -237,42 +242,51 @@ def fit(
     augment, steps = augmentation(recipe), len(loader)
     optimizer = make_optimizer(model, recipe)
     net, optimizer = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer)
-    net = torch.compile(net) if compile_net else net  # `model` keeps the weights under their own names
     rows, first_epoch = resume(model, optimizer, accelerator, checkpoint)
-    bar = progress_bar(recipe, steps, first_epoch, run.path.name, progress and accelerator.is_main_process)
+    gradients = Gradients(net, model, loss_config, accelerator, compile_net)
+    shown, world = progress and accelerator.is_main_process, accelerator.num_processes
+    watch = Watch(run, loader.table, recipe, steps, finished=first_epoch, shown=shown, world=world)
     for epoch in range(first_epoch, recipe.epochs):
         generator = seed_epoch(loader, seed, epoch, accelerator.process_index)
+        plan = augment.plan(loader, generator)
+        factors = alignment_factors(recipe, epoch, steps, accelerator.device)
         net.train()
-        sums: dict[str, float] = {}
         lr, started = 0.0, time.time()
         for i, batch in enumerate(loader):
             lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
-            batch = augment(batch.to(accelerator.device), generator)
-            with accelerator.autocast(), whole_batch_norm():
-                out, labels = whole_batch(net(batch.images, batch.prior), batch.labels)
-            factor = recipe.alignment_factor(epoch * steps + i, steps)
-            loss, terms = total_loss(out, labels, loss_config, model.regularization().detach(), factor)
-            check_loss(loss, terms, epoch, i, run)
-            accelerator.backward(loss)
-            if recipe.clip_norm:
-                accelerator.clip_grad_norm_(net.parameters(), recipe.clip_norm)
-            optimizer.step()
-            model.proximal_step(lr * loss_config.soft_sharing_weight)  # soft sharing: not clipped, no momentum
-            optimizer.zero_grad(set_to_none=True)
-            for key, value in {"loss": loss, **terms}.items():
-                sums[key] = sums.get(key, 0.0) + value.detach().item()
-            bar.update()
-            bar.set_postfix(epoch=epoch + 1, loss=f"{sums['loss'] / (i + 1):.2f}", refresh=False)
-        means = {k: v / steps for k, v in sums.items()}
-        row = {"epoch": epoch + 1, "lr": lr, **means, "seconds": round(time.time() - started, 2)}
+            batch = augment(batch.to(accelerator.device), plan)
+            terms = within_memory(training_step, batch, gradients, optimizer, recipe, lr, factors[i])
+            watch.batch(terms, batch.index)
+        row = {"epoch": epoch + 1, "lr": lr, **watch.end_epoch()}
+        row |= {"seconds": round(time.time() - started, 2), "compiled": gradients.compiled}
+        check_weights(model, optimizer, run, finished=epoch)
         if evaluate and evaluate_every and (epoch + 1) % evaluate_every == 0:
             row |= {k: v for k, v in evaluate().items() if k in ("mAP", "rank1")}
         rows.append(row)
         if accelerator.is_main_process:
             run.save_metrics(rows)
             run.save_checkpoint(state_of(model, optimizer, accelerator, rows, epoch + 1))
-    bar.close()
+    watch.bar.close()
     return rows
+
+
+def training_step(
+    batch: Batch,
+    gradients: Gradients,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    lr: float,
+    alignment_factor: Tensor | float = 1.0,
+) -> dict[str, Tensor]:
+    """All that one batch does to the weights. Nothing in here waits for the device: the losses returned stay on it."""
+    model, accelerator = gradients.model, gradients.accelerator
+    terms = gradients(batch, alignment_factor)  # forward, losses, backward
+    if recipe.clip_norm:
+        accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+    optimizer.step()
+    model.proximal_step(lr * gradients.config.soft_sharing_weight)  # soft sharing: not clipped, no momentum
+    optimizer.zero_grad(set_to_none=True)
+    return terms
 
 
 def make_accelerator(device: torch.device, precision: Precision) -> Accelerator:

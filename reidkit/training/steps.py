@@ -1,4 +1,4 @@
-"""What the training loop does at each step's edge: optimiser and rates, seeds, checks, and the state of a run."""
+"""What the training loop does at each step's edge: optimiser and rates, seeds, and the state of a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
-from tqdm.auto import tqdm
+from torch import Tensor, nn
 
 from reidkit.data.loaders import BatchLoader
 from reidkit.data.transforms import AugmentConfig, TrainAugment
-from reidkit.errors import CheckpointError, TrainingError
+from reidkit.errors import CheckpointError
 from reidkit.losses import LossConfig
 from reidkit.models import ReIDModel
 from reidkit.training.recipes import Recipe
@@ -27,12 +26,6 @@ def augmentation(recipe: Recipe) -> TrainAugment:
     )
 
 
-def progress_bar(recipe: Recipe, steps: int, first_epoch: int, name: str, shown: bool) -> tqdm:
-    """A bar over all batches of a run, `steps` an epoch."""
-    total, done = recipe.epochs * steps, first_epoch * steps
-    return tqdm(total=total, initial=done, unit="batch", desc=name, disable=not shown)
-
-
 def make_optimizer(model: ReIDModel, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD; weight decay acts on every parameter, as in MPN's released code. Heads may learn faster."""
     backbone, heads = split_parameters(model)
@@ -43,6 +36,7 @@ def make_optimizer(model: ReIDModel, recipe: Recipe) -> torch.optim.Optimizer:
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
+        fused=True,  # one kernel for all parameters of a group
     )
 
 
@@ -61,26 +55,18 @@ def set_lr(optimizer, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return lr
 
 
+def alignment_factors(recipe: Recipe, epoch: int, steps: int, device: torch.device) -> Tensor | list[float]:
+    """What the alignment's weight is multiplied with in each batch of an epoch: on the device, where it changes."""
+    factors = [recipe.alignment_factor(epoch * steps + i, steps) for i in range(steps)]
+    return torch.tensor(factors).to(device) if recipe.alignment_ramp else factors
+
+
 def seed_epoch(loader: BatchLoader, seed: int, epoch: int, rank: int = 0) -> torch.Generator:
     """Seed the sampler, dropout and augmentation of one epoch; returns the augmentation's generator."""
     loader.sampler.set_epoch(epoch)  # pyright: ignore[reportOptionalMemberAccess]  (a training loader has one)
     mixed = (seed * 1_000_003 + epoch * 101 + rank) % 2**63
     torch.manual_seed(mixed)
     return torch.Generator().manual_seed(mixed + 1)
-
-
-def check_loss(loss: torch.Tensor, terms: dict[str, torch.Tensor], epoch: int, batch: int, run: RunFolder) -> None:
-    """Raise TrainingError for a NaN or infinite loss: which term, what is kept, what to do."""
-    if math.isfinite(loss.item()):
-        return
-    bad = [k for k, v in terms.items() if not math.isfinite(v.item())]
-    kept = f"the checkpoint of epoch {epoch} is kept in {run.checkpoint}" if epoch else "no epoch was finished"
-    raise TrainingError(
-        f"the loss became {loss.item()} in epoch {epoch + 1}, batch {batch + 1} (terms: {bad}); "
-        f"{kept}. Lower the learning rate (--set lr=...), warm up (--set warmup_batches=...), or "
-        "compute in full precision (--set precision=no); "
-        "`reidkit data check` finds damaged images."
-    )
 
 
 def warn_below_chance(
