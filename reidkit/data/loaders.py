@@ -30,6 +30,7 @@ from reidkit.data.images import Interpolation, relative_paths
 from reidkit.data.prior import PriorBatch
 from reidkit.data.sampler import PKSampler, Sampling
 from reidkit.data.sources import Cut, FromCache, FromFiles, in_turn, open_source
+from reidkit.data.texture import TextureBatch
 from reidkit.data.transforms import shift_pixels, translate_table
 from reidkit.errors import DatasetError, TrainingError
 
@@ -43,7 +44,7 @@ class Batch:
     images: uint8 [B, 3, H, W]; float32 after `TrainAugment` or `TestTransform`.
     labels: long [B], class index in training, pid in tests. camids: long [B]. -1 where not known (`known_labels`).
     index: long [B], rows of the loader's table.
-    prior: the coarse priors of the B images, or None.
+    prior: the coarse priors of the B images, or their textures (DSA-reID), or None.
     step: the place of the batch in its epoch, from 0.
     """
 
@@ -51,7 +52,7 @@ class Batch:
     labels: Tensor
     camids: Tensor
     index: Tensor
-    prior: PriorBatch | None = None
+    prior: PriorBatch | TextureBatch | None = None
     step: int = 0
 
     def __len__(self) -> int:
@@ -83,7 +84,7 @@ class BatchLoader:
         plan: PKSampler | Sequence[list[int]],
         *,
         batch_size: int,
-        prior: PriorBatch | None = None,
+        prior: PriorBatch | TextureBatch | None = None,
         workers: int = 0,
         device: str | torch.device | None = None,
     ) -> None:
@@ -108,13 +109,17 @@ class BatchLoader:
         first, sizes = self.sampler.done if self.sampler else 0, [len(rows) for rows in plan]
         index = torch.tensor([row for rows in plan for row in rows], dtype=torch.long)  # [M], batch after batch
         columns = [index, self._labels.index_select(0, index), self._camids.index_select(0, index)]
-        columns += self._prior.rows(index) if self._prior else ()
+        columns += self._prior.rows(index) if isinstance(self._prior, PriorBatch) else ()
         batches = zip(*(send(column, self.device).split(sizes) for column in columns))
         cuts = in_turn(self._cut, send(index, self._cut.source.device).split(sizes), self.device, self.workers)
-        for step, (images, (rows, labels, camids, *prior)) in enumerate(zip(cuts, batches), first):
+        places = index.split(sizes)
+        for step, (images, (rows, labels, camids, *columns)) in enumerate(zip(cuts, batches), first):
             if self.sampler:
                 self.sampler.advance()
-            yield Batch(send(images, self.device), labels, camids, rows, PriorBatch(*prior) if prior else None, step)
+            prior = PriorBatch(*columns) if columns else None
+            if self._prior is not None and prior is None:  # textures: an epoch of them is too much for one copy
+                prior = self._prior.rows(places[step - first]).to(self.device)
+            yield Batch(send(images, self.device), labels, camids, rows, prior, step)
 
 
 def train_loader(

@@ -244,8 +244,8 @@ def fit(
     net, optimizer = accelerator.prepare(model.to(memory_format=torch.channels_last), optimizer)
     rows, first_epoch = resume(model, optimizer, accelerator, checkpoint)
     gradients = Gradients(net, model, loss_config, accelerator, compile_net)
-    shown, world = progress and accelerator.is_main_process, accelerator.num_processes
-    watch = Watch(run, loader.table, recipe, steps, finished=first_epoch, shown=shown, world=world)
+    shown = progress and accelerator.is_main_process
+    watch = Watch(run, loader.table, recipe, steps, finished=first_epoch, shown=shown)
     for epoch in range(first_epoch, recipe.epochs):
         generator = seed_epoch(loader, seed, epoch, accelerator.process_index)
         plan = augment.plan(loader, generator)
@@ -255,7 +255,8 @@ def fit(
         for i, batch in enumerate(loader):
             lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
             batch = augment(batch.to(accelerator.device), plan)
-            terms = within_memory(training_step, batch, gradients, optimizer, recipe, lr, factors[i])
+            step = partial(training_step, alignment_factor=factors[i])
+            terms = within_memory(step, batch, gradients, optimizer, recipe, lr)
             watch.batch(terms, batch.index)
         row = {"epoch": epoch + 1, "lr": lr, **watch.end_epoch()}
         row |= {"seconds": round(time.time() - started, 2), "compiled": gradients.compiled}

@@ -36,9 +36,9 @@ class Watch:
     """
 
     def __init__(
-        self, run: RunFolder, table: pd.DataFrame, recipe: Recipe, steps: int, *, finished: int, shown: bool, world=1
+        self, run: RunFolder, table: pd.DataFrame, recipe: Recipe, steps: int, *, finished: int, shown: bool
     ) -> None:
-        self.run, self.table, self.images = run, table, recipe.batch_size * world
+        self.run, self.table, self.images = run, table, recipe.batch_size  # of all processes together
         total, done = recipe.epochs * steps, finished * steps
         self.bar = tqdm(total=total, initial=done, unit="batch", desc=run.path.name, disable=not shown)
         self.epoch, self.seen, self.left, self.warm = finished, 0, total - done, 0.0

@@ -57,7 +57,7 @@ def test_a_run_may_change_its_number_of_processes(sidewalk_tiny, tmp_path):
     together(whole_training, 2, tmp_path / "a", "mpn", dataset, recipe, folders["two"])
     wanted = pd.read_csv(folders["one"] / "metrics.csv").drop(columns="seconds")
     found = pd.read_csv(folders["two"] / "metrics.csv").drop(columns="seconds")
-    pd.testing.assert_frame_equal(found, wanted, rtol=1e-3)
+    pd.testing.assert_frame_equal(found, wanted, rtol=5e-3)
 
     together(stopped_after_one_epoch, 2, tmp_path / "b", "mpn", dataset, recipe, folders["changed"])
     assert RunFolder(folders["changed"]).load_checkpoint()["epoch"] == 1 and not RunFolder(folders["changed"]).finished
