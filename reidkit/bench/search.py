@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from reidkit.bench.clock import measure, peak_memory, using_threads
-from reidkit.errors import ReIDKitError
+from reidkit.errors import ReIDKitError, one_of
 from reidkit.search.blocks import FULL, halved, open_blocks, write_block
 from reidkit.search.gallery import GalleryFile, Listing
 from reidkit.search.index import GalleryIndex, assembled
-from reidkit.search.nearest import KINDS, Nearest, check_kind, recall
+from reidkit.search.nearest import KINDS, Kind, Nearest, check_kind, recall
 
 ROWS, NOISE = 20, 2.0  # features of an identity; their spread over that between identities
 MILLION = 1_000_000
@@ -56,7 +56,7 @@ def run(
         nearest = []
         small = _grown(Path(place) / "nearest", source, 0, nearest_size)
         for kind in kinds:
-            nearest.append(_nearest(small, kind, top, source))
+            nearest.append(_nearest(small, one_of("index", kind, KINDS), top))
         growth, done = [], 0
         for size in sizes:
             _grown(Path(place) / "growth", source, done, size)
@@ -141,9 +141,8 @@ def _extended(growth: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _nearest(index: GalleryIndex, kind: str, top: int, source: Clusters) -> dict[str, Any]:
+def _nearest(index: GalleryIndex, kind: Kind, top: int) -> dict[str, Any]:
     """What one kind of FAISS index costs and finds."""
-    kind = next(k for k in KINDS if k == kind)
     built: list[Nearest] = []
     seconds = measure(lambda: built.append(Nearest.build(index, kind)))
     query = index.rows(np.arange(1)).astype(np.float32)

@@ -123,7 +123,7 @@ def test_maps_belong_to_the_pictures_beside_them():
         other = similarity_attention(network.model, x[:1], x[1 + i : 2 + i], "hirescam")[0]
         np.testing.assert_allclose(on_match[i], one, atol=0.03)  # batches of another size differ a little
         np.testing.assert_allclose(on_query[i], other, atol=0.03)
-        assert np.abs(on_match[i] - other.numpy()).max() > 0.2, "the two are not the same"
+        assert np.abs(on_match[i].numpy() - other.numpy()).max() > 0.2, "the two are not the same"
 
 
 def test_the_command(gallery, tmp_path):
