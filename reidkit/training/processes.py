@@ -18,7 +18,6 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -100,6 +99,20 @@ class _Gather(torch.autograd.Function):
         return gradients[0].chunk(processes())[dist.get_rank()] * processes()
 
 
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; backward: the sum of its gradients, since each process used it."""
+
+    @staticmethod
+    def forward(ctx, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
+
+
 class _BatchNormOfAll(TorchFunctionMode):
     """Calls of `torch.nn.functional.batch_norm` go to `_batch_norm`."""
 
@@ -124,9 +137,9 @@ def _batch_norm(
     others = [d for d in range(x.ndim) if d != 1]
     shape = [1, -1] + [1] * (x.ndim - 2)
     count = processes() * x.numel() // x.shape[1]
-    mean = all_reduce(values.sum(others) / count)  # [C]; its gradient is summed over processes, too
+    mean = cast(Tensor, _Sum.apply(values.sum(others) / count))  # [C]; its gradient is summed over processes, too
     centred = values - mean.view(shape)
-    var = all_reduce(centred.square().sum(others) / count)
+    var = cast(Tensor, _Sum.apply(centred.square().sum(others) / count))
     with torch.no_grad():
         if running_mean is not None and running_var is not None:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
