@@ -27,7 +27,7 @@ def bars(results: pd.DataFrame, systems: Sequence[str], level: str) -> str:
     """mAP of every row on a test level: mean, standard deviation, and a dot a seed. -> HTML, "" without a result."""
     from reidkit.reporting.plots import variant_bars
 
-    ours = results[(results["test"] == "ours") & (results["level"] == level)]
+    ours = results.loc[(results["test"] == "ours") & (results["level"] == level)]
     here = [system for system in systems if system in set(ours.system)]
     if not here:
         return ""

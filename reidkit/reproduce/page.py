@@ -116,7 +116,9 @@ def _failures(outcome: Outcome) -> str:
 
 def _beside_the_paper(prospect: Prospect, results: pd.DataFrame) -> str:
     table = report_table(prospect.order.suite, results)
-    table = table[sorted(table.columns, key=lambda name: name.startswith("paper"))]  # ours first: a narrow screen ends
+    table = table.loc[
+        :, sorted(table.columns, key=lambda name: name.startswith("paper"))
+    ]  # ours first: a narrow screen ends
     label = prospect.order.dataset.label
     note = (
         f"Percent. Columns named “paper” are as printed, on the data sets named there; ours are mean ± standard "

@@ -151,6 +151,7 @@ def _task(job: Job, by_path: Mapping[Path, Job], resources: Resources) -> Task:
 def _sbatch(tasks: list[Task], runs: Path, resources: Resources, after: list[str]) -> list[str]:
     """Submit tasks as one array that starts when the jobs `after` have ended, well or not. -> their ids."""
     import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     parameters = resources.parameters()
     if after:
@@ -160,7 +161,7 @@ def _sbatch(tasks: list[Task], runs: Path, resources: Resources, after: list[str
     try:
         with executor.batch():
             sent = [executor.submit(task) for task in tasks]
-    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+    except (FailedJobError, FailedSubmissionError) as error:
         said = " ".join(str(error).split())
         raise ReIDKitError(
             f"Slurm refuses the tasks: {said}; change --partition, --gpus, --cpus, --mem or --hours"
