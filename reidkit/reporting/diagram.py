@@ -12,14 +12,15 @@ import torch
 
 from reidkit.errors import ReIDKitError
 from reidkit.losses import LossConfig
-from reidkit.models.mpn import MPN, SHAREABLE
+from reidkit.models.mpn import MPN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAIN, AUX, SHARED = "#0072B2", "#D55E00", "#009E73"
-NAMES = {"conv1": "1x1 conv\nBN, ReLU", "attention": "channel\nattention", "conv2": "1x1 conv\nBN, ReLU"}
+# in the order of a task
+NAMES = {"conv1": "1x1 conv, BN,\nReLU, then GMP", "attention": "channel\nattention", "conv2": "1x1 conv,\nBN, ReLU"}
 
 
 def task_layers(model: MPN) -> list[tuple[str, str]]:
@@ -30,7 +31,7 @@ def task_layers(model: MPN) -> list[tuple[str, str]]:
     """
     both = model.config.main and model.config.aux
     found = []
-    for layer in SHAREABLE:
+    for layer in NAMES:
         if getattr(model, layer) is not None:
             whole = both and not model.config.aux_own(layer)
             alone = "main" if model.config.main else "auxiliary"
@@ -52,7 +53,7 @@ def shapes(model: MPN, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return hook
 
     for name, module in sketch.named_children():
-        if name in (*SHAREABLE, "classifier", "backbone"):
+        if name in (*NAMES, "classifier", "backbone"):
             key, batch_at = ("F" if name == "backbone" else name), (1 if name == "classifier" else 0)
             module.register_forward_hook(note(key, batch_at))
     with torch.no_grad():
