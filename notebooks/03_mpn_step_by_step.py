@@ -202,6 +202,19 @@ if trained:
 # Look at the titles: even the most local channel answers elsewhere too. A *linear combination* of channels can be
 # more local than any of them, and that is what the first layer of a part is there to learn.
 #
+# ## The whole network (Fig. 3)
+#
+# The paper's Fig. 3, drawn from the model that we built at the top: the boxes are its layers, the numbers the shapes
+# that leave them (without the batch), green is what main and auxiliary tasks share. Another variant's drawing differs
+# where its configuration does: try `naive-mtl`.
+
+# %%
+from reidkit.models.zoo import VARIANTS
+from reidkit.reporting.diagram import mpn_diagram
+
+mpn_diagram(network, VARIANTS["mpn"].loss, recipe.size)
+
+# %% [markdown]
 # ## One main task, line by line (Sec. 3.3)
 #
 # A main task (MT) reads the whole map F. For part $k$: 1x1 conv, BN, ReLU; global max pooling (GMP); channel attention

@@ -346,6 +346,24 @@ print(f"the run's result was computed in precision {results['cgpn']['provenance'
 # %% [markdown]
 # ## Who is hidden?
 #
+# The paper's Fig. 1 shows people of CUHK03: each as a whole, with something before them, and cut off by the box. The
+# same of this set, from its hardest level, three pictures a person (a rendered set knows which is which):
+
+# %%
+from IPython.display import display
+from PIL import Image
+
+shots = ds.at_level(LEVELS[-1]).gallery
+if "occluder" in shots:
+    shots = shots[shots.pid > 0]
+    cut, free = shots.detector.isin(("head", "legs")), shots.occluder == "none"
+    kinds = {"whole": free & (shots.detector == "ok"), "hidden": ~free & ~cut, "cut off": free & cut}
+    first = {kind: shots[rows].drop_duplicates("pid").set_index("pid").path for kind, rows in kinds.items()}
+    people = pd.concat(first, axis=1).dropna().head(6)
+    images = [Image.open(path) for person in people.to_numpy() for path in person]
+    display(plots.image_grid(images, titles=list(kinds) * len(people), columns=9))
+
+# %% [markdown]
 # The paper's case for CGPN is occlusion. A rendered set knows what was done to each query, so we can ask for it. On the
 # hardest level: the mean AP of queries with and without something in front of the person, and by what the detector's
 # box did (`ok`; `head`, `legs`: cut off; `loose`: too large).

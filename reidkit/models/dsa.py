@@ -58,6 +58,9 @@ class DSAConfig:
     """DSA-reID has nothing to set: see the head of this file for what was chosen."""
 
     family: ClassVar[str] = "mpn"
+    main: ClassVar[bool] = True  # two kinds of tasks, as in MPN; the auxiliary ones read textures
+    aux: ClassVar[bool] = True
+    prior: ClassVar[str] = "dense"
 
     def build(self, backbone: Backbone, num_classes: int) -> DSA:
         """The network on a backbone, with `num_classes` training identities."""

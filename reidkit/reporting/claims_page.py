@@ -234,8 +234,8 @@ def _sizes() -> str:
     claims = [[c.where, c.says, c.counted, c.verdict] for c in table9.count_claims()]
     text = """## Sizes
 
-MPN Table 9, without classification layers; counted on the kit's networks with ResNet-50. Why DSA-reID is smaller here in
-training: the head of `reidkit/models/dsa.py`.
+MPN Table 9, without classification layers; counted on the kit's networks with ResNet-50. Why DSA-reID is smaller here
+in training: the head of `reidkit/models/dsa.py`.
 
 """
     return text + _table(head, rows) + "\n" + _table(["where", "sentence", "counted", "verdict"], claims)

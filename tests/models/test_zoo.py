@@ -33,8 +33,7 @@ def test_every_variant_keeps_the_contract(name):
     if model.prior_kind == "dense":
         prior = TextureBatch(torch.randint(0, 256, (4, 24, 4, 32, 32), dtype=torch.uint8))
     config = VARIANTS[name].config  # auxiliary tasks read stripes that a prior places; the rest sees the whole image
-    coarse = getattr(config, "aux", False) and getattr(config, "prior", "uniform") != "uniform"
-    assert model.needs_prior == (coarse or name == "dsa")  # whose guiding stream reads textures
+    assert model.needs_prior == (getattr(config, "aux", False) and getattr(config, "prior", "uniform") != "uniform")
     assert model.needs_prior_at_test == (model.needs_prior and not config.main)
 
     out = model.train()(images, prior if model.needs_prior else None)

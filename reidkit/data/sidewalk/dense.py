@@ -64,7 +64,7 @@ def _shots(settings: Settings) -> dict[str, Shot]:
 
 
 def body_of(settings: Settings, shot: Shot, person: Identity, canvas: tuple[int, int]) -> Body:
-    """The body of a shot of a person on a canvas of (height, width) pixels: the first random numbers that `render` draws."""
+    """The body of a shot on a canvas of (height, width) pixels, from the first numbers that `render` draws."""
     spec = settings.spec
     camera = make_cameras(spec.cameras, settings.seed, spec.height, spec.width)[shot.camid - 1]
     rng = np.random.default_rng([*shot.key, 0])
