@@ -231,9 +231,10 @@ def _train_process(path: Path, arguments: list[str], start: Sequence[str] = TRAI
     lock too, so that it keeps others away even if this process is killed. start: the command before "train".
     """
     with locked(path.with_name(f".{path.name}.lock"), f"another process trains {path.name}; waiting for it") as lock:
-        if RunFolder(path).finished:
-            return ""
         log, held = log_file(path), () if lock is None else (lock.fileno(),)
+        if RunFolder(path).finished:
+            log.unlink(missing_ok=True)  # of a training that outlived the process which would have removed it
+            return ""
         with open(log, "w") as out:
             command = [*start, "train", *arguments, "--no-progress"]
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, pass_fds=held)
