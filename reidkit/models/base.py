@@ -124,7 +124,7 @@ class ReIDModel(nn.Module):
 
         `torch.jit.trace(net, images)` cannot record such an output: of a network in eval mode it gets `embed`.
         """
-        if torch.jit.is_tracing() and traced_by_itself(self):
+        if traced_by_itself(self):
             return self.traced(images, prior)
         return self.heads(self.feature_maps(images), prior, with_aux=self.training)
 
@@ -210,7 +210,7 @@ class ReIDModel(nn.Module):
 
 def traced_by_itself(module: nn.Module) -> bool:
     """Whether torch.jit.trace was called with this module, and not with one that contains it."""
-    modules = getattr(torch.jit._trace, "_trace_module_map", None)
+    modules = getattr(getattr(torch.jit, "_trace", None), "_trace_module_map", None)  # None while nothing is traced
     return modules is not None and modules.get("__module") is module
 
 

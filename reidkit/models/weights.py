@@ -17,6 +17,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from reidkit.models.stages import Backbone
 
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 # What ReID projects save beside tensors, and no code: numpy's numbers (the best Rank-1), options of a command line.
-HARMLESS = (
+HARMLESS: tuple[Any, ...] = (
     *(
         (made.__reduce__()[0], f"numpy.{core}.multiarray.{name}")
         for made, name in ((np.float64(0), "scalar"), (np.zeros(1), "_reconstruct"))

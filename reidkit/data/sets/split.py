@@ -102,7 +102,7 @@ def draw(name: str, table: pd.DataFrame, how: IdentitySplit, cameras: bool) -> n
     Persons that can be looked for (two images, with known cameras under two of them) and the others are divided
     separately, so that a test has persons to look for however few they are.
     """
-    people = table[table.pid != JUNK].groupby("pid")
+    people = table.loc[table.pid != JUNK].groupby("pid")
     seen = pd.Series(people.camid.nunique() if cameras else people.size())  # pid -> cameras or images, ascending
     rng, train = np.random.default_rng(how.seed), set()
     for group in (seen.index[seen > 1].to_numpy(), seen.index[seen < 2].to_numpy()):
@@ -135,7 +135,8 @@ def queries_and_gallery(table: pd.DataFrame, rows: np.ndarray, how: IdentitySpli
     """
     place = np.where(rows, "gallery", "").astype(object)
     rng = np.random.default_rng(how.seed)
-    test = table.assign(row=np.arange(len(table)), chance=rng.random(len(table)))[rows & (table.pid != JUNK).to_numpy()]
+    drawn = table.assign(row=np.arange(len(table)), chance=rng.random(len(table)))
+    test = drawn.loc[rows & (table.pid != JUNK).to_numpy()]
     if test.empty:
         return place
     test = test.sort_values(by="chance")
@@ -156,11 +157,11 @@ def without_copies(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
     A copy among query and gallery would be found at once, and prove nothing.
     """
-    sizes = table.path.map(_size)
-    suspect = table.assign(size=sizes)[table.assign(size=sizes).duplicated(["person", "size"], keep=False)]
+    sized = table.assign(size=table.path.map(_size))
+    suspect = sized.loc[sized.duplicated(["person", "size"], keep=False)]
     content = suspect.path.map(_digest)
     copies = suspect.assign(content=content).duplicated(["person", "content"]) & (content != "")
-    left_out = suspect.path[copies]
+    left_out = suspect.loc[copies, "path"]
     if len(left_out):
         warnings.warn(
             f"{name}: {len(left_out)} files are copies of another picture of the same person and are left out "
@@ -206,10 +207,10 @@ def _warn_of_overlap(name: str, parts: Mapping[str, pd.DataFrame]) -> None:
         )
     pair = pd.concat([parts[s].assign(split=s) for s in ("query", "gallery")])
     digests = pair.assign(size=pair.path.map(_size))
-    digests = digests[digests.duplicated("size", keep=False)]
+    digests = digests.loc[digests.duplicated("size", keep=False)]
     content = digests.assign(content=digests.path.map(_digest))
-    twice = content.groupby(["person", "content"]).split.transform("nunique") > 1
-    if len(found := content.path[twice & (content.split == "query") & (content.content != "")]):
+    twice = content.groupby(["person", "content"])["split"].transform("nunique") > 1
+    if len(found := content.loc[twice & (content["split"] == "query") & (content["content"] != ""), "path"]):
         warnings.warn(
             f"{name}: {len(found)} queries are in the gallery too, as the same picture (first: {found.iloc[0]!r}): "
             "each finds itself, and the numbers are too good",
