@@ -29,7 +29,7 @@ from reidkit.data.feed import send
 from reidkit.data.images import Interpolation, relative_paths
 from reidkit.data.prior import PriorBatch
 from reidkit.data.sampler import PKSampler, Sampling
-from reidkit.data.sources import Cut, FromCache, FromFiles, in_turn, open_source
+from reidkit.data.sources import Cut, Source, in_turn, open_source
 from reidkit.data.texture import TextureBatch
 from reidkit.data.transforms import shift_pixels, translate_table
 from reidkit.errors import DatasetError, TrainingError
@@ -80,7 +80,7 @@ class BatchLoader:
         self,
         table: pd.DataFrame,
         labels: np.ndarray,
-        source: FromFiles | FromCache,
+        source: Source,
         plan: PKSampler | Sequence[list[int]],
         *,
         batch_size: int,

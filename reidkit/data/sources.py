@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,18 @@ from reidkit.data.feed import ahead, pinned, send
 from reidkit.data.images import Interpolation, read_image, relative_paths
 from reidkit.data.transforms import move_images
 from reidkit.errors import DatasetError, ReIDKitError
+
+
+class Source(Protocol):
+    """uint8 images [B, 3, H, W] of some rows [B], on the device where they lie."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def __call__(self, rows: Tensor) -> Tensor: ...
 
 
 def open_source(
@@ -70,7 +82,7 @@ class FromCache:
 class Cut:
     """The images of some rows, moved by the rows' shifts [N, 2] in pixels, on the device where their source is."""
 
-    def __init__(self, source: FromFiles | FromCache, pixels: Tensor | None) -> None:
+    def __init__(self, source: Source, pixels: Tensor | None) -> None:
         self.source, self.pixels = source, pixels if pixels is None else send(pixels, source.device)
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -86,7 +98,7 @@ def in_turn(cut: Cut, plan: Sequence[Tensor], device: torch.device, workers: int
     """
     if cut.source.device.type != "cpu":
         return map(cut, plan)  # a few kernels of the device
-    if workers and isinstance(cut.source, FromFiles):
+    if workers and not isinstance(cut.source, FromCache):
         loader = DataLoader(
             _Fetched(cut, plan),
             batch_size=None,  # one item of the data set is one batch

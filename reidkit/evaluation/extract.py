@@ -10,7 +10,7 @@ A run knows which, and `load_run` gives the network that knowledge as an `Extrac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -71,6 +71,7 @@ class Extraction:
                 np.full(len(named), -1),
                 _FromPictures(pictures, names, self.size, self.interpolation),
                 [rows[i : i + batch_size].tolist() for i in range(0, len(rows), batch_size)],
+                batch_size=batch_size,
                 workers=workers,
             ),
             names,
@@ -90,7 +91,8 @@ class _FromPictures:
     names: list[str]
     size: tuple[int, int]
     interpolation: Interpolation
+    device: ClassVar = torch.device("cpu")
 
-    def __call__(self, rows: list[int]) -> Tensor:
-        images = [read_picture(self.pictures[i], self.size, self.interpolation, self.names[i]) for i in rows]
+    def __call__(self, rows: Tensor) -> Tensor:
+        images = [read_picture(self.pictures[i], self.size, self.interpolation, self.names[i]) for i in rows.tolist()]
         return torch.from_numpy(np.stack(images))

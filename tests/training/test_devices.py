@@ -26,9 +26,9 @@ def test_the_second_gpu_is_the_second_gpu(monkeypatch):
 
 
 def test_one_job_on_a_gpu(monkeypatch):
-    from reidkit.training import suites
+    from reidkit.training import plan
 
-    monkeypatch.setattr(suites, "choose_device", lambda name: torch.device("cuda"))
-    assert suites.default_jobs(["--device", "auto"]) == 1
+    monkeypatch.setattr(plan, "choose_device", lambda name: torch.device("cuda"))
+    assert plan.default_jobs(["--device", "auto"]) == 1
     monkeypatch.undo()
-    assert suites.default_jobs(["--device", "cpu"]) >= 1
+    assert plan.default_jobs(["--device", "cpu"]) >= 1
