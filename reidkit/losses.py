@@ -217,7 +217,8 @@ def total_loss(
     Soft sharing is a term like the others, and its gradient flows if `regularization` has one. Our loop passes it
     detached: total and terms report it, and `model.proximal_step` takes its step, which no weight makes unstable.
     """
-    terms, weights = identity_terms(out, labels, config.identity), dict.fromkeys(IDENTITY, config.identity_weight)
+    terms = identity_terms(out, labels, config.identity)
+    weights = {name: config.identity_weight for name in terms}
     if config.triplet is not None:
         terms["triplet"] = triplet_term(out, labels, config)
         weights["triplet"] = config.triplet_weight
@@ -230,14 +231,14 @@ def total_loss(
     if config.soft_sharing_weight:
         terms["soft_sharing"] = torch.as_tensor(regularization)
         weights["soft_sharing"] = config.soft_sharing_weight
-    total = sum(term if weights[name] == 1 else weights[name] * term for name, term in terms.items())
-    return total, {name: term.detach() for name, term in terms.items()}
+    first, *others = (term if weights[name] == 1 else weights[name] * term for name, term in terms.items())
+    return sum(others, start=first), {name: term.detach() for name, term in terms.items()}
 
 
 def identity_terms(out: Any, labels: Tensor, reduction: Reduction) -> dict[str, Tensor]:
     """The identification losses of the main and, where there are any, of the auxiliary classifiers (MPN Eq. 1)."""
     logits = [out.logits] if out.aux is None else [out.logits, out.aux.logits]
-    losses = _cross_entropies(torch.cat(logits) if len(logits) > 1 else out.logits, labels)  # of 2 K classifiers
+    losses = _cross_entropies(torch.cat(logits) if len(logits) > 1 else out.logits, labels)  # [2 K]
     tasks = losses.split([len(task) for task in logits])
     return {name: task.sum() if reduction == "sum" else task.mean() for name, task in zip(IDENTITY, tasks)}
 

@@ -186,6 +186,53 @@ def test_class_alignment_with_one_identity_is_the_batch_alignment():
     assert one.item() == pytest.approx(losses.batch_alignment(h, g).item())
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [5, 5, 1, 1, 9, 9],
+        [5, 1, 9, 9, 1, 5],
+        [3, 3, 3, 3, 3, 3],
+        [4, 0, 2, 5, 1, 3],
+        [7, 7, 7, 0, 7, 7],
+        [-1, 2**40, -1, 0, 0, 0],
+    ],
+    ids=["runs", "mixed", "one identity", "singles", "one single", "any numbers"],
+)
+def test_labels_in_any_order_and_of_any_sizes(labels):
+    """Batches of P runs of K images, and every other batch: values and gradients of the loops."""
+    labels, h, g = torch.tensor(labels), features(seed=1).requires_grad_(), features(seed=2)
+    means = losses.class_means(h, labels)
+    for i, label in enumerate(labels):
+        torch.testing.assert_close(means[i], slow_mean([x for x, other in zip(h, labels) if other == label]))
+    loss = losses.class_alignment(h, g, labels)
+    assert loss.item() == pytest.approx(slow_class_alignment(h, g, labels))
+    each = [[h[labels == s].mean(0), g[labels == s].mean(0)] for s in labels.unique()]
+    slow = sum(1 - a @ b / (a.norm() * b.norm()) for a, b in each) / len(each)
+    gradient, expected = (torch.autograd.grad(x, h)[0] for x in (loss, slow))
+    torch.testing.assert_close(gradient, expected)
+    for metric in losses.METRICS:
+        triplet = losses.batch_hard_triplet(h, labels, 0.4, metric)
+        assert triplet.item() == pytest.approx(slow_triplet(h, labels, 0.4, metric, "violating"), abs=1e-9)
+
+
+def test_alignment_inside_autocast_is_computed_in_float32():
+    h, g = features(seed=1, dtype=torch.float32), features(seed=2, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = losses.class_alignment(h, g, LABELS)
+    assert inside.dtype == torch.float32 and inside.item() == losses.class_alignment(h, g, LABELS).item()
+
+
+@pytest.mark.parametrize("metric", losses.METRICS)
+@pytest.mark.parametrize("average", losses.AVERAGES)
+def test_several_features_at_once_are_each_by_itself(metric, average):
+    stacked = torch.stack([features(seed=s) for s in range(4)]).requires_grad_()
+    together = losses.batch_hard_triplet(stacked, LABELS, 0.4, metric, average)
+    alone = torch.stack([losses.batch_hard_triplet(x, LABELS, 0.4, metric, average) for x in stacked])
+    torch.testing.assert_close(together, alone)
+    gradients = [torch.autograd.grad(x.sum(), stacked)[0] for x in (together, alone)]
+    torch.testing.assert_close(*gradients)
+
+
 # ---- identification and supervision --------------------------------------------------------------------------------
 
 
