@@ -59,7 +59,7 @@ def time_loop(name: str, recipe: Recipe, device: torch.device, *, compiled: bool
     with tempfile.TemporaryDirectory() as folder:
         ds = load_dataset("market-layout", root=write_set(Path(folder) / "set", recipe.num_ids, recipe.num_instances))
         model = create_model(name, ds.num_train_ids, backbone=recipe.backbone, **recipe.model)
-        priors = full_priors(ds, tuple(side // model.stride for side in recipe.size)) if model.needs_prior else None
+        priors = full_priors(ds, recipe.size, model.stride) if model.needs_prior else None
         accelerator = make_accelerator(device, choose_precision(recipe.precision, device))
         cache = ImageCache.for_split(ds, "train", recipe.size, progress=False)
         chosen = ("size", "num_ids", "num_instances", "batches_per_epoch", "translation_copies")
@@ -78,9 +78,9 @@ def time_loop(name: str, recipe: Recipe, device: torch.device, *, compiled: bool
         return row | {"busy": busy_share(epoch, device, calls=1), "peak_mb": device_peak(epoch, device)}
 
 
-def full_priors(ds: ReIDDataset, grid: tuple[int, int]) -> PriorTable:
+def full_priors(ds: ReIDDataset, size: tuple[int, int], stride: int) -> PriorTable:
     """Priors of the training images: everywhere a person, from a tenth to nine tenths of the height."""
     paths = tuple(relative_paths(ds.train.path, ds.root))
     n = len(paths)
-    edges = (np.full(n, edge, np.float32) for edge in (0.1, 0.9))
-    return PriorTable(paths, np.ones((n, *grid), bool), *edges, np.ones(n, bool), np.ones(n, np.uint64))
+    masks, known = np.ones((n, size[0] // stride, size[1] // stride), bool), np.ones(n, bool)
+    return PriorTable(paths, masks, np.full(n, 0.1, "f4"), np.full(n, 0.9, "f4"), known, np.ones(n, np.uint64))

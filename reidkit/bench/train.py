@@ -58,10 +58,12 @@ def run(
     chosen = choose_device(device)
     gpu = chosen.type == "cuda"
     preset = preset or ("paper" if gpu else "quick")
-    modes = modes or (("eager", "compiled") if gpu else ("eager",))
+    both: tuple[Mode, ...] = ("eager", "compiled")
+    chosen_modes = modes or (both if gpu else both[:1])
     recipes = {name: changed(recipe_for(name, preset), backbone, size) for name in names}
     sizes = batches or ((48, 96, 192) if gpu else tuple(dict.fromkeys(r.batch_size for r in recipes.values())))
-    work = [(mode, of_batch(recipes, batch)) for mode in modes for batch in sizes if recipes]
+    work: list[tuple[Mode, dict[str, Recipe]]]
+    work = [(mode, of_batch(recipes, batch)) for mode in chosen_modes for batch in sizes if recipes]
     rows, timed = [], []
     for mode, group in tqdm(work, unit="group", disable=not progress):
         rows += time_steps(group, mode, chosen, steps, turns)

@@ -80,8 +80,8 @@ def check_form(dataset: ReIDDataset, form: TestForm) -> None:
 
 def extraction_precision(recipe: Recipe, device: str | torch.device) -> Precision:
     """What features are computed in: the recipe's precision; "auto" is the training's on a GPU, else float32."""
-    device = torch.device(device)
-    return choose_precision(recipe.precision, device) if device.type == "cuda" or recipe.precision != "auto" else "no"
+    place = torch.device(device)
+    return choose_precision(recipe.precision, place) if place.type == "cuda" or recipe.precision != "auto" else "no"
 
 
 def has_views(dataset: ReIDDataset) -> bool:
