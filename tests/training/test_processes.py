@@ -14,6 +14,7 @@ from reidkit.errors import TrainingError
 from reidkit.training import RunFolder, recipe_for
 from reidkit.training.preflight import check_batches
 from reidkit.training.processes import ids_per_process, whole_batch, whole_batch_norm
+from reidkit.training.runs import build_model
 
 STEPS = [  # batch-hard on the embedding and class means; on h + g; on every feature, with the pairs of Eq. 3
     ("mpn-no-ca-uniform", {"part_dim": 8}, torch.float64),
@@ -62,9 +63,17 @@ def test_a_run_may_change_its_number_of_processes(sidewalk_tiny, tmp_path):
     together(stopped_after_one_epoch, 2, tmp_path / "b", "mpn", dataset, recipe, folders["changed"])
     assert RunFolder(folders["changed"]).load_checkpoint()["epoch"] == 1 and not RunFolder(folders["changed"]).finished
     whole_training("mpn", dataset, recipe, folders["changed"])
-    weights = {name: load_file(folder / "model.safetensors") for name, folder in folders.items()}
-    for name in ("two", "changed"):
-        torch.testing.assert_close(weights[name], weights["one"], rtol=5e-2, atol=2e-3)  # a max that changes its place
+    torch.manual_seed(0)  # of the run: its network as it began
+    began = build_model(RunFolder(folders["one"]).read_settings()).state_dict()
+    learned = {name: moved(began, load_file(folder / "model.safetensors")) for name, folder in folders.items()}
+    for name in ("two", "changed"):  # in float32 a ReLU or a maximum may tip over: on the whole, not number by number
+        assert (learned[name] - learned["one"]).norm() < 0.05 * learned["one"].norm()
+
+
+def moved(before, after):
+    """How far training moved the weights, as one vector."""
+    keys = [k for k in before if k.endswith(("weight", "bias"))]
+    return torch.cat([(after[k] - before[k]).flatten() for k in keys])
 
 
 class Stopped(Exception):
