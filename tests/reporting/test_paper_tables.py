@@ -176,3 +176,13 @@ def test_the_text_on_the_upper_bound():
     for metric in ("rank1", "mAP"):
         upper = value("mpn-table1", "Baseline (UB)", "cuhk03-detected", metric)
         assert upper == value("mpn-table1", "Baseline", "cuhk03-labeled", metric)
+
+
+def test_methods_that_both_papers_print_have_one_number():
+    """CGPN Table 1 cell by cell against MPN Tables 5 to 7; on DukeMTMC-reID the two cite other numbers of PCB+RPP."""
+    tables = pd.concat([load(f"mpn-table{n}") for n in (5, 6, 7)]).replace({"row": {"DSA-reID": "DSA"}})
+    keys = ["row", "dataset", "metric"]
+    both = load("cgpn-table1").merge(tables, on=keys, suffixes=("_cgpn", "_mpn"))
+    assert set(both.row) == {"PAN", "MGCAM", "HA-CNN", "PCB+RPP", "MGN", "DSA", "Pyramid"} and len(both) == 32
+    other = both[both.value_cgpn != both.value_mpn]
+    assert {(row, dataset) for row, dataset in zip(other.row, other.dataset)} == {("PCB+RPP", "dukemtmc")}
