@@ -20,8 +20,8 @@ from reidkit.data.loaders import Batch, BatchLoader, train_loader
 from reidkit.models import create_model
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
-from reidkit.training.device import choose_precision
-from reidkit.training.loop import fit, make_accelerator
+from reidkit.training.device import choose_precision, make_accelerator
+from reidkit.training.loop import fit
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.runs import RunFolder
 

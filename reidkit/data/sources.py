@@ -27,10 +27,14 @@ class Source(Protocol):
     """uint8 images [B, 3, H, W] of some rows [B], on the device where they lie."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where the images come out."""
+        ...
 
     @property
-    def size(self) -> tuple[int, int]: ...
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        ...
 
     def __call__(self, rows: Tensor) -> Tensor: ...
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from reidkit.data.feed import send
+
 CHARTS = (
     "torso, back",
     "torso, front",
@@ -60,11 +62,13 @@ class TextureBatch(NamedTuple):
 
     def to(self, device: str | torch.device) -> TextureBatch:
         """The same textures on a device."""
-        return TextureBatch(self.texture.to(device, non_blocking=True))
+        return TextureBatch(send(self.texture, device))
 
     def rows(self, index: Tensor | slice) -> TextureBatch:
         """The textures of some of the images: an index tensor, a boolean [B] or a slice."""
-        return TextureBatch(self.texture[index])
+        if isinstance(index, slice) or index.dtype == torch.bool:
+            return TextureBatch(self.texture[index])
+        return TextureBatch(self.texture.index_select(0, index))
 
     def expand(self, count: int) -> TextureBatch:
         """The textures of one image, for `count` copies of it; no memory is copied."""
@@ -72,9 +76,10 @@ class TextureBatch(NamedTuple):
 
     def flip(self, flips: Tensor | None = None) -> TextureBatch:
         """Textures of the mirror images, of all or where flips [B] is true: left and right change places, U turns."""
-        mirrored = self.texture[:, list(MIRROR)].flip(-1)
+        charts = self.texture.unbind(1)
+        mirrored = torch.stack([charts[i] for i in MIRROR], 1).flip(-1)
         if flips is not None:
-            mirrored = torch.where(flips.to(self.texture.device)[:, None, None, None, None], mirrored, self.texture)
+            mirrored = torch.where(send(flips, self.texture.device)[:, None, None, None, None], mirrored, self.texture)
         return TextureBatch(mirrored)
 
     def translate(self, dx: Tensor, dy: Tensor) -> TextureBatch:

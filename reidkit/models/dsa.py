@@ -157,7 +157,8 @@ class Guide(BranchedModel):
         """[B, 24, 4, S, S] -> [B, 1 + K, c]."""
         whole, local = self.feature_maps(mosaic(textures))
         tiles = nn.functional.adaptive_max_pool2d(local, MOSAIC).flatten(2)  # a chart each, [B, c, 24]
-        groups = [tiles[..., charts_of(words)].amax(-1) for _, words in GROUPS]
+        charts = tiles.unbind(-1)
+        groups = [torch.stack([charts[i] for i in charts_of(words)]).amax(0) for _, words in GROUPS]
         return self.norm(torch.stack([whole.mean((-2, -1)), *groups], dim=1))
 
 

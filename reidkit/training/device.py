@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from reidkit.errors import TrainingError, unknown_name
 from reidkit.evaluation.features import PRECISIONS, Precision
@@ -57,3 +59,24 @@ def cpu_has_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def make_accelerator(device: torch.device, precision: Precision) -> Accelerator:
+    """One Accelerator a run, on the device asked for.
+
+    Its process-wide state is renewed, so that a notebook may train twice with different precisions; under
+    `accelerate launch` (several processes) only the precision is, and each process has the GPU it was given.
+    """
+    state = AcceleratorState._shared_state
+    if state:
+        alone = state.get("distributed_type", "NO") == "NO"
+        AcceleratorState._reset_state(reset_partial_state=alone)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # Accelerate takes the current one
+    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    if device.index is not None and accelerator.device.index not in (None, device.index):
+        raise TrainingError(
+            f"device {device} was asked for, but this process was started on {accelerator.device}; "
+            "leave --device away under `accelerate launch`"
+        )
+    return accelerator

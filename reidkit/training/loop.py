@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -33,7 +32,7 @@ from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
 from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
-from reidkit.training.device import Precision, choose_compile, choose_device, choose_precision
+from reidkit.training.device import choose_compile, choose_device, choose_precision, make_accelerator
 from reidkit.training.evaluate import evaluate_model, form_of, has_views
 from reidkit.training.gradients import Gradients
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
@@ -288,24 +287,3 @@ def training_step(
     model.proximal_step(lr * gradients.config.soft_sharing_weight)  # soft sharing: not clipped, no momentum
     optimizer.zero_grad(set_to_none=True)
     return terms
-
-
-def make_accelerator(device: torch.device, precision: Precision) -> Accelerator:
-    """One Accelerator a run, on the device asked for.
-
-    Its process-wide state is renewed, so that a notebook may train twice with different precisions; under
-    `accelerate launch` (several processes) only the precision is, and each process has the GPU it was given.
-    """
-    state = AcceleratorState._shared_state
-    if state:
-        alone = state.get("distributed_type", "NO") == "NO"
-        AcceleratorState._reset_state(reset_partial_state=alone)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # Accelerate takes the current one
-    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
-    if device.index is not None and accelerator.device.index not in (None, device.index):
-        raise TrainingError(
-            f"device {device} was asked for, but this process was started on {accelerator.device}; "
-            "leave --device away under `accelerate launch`"
-        )
-    return accelerator

@@ -52,7 +52,7 @@ def test_a_report_is_json_and_says_where_it_comes_from(report, what):
 
 
 def test_every_benchmark_is_tested():
-    assert SMALL.keys() | {"panels"} == BENCHES.keys()  # panels: test_panels.py
+    assert SMALL.keys() | {"panels", "search"} == BENCHES.keys()  # test_panels.py, test_search.py
 
 
 def test_several_networks_on_the_command_line(tmp_path):

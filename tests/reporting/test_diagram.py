@@ -1,7 +1,10 @@
 """MPN's Fig. 3 is drawn from the model: its layers, their sharing, its shapes."""
 
-import matplotlib.pyplot as plt
 import pytest
+from needs import need
+
+need("matplotlib").use("Agg")
+from matplotlib import pyplot as plt
 
 from reidkit.errors import ReIDKitError
 from reidkit.models import VARIANTS, create_model

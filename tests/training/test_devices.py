@@ -17,9 +17,9 @@ def test_the_second_gpu_is_the_second_gpu(monkeypatch):
     chosen = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(
-        "reidkit.training.loop.Accelerator", lambda **k: type("A", (), {"device": torch.device("cuda:1")})
+        "reidkit.training.device.Accelerator", lambda **k: type("A", (), {"device": torch.device("cuda:1")})
     )
-    from reidkit.training.loop import make_accelerator
+    from reidkit.training.device import make_accelerator
 
     make_accelerator(torch.device("cuda:1"), "no")
     assert chosen == [torch.device("cuda", 1)]
