@@ -24,8 +24,8 @@ SMALL = {  # of each benchmark, for a rehearsal
 }
 STEPS = {  # file's name without card -> (benchmark, its settings), the most important first
     "train": ("train", {"names": "pcb,pyramid,baseline,mpn-no-ca,mpn", "modes": "eager", "loops": "mpn-no-ca,mpn"}),
-    "train-compiled": ("train", {"names": "mpn-no-ca", "modes": "compiled", "batches": "48", "loops": "mpn-no-ca"}),
     "evaluate": ("evaluate", {"num_query": "11659", "num_gallery": "82161", "device": "cuda"}),  # MSMT17's size
+    "train-compiled": ("train", {"names": "mpn-no-ca", "modes": "compiled", "batches": "48", "loops": "mpn-no-ca"}),
 }
 
 

@@ -70,7 +70,7 @@ def test_the_worst_step_decides_and_time_is_limited(script, monkeypatch, capsys)
     monkeypatch.setattr(script.subprocess, "run", run)
     monkeypatch.setattr("sys.argv", ["gpu_check.py", "--rehearse", "--limit", "50"])
     assert script.main() == 124 and len(limits) == 4 and max(limits) <= 50
-    assert "train-compiled: stopped, the 50 s are over" in capsys.readouterr().out
+    assert "evaluate: stopped, the 50 s are over" in capsys.readouterr().out
 
 
 def test_without_a_gpu_it_says_so(script, monkeypatch, capsys):
