@@ -30,6 +30,7 @@ from reidkit.losses import LossConfig, total_loss
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
+from reidkit.priors.dense import TextureTable
 from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
 from reidkit.training.device import Precision, choose_device, choose_precision
@@ -144,7 +145,11 @@ def train(
 
 
 def batches(
-    dataset: ReIDDataset, recipe: Recipe, priors: PriorTable | None, accelerator: Accelerator, manner: Manner
+    dataset: ReIDDataset,
+    recipe: Recipe,
+    priors: PriorTable | TextureTable | None,
+    accelerator: Accelerator,
+    manner: Manner,
 ) -> BatchLoader:
     """The training batches of this process."""
     return train_loader(
