@@ -30,11 +30,11 @@ from torch import Tensor, nn
 
 from reidkit.data.texture import CHARTS, SIZE, TextureBatch
 from reidkit.data.transforms import normalize
-from reidkit.errors import PriorError
+from reidkit.errors import PriorError, ReIDKitError
 from reidkit.models.backbones import Backbone
 from reidkit.models.base import ModelOutput, PriorKind
 from reidkit.models.branches import BranchedModel
-from reidkit.models.parts import PartBatchNorm, PartClassifier, max_pool
+from reidkit.models.parts import PartBatchNorm, PartClassifier, PartConvBlock, max_pool
 from reidkit.priors import PriorBatch
 from reidkit.priors.part_features import part_features
 
@@ -55,12 +55,17 @@ def charts_of(words: tuple[str, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class DSAConfig:
-    """DSA-reID has nothing to set: see the head of this file for what was chosen."""
+    """reduced_dim: channels of each feature after a 1x1 conv; None: those of the map, 2048 with ResNet-50 (Table 9)."""
 
     family: ClassVar[str] = "mpn"
     main: ClassVar[bool] = True  # two kinds of tasks, as in MPN; the auxiliary ones read textures
     aux: ClassVar[bool] = True
     prior: ClassVar[str] = "dense"
+    reduced_dim: int | None = None
+
+    def __post_init__(self):
+        if self.reduced_dim is not None and self.reduced_dim < 1:
+            raise ReIDKitError(f"reduced_dim={self.reduced_dim} must be at least 1, or none")
 
     def build(self, backbone: Backbone, num_classes: int) -> DSA:
         """The network on a backbone, with `num_classes` training identities."""
@@ -68,7 +73,8 @@ class DSAConfig:
 
 
 class DSA(BranchedModel):
-    """The main stream is the `BranchedModel` itself (`shared`, two `tails`); `guide` is the other one, with its norm.
+    """The main stream is the `BranchedModel` itself (`shared`, two `tails`); `aux_guide` is the other one. What only
+    training needs is named aux_*, as in MPN.
 
     Parts: "global", then four stripes, from top to bottom. Test feature: all five, main stream only.
     """
@@ -84,19 +90,20 @@ class DSA(BranchedModel):
         super().__init__(config, backbone, num_classes, 2)
         self.part_names = ("global", *(f"stripe {k + 1} ({name})" for k, (name, _) in enumerate(GROUPS)))
         self.places = ((GLOBAL, None), *((LOCAL, None) for _ in GROUPS))
-        self.norm = PartBatchNorm(self.num_parts, self.channels)
-        self.classifier = PartClassifier(self.num_parts, self.channels, num_classes)
-        self.guide = Guide(config, copy.deepcopy(backbone), num_classes)  # no layer in common with the main stream
-        self.fused_classifier = PartClassifier(self.num_parts, self.channels, num_classes)
+        dim = config.reduced_dim or self.channels
+        self.reduce = reduction(config, self.channels)
+        self.classifier = PartClassifier(self.num_parts, dim, num_classes)
+        self.aux_guide = Guide(config, copy.deepcopy(backbone), num_classes)  # no layer in common with the main stream
+        self.aux_classifier = PartClassifier(self.num_parts, dim, num_classes)  # of the summed features
 
     def load_backbone(self, state: dict[str, Tensor]) -> None:
         """The same weights for both streams, and for both copies of res_conv5 in each."""
         super().load_backbone(state)
-        self.guide.load_backbone(state)
+        self.aux_guide.load_backbone(state)
 
     def backbone_modules(self) -> list[nn.Module]:
         """Trunks and tails of both streams, as opposed to the heads."""
-        return [*super().backbone_modules(), *self.guide.backbone_modules()]
+        return [*super().backbone_modules(), *self.aux_guide.backbone_modules()]
 
     @property
     def part_extents(self) -> tuple[tuple[float, float], ...]:
@@ -115,15 +122,15 @@ class DSA(BranchedModel):
         aux: embedding g and part features of the guiding stream; its logits are those of the *summed* features.
         Raises PriorError in training without a `TextureBatch`.
         """
-        features = self.norm(self._pooled(maps))  # [B, 1 + K, c]
+        features = self.reduce(self._pooled(maps))  # [B, 1 + K, d]
         out = ModelOutput(features.flatten(1), features, self.classifier(features))
         if with_aux:
             if not isinstance(prior, TextureBatch):
                 raise PriorError(
                     f"{self.name} learns beside the textures of the training images: pass prior=TextureBatch(...)"
                 )
-            guide = self.guide.features(prior)  # [B, 1 + K, c]
-            fused = self.fused_classifier(features + guide)  # late fusion
+            guide = self.aux_guide.features(prior)  # [B, 1 + K, d]
+            fused = self.aux_classifier(features + guide)  # late fusion
             out.aux = ModelOutput(guide.flatten(1), guide, fused)
         return out
 
@@ -135,7 +142,7 @@ class DSA(BranchedModel):
 
     def count_parameters(self, classifiers: bool = False) -> int:
         """Parameters of the test-time network: the main stream."""
-        dropped = [*self.guide.parameters(), *self.fused_classifier.parameters()]
+        dropped = [*self.aux_guide.parameters(), *self.aux_classifier.parameters()]
         return super().count_parameters(classifiers) - sum(p.numel() for p in dropped)
 
     def example_prior(self, count: int, grid: tuple[int, int]) -> TextureBatch:
@@ -151,15 +158,22 @@ class Guide(BranchedModel):
 
     def __init__(self, config: DSAConfig, backbone: Backbone, num_classes: int):
         super().__init__(config, backbone, num_classes, 2)
-        self.norm = PartBatchNorm(1 + len(GROUPS), self.channels)
+        self.reduce = reduction(config, self.channels)
 
     def features(self, textures: TextureBatch) -> Tensor:
-        """[B, 24, 4, S, S] -> [B, 1 + K, c]."""
+        """[B, 24, 4, S, S] -> [B, 1 + K, d]."""
         whole, local = self.feature_maps(mosaic(textures))
         tiles = nn.functional.adaptive_max_pool2d(local, MOSAIC).flatten(2)  # a chart each, [B, c, 24]
         charts = tiles.unbind(-1)
         groups = [torch.stack([charts[i] for i in charts_of(words)]).amax(0) for _, words in GROUPS]
-        return self.norm(torch.stack([whole.mean((-2, -1)), *groups], dim=1))
+        return self.reduce(torch.stack([whole.mean((-2, -1)), *groups], dim=1))
+
+
+def reduction(config: DSAConfig, channels: int) -> nn.Module:
+    """What follows pooling, for each of the 1 + K features: a batch norm, after a 1x1 conv where they are reduced."""
+    if config.reduced_dim is None:
+        return PartBatchNorm(1 + len(GROUPS), channels)
+    return PartConvBlock(1 + len(GROUPS), channels, config.reduced_dim, relu=False, bias=False)
 
 
 def mosaic(textures: TextureBatch) -> Tensor:

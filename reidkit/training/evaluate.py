@@ -20,6 +20,7 @@ from reidkit.evaluation.forms import TestForm
 from reidkit.evaluation.ranking import APForm
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
+from reidkit.priors.dense import TextureTable
 from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
 from reidkit.training.device import Precision, choose_device, choose_precision
@@ -40,7 +41,7 @@ def evaluate_model(
     *,
     form: TestForm | None = None,
     device: str | torch.device = "cpu",
-    priors: PriorTable | None = None,
+    priors: PriorTable | TextureTable | None = None,
     levels: tuple[str, ...] | None = None,
     cache: bool = True,
     workers: int = 0,
@@ -164,7 +165,7 @@ def evaluate_run(
     ap: APForm = "step",
     camera_rule: bool | None = None,
     interpolation: Interpolation = "bilinear",
-    priors: PriorTable | None = None,
+    priors: PriorTable | TextureTable | None = None,
     prior_tool: Tool | None = None,
     cache: bool = True,
     workers: int = 0,

@@ -30,6 +30,7 @@ from reidkit.losses import LossConfig
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
+from reidkit.priors.dense import TextureTable
 from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
 from reidkit.training.device import choose_compile, choose_device, choose_precision, make_accelerator
@@ -150,7 +151,11 @@ def train(
 
 
 def batches(
-    dataset: ReIDDataset, recipe: Recipe, priors: PriorTable | None, accelerator: Accelerator, manner: Manner
+    dataset: ReIDDataset,
+    recipe: Recipe,
+    priors: PriorTable | TextureTable | None,
+    accelerator: Accelerator,
+    manner: Manner,
 ) -> BatchLoader:
     """The training batches of this process, on its device."""
     return train_loader(

@@ -40,14 +40,14 @@ def test_the_parameters_of_table_9():
 def test_the_test_network_is_the_main_stream_alone(model):
     model.eval()
     f = model.embed(IMAGES)
-    for p in model.guide.parameters():
+    for p in model.aux_guide.parameters():
         p.data.fill_(float("nan"))
-    model.fused_classifier.weight.data.fill_(float("nan"))
+    model.aux_classifier.weight.data.fill_(float("nan"))
     assert torch.equal(model.embed(IMAGES), f) and f.isfinite().all() and f.shape == (4, 5 * 128)
     assert model.count_parameters() == sum(
-        p.numel() for n, p in model.named_parameters() if not n.startswith(("guide", "fused", "classifier"))
+        p.numel() for n, p in model.named_parameters() if not n.startswith(("aux_", "classifier"))
     )
-    assert not {id(p) for p in model.guide.parameters()} & {
+    assert not {id(p) for p in model.aux_guide.parameters()} & {
         id(p) for p in [*model.shared.parameters(), *model.tails.parameters()]
     }
 
@@ -55,10 +55,10 @@ def test_the_test_network_is_the_main_stream_alone(model):
 def test_late_fusion_adds_the_streams(model):
     model.train()
     out = model(IMAGES, textures())
-    fused = model.fused_classifier(out.part_features + out.aux.part_features)
+    fused = model.aux_classifier(out.part_features + out.aux.part_features)
     assert torch.equal(out.aux.logits, fused) and out.aux.embedding.shape == out.embedding.shape
     out.aux.logits.sum().backward()  # what the guide is taught reaches both streams, and no classifier of the main one
-    assert model.shared.conv1.weight.grad.abs().sum() > 0 and model.guide.shared.conv1.weight.grad.abs().sum() > 0
+    assert model.shared.conv1.weight.grad.abs().sum() > 0 and model.aux_guide.shared.conv1.weight.grad.abs().sum() > 0
     assert model.classifier.weight.grad is None
 
 
@@ -90,7 +90,7 @@ def test_training_without_textures_is_refused(model):
 def test_both_streams_start_from_the_same_weights(model):
     state = create_model("ide", 5, backbone="small").backbone.state_dict()
     model.load_backbone(state)
-    for stream in (model, model.guide):
+    for stream in (model, model.aux_guide):
         for tail in stream.tails:
             assert torch.equal(tail.layer4[0].conv1.weight, state["layer4.0.conv1.weight"])
         assert torch.equal(stream.shared.layer3[0].conv1.weight, state["layer3.0.conv1.weight"])

@@ -33,7 +33,7 @@ COUNTED = """
     soft-c2-1 520 842, soft-c2-10 520 842, ide 316 545, pcb 254 478, pyramid 739 974, mgn 483 911, cgpn 717 1716,
     cgpn-1 563 1027, cgpn-2 717 1716, cgpn-3 504 1274, cgpn-4 598 1591, cgpn-global-2 368 600, cgpn-global-3 383 617,
     cgpn-global-4 398 634, cgpn-global-8 458 702, cgpn-b1 421 788, cgpn-b2 421 788, cgpn-b3 463 1001,
-    cgpn-b12 548 1146, cgpn-b13 590 1359, cgpn-b23 590 1359, cgpn-b1234 886 2286, cgpn-b12345 1111 3140, dsa 690 690
+    cgpn-b12 548 1146, cgpn-b13 590 1359, cgpn-b23 590 1359, cgpn-b1234 886 2286, cgpn-b12345 1111 3140, dsa 720 720
 """
 OPERATORS = {name: int(now) for name, now, _ in (line.split() for line in COUNTED.replace("\n", " ").split(","))}
 
