@@ -60,7 +60,7 @@ def ship(runs: Sequence[str | Path], out: str | Path) -> list[Path]:
         if (total := sum(run.weights.stat().st_size for run in kind)) > limit.total:
             raise CheckpointError(
                 f"{len(kind)} networks in {out} have {total / 2**20:.1f} MB of weights, more than "
-                f"{limit.total / 2**20:.0f} MB ({', '.join(sorted(run.path.name for run in kind))}); ship fewer networks"
+                f"{limit.total / 2**20:.0f} MB ({', '.join(sorted(run.path.name for run in kind))}); ship fewer"
             )
     return shipped
 

@@ -259,7 +259,7 @@ def test_command_and_consumer(sidewalk_tiny, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["export", "mpn-no-ca", "--no-progress"])
     assert done.exit_code == 0, done.output
     assert "largest difference to PyTorch" in done.output and "ms a batch" in done.output
-    file = tmp_path / "mpn-no-ca-sidewalk-small-quick-s0-fp32.onnx"
+    file = tmp_path / "mpn-no-ca-sidewalk-medium-hero-s0-fp32.onnx"
 
     table = sidewalk_tiny.query.iloc[[0, 5]]
     f = torch.nn.functional.normalize(wanted_features(find_run("mpn-no-ca").path, table))

@@ -340,7 +340,7 @@ def test_weights_ship_up_to_the_limit_of_their_preset(finished, tmp_path, monkey
     (hero / "recipe.json").write_text(json.dumps({**settings, "preset": "hero"}))
     monkeypatch.setattr("reidkit.training.ship.TINY", Limit(size - 1, 10 * size))
     monkeypatch.setitem(LIMITS, "hero", Limit(size, int(1.5 * size)))
-    with pytest.raises(CheckpointError, match="more than the .* of its preset"):
+    with pytest.raises(CheckpointError, match=r"more than the .* of its preset"):
         ship([run.path], tmp_path / "out")
     assert not RunFolder(tmp_path / "out" / run.path.name).weights.exists()
     assert ship([hero], tmp_path / "out") == [tmp_path / "out" / "mpn-hero"]
