@@ -10,7 +10,7 @@ WORKERS ?= 2
 FORMATTED := reidkit tests data_scripts notebooks/*.py notebooks/*/*.py
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup venv tour lab test notebooks dashboard lint clean
+.PHONY: help check setup venv tour lab test notebooks dashboard heroes lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
@@ -47,6 +47,9 @@ notebooks: setup  ## execute the notebooks and write their outputs
 
 dashboard: setup  ## open the panels as a web page
 	$(PY) -m voila --VoilaConfiguration.extension_denylist=jupyterlab-jupytext notebooks/12_dashboard.ipynb
+
+heroes: setup  ## train and ship the networks that notebooks and panels open (an hour)
+	$(PY) data_scripts/heroes.py
 
 lint: setup  ## lint, format and types
 	$(PY) -m ruff check .

@@ -239,8 +239,10 @@ def zoo_changes(settings: dict[str, Any], recipe: Recipe, rooms: tuple[str, ...]
 
 
 def find_run(run: str | Path) -> RunFolder:
-    """A run folder, or the shipped network of that name: "mpn-no-ca", or its whole folder name.
+    """A run folder, or a shipped network: by its folder's whole name, or by its variant, such as "mpn-no-ca".
 
+    Where several networks of a variant ship, its name means the one of the preset `hero`; the tiny ones of tests and
+    quick lessons then have their whole names only.
     Raises CheckpointError when there is neither, or no one network of that name; it lists the shipped ones.
     """
     given = RunFolder(Path(run))
@@ -248,6 +250,8 @@ def find_run(run: str | Path) -> RunFolder:
         return given
     shipped = [RunFolder(folder) for folder in sorted(SHIPPED.glob("*")) if RunFolder(folder).finished]
     found = [r for r in shipped if str(run) in (r.path.name, r.read_settings()["variant"])]
+    if len(found) > 1:
+        found = [r for r in found if r.read_settings()["preset"] == "hero"]
     if len(found) == 1:
         return found[0]
     if given.path.is_dir():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -185,11 +186,34 @@ def test_runs_that_are_none(runs, tmp_path):
 
 
 def test_shipped_networks_have_their_names():
-    assert find_run("mpn-no-ca").path.name == "mpn-no-ca-sidewalk-small-quick-s0"
-    assert find_run("mpn-no-ca-sidewalk-small-quick-s0").path == find_run("mpn-no-ca").path
+    assert find_run("mpn-no-ca").path.name == "mpn-no-ca-sidewalk-medium-hero-s0"
+    assert find_run("mpn-no-ca-sidewalk-medium-hero-s0").path == find_run("mpn-no-ca").path
+    assert find_run("mpn-no-ca-sidewalk-small-quick-s0").path.name == "mpn-no-ca-sidewalk-small-quick-s0"
+    assert find_run("psa").path.name == "psa-sidewalk-small-quick-s0"  # no hero has this name
     assert find_run("mpn").read_settings()["variant"] == "mpn"
     net, same = load_run("mpn-no-ca"), load_run(find_run("mpn-no-ca").path)
     assert net.name == "mpn-no-ca" and all(map(torch.equal, net.state_dict().values(), same.state_dict().values()))
+
+
+def test_of_several_shipped_networks_the_hero_has_the_name(tmp_path, monkeypatch):
+    source = find_run("ide-sidewalk-small-quick-s0").path
+    monkeypatch.setattr("reidkit.training.runs.SHIPPED", tmp_path)
+
+    def ship_as(name, preset):
+        settings = json.loads((source / "recipe.json").read_text())
+        shutil.copytree(source, tmp_path / name)
+        (tmp_path / name / "recipe.json").write_text(json.dumps({**settings, "preset": preset}))
+
+    ship_as("a", "quick")
+    assert find_run("ide").path.name == "a"
+    ship_as("b", "long")
+    with pytest.raises(CheckpointError, match="nor the name of one shipped network: a, b"):
+        find_run("ide")
+    ship_as("c", "hero")
+    assert [find_run(name).path.name for name in ("ide", "a", "b", "c")] == ["c", "a", "b", "c"]
+    ship_as("d", "hero")
+    with pytest.raises(CheckpointError, match="nor the name of one"):
+        find_run("ide")
 
 
 def test_neither_a_folder_nor_a_name(tmp_path):
@@ -235,7 +259,7 @@ def test_command_and_consumer(sidewalk_tiny, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["export", "mpn-no-ca", "--no-progress"])
     assert done.exit_code == 0, done.output
     assert "largest difference to PyTorch" in done.output and "ms a batch" in done.output
-    file = tmp_path / "mpn-no-ca-sidewalk-small-quick-s0-fp32.onnx"
+    file = tmp_path / "mpn-no-ca-sidewalk-medium-hero-s0-fp32.onnx"
 
     table = sidewalk_tiny.query.iloc[[0, 5]]
     f = torch.nn.functional.normalize(wanted_features(find_run("mpn-no-ca").path, table))

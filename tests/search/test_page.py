@@ -19,6 +19,7 @@ from reidkit.errors import ReIDKitError
 from reidkit.search import open_index, open_pictures, search, write_page
 
 need("pytorch_grad_cam")
+TINY = "mpn-no-ca-sidewalk-small-quick-s0"  # a shipped network by its whole name
 EVIL = "<script>alert(1)</script>&\"'.png".replace("/", "")
 
 
@@ -130,13 +131,13 @@ def test_the_command(gallery, tmp_path):
     queries = [save_person(tmp_path / f"q{i}.png", i, 99) for i in (0, 2)]
     out = tmp_path / "deep" / "page.html"
     options = ("--gallery", gallery, "--top", 3, "--out", out, "--no-progress")
-    done = run("search", "mpn-no-ca", *queries, *options)
+    done = run("search", TINY, *queries, *options)
     assert done.exit_code == 0, done.output + str(done.exception)
     assert "7 pictures searched (7 read now), 1 skipped, 1 other files" in done.output and str(out) in done.output
     lists = re.findall(r"^ +(\d+)  (-?\d\.\d{4})  (.+)$", done.output, re.M)
     assert [n for n, _, _ in lists] == ["1", "2", "3"] * 2
     assert len(Page(out.read_text()).all("ol")) == 2
-    again = run("search", "mpn-no-ca", *queries, *options, "--no-attention", "--index", "exact")
+    again = run("search", TINY, *queries, *options, "--no-attention", "--index", "exact")
     assert "(0 read now)" in again.output
     assert re.findall(r"^ +(\d+)  (-?\d\.\d{4})  (.+)$", again.output, re.M) == lists
 
@@ -147,20 +148,20 @@ def test_the_command_refuses_before_it_works(gallery, tmp_path, monkeypatch):
     bad.write_bytes(b"x")
     out = ("--out", tmp_path / "page.html", "--no-progress")
     for arguments, match in (
-        (("mpn-no-ca", bad, "--gallery", gallery), r"bad\.jpg.*not an image"),
-        (("mpn-no-ca", query, bad, "--gallery", gallery), r"bad\.jpg.*not an image"),
-        (("mpn-no-ca", tmp_path / "no.jpg", "--gallery", gallery), r"no\.jpg.*missing"),
-        (("mpn-no-ca", query, "--gallery", tmp_path / "none"), "does not exist"),
-        (("mpn-no-ca", query, "--gallery", gallery, "--index", "flat"), "unknown index 'flat'"),
-        (("mpn-no-ca", query, "--gallery", gallery, "--method", "cam"), "unknown CAM method 'cam'"),
+        ((TINY, bad, "--gallery", gallery), r"bad\.jpg.*not an image"),
+        ((TINY, query, bad, "--gallery", gallery), r"bad\.jpg.*not an image"),
+        ((TINY, tmp_path / "no.jpg", "--gallery", gallery), r"no\.jpg.*missing"),
+        ((TINY, query, "--gallery", tmp_path / "none"), "does not exist"),
+        ((TINY, query, "--gallery", gallery, "--index", "flat"), "unknown index 'flat'"),
+        ((TINY, query, "--gallery", gallery, "--method", "cam"), "unknown CAM method 'cam'"),
         (("no-run", query, "--gallery", gallery), "neither a run folder"),
-        (("mpn-no-ca", query, "--gallery", gallery, "--detector-weights", "x"), "--detector-weights is for --detect"),
+        ((TINY, query, "--gallery", gallery, "--detector-weights", "x"), "--detector-weights is for --detect"),
     ):
         done = run("search", *arguments, *out)
         assert done.exit_code != 0 and isinstance(done.exception, ReIDKitError), (arguments, done.output)
         assert re.search(match, str(done.exception)), done.exception
         assert not (gallery / ".reidkit-search").exists() and not (tmp_path / "page.html").exists()
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
-    done = run("search", "mpn-no-ca", query, "--gallery", gallery, *out)
+    done = run("search", TINY, query, "--gallery", gallery, *out)
     assert "--no-attention" in str(done.exception) and not (gallery / ".reidkit-search").exists()
-    assert run("search", "mpn-no-ca", query, "--gallery", gallery, *out, "--no-attention").exit_code == 0
+    assert run("search", TINY, query, "--gallery", gallery, *out, "--no-attention").exit_code == 0

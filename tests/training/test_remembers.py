@@ -256,5 +256,6 @@ def test_shipped_networks_say_what_they_were_trained_on(repo, sidewalk_tiny):
     shipped = repo / "results" / "sidewalk" / "checkpoints"
     for folder in shipped.glob("*/recipe.json"):
         settings = RunFolder(folder.parent).read_settings()
-        assert settings["source"] == {"name": "sidewalk", "options": {"size": "small"}} and "root" not in settings
+        size = "medium" if settings["preset"] == "hero" else "small"
+        assert settings["source"] == {"name": "sidewalk", "options": {"size": size}} and "root" not in settings
     assert obtain_run  # used by the notebooks to find them

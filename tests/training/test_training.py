@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -328,17 +329,39 @@ def test_obtain_run_prefers_own_then_shipped_then_trains(sidewalk_tiny, tmp_path
         obtain_run("ide", sidewalk_tiny, runs=tmp_path / "runs", **options)
 
 
-def test_shipped_networks_are_small_whole_and_of_the_present_recipes(repo):
-    """Every folder of results/sidewalk/checkpoints: at most 2 MB, its hash fits, trained as the preset says now."""
-    from reidkit.training.obtain import trained_with
-    from reidkit.training.ship import MAX_BYTES, MAX_TOTAL
+def test_weights_ship_up_to_the_limit_of_their_preset(finished, tmp_path, monkeypatch):
+    from reidkit.training.ship import LIMITS, TINY, Limit, ship
 
-    folders = sorted(p.parent for p in (repo / "results" / "sidewalk" / "checkpoints").glob("*/model.safetensors"))
-    assert len(folders) >= 10 and MAX_BYTES == 2 * 2**20 and MAX_TOTAL == 16 * 2**20
-    sizes = [RunFolder(f).weights.stat().st_size for f in folders]
-    assert max(sizes) <= MAX_BYTES and sum(sizes) <= MAX_TOTAL
-    for folder in folders:
-        settings = RunFolder(folder).read_settings()
-        load_run(folder)  # checks the hash
-        assert trained_with(RunFolder(folder), recipe_for(settings["variant"], settings["preset"])), folder.name
-        assert RunFolder(folder).read_result()["provenance"]["commit"].isalnum(), "trained from a clean commit"
+    run, _ = finished
+    assert (TINY, LIMITS) == (Limit(2 * 2**20, 16 * 2**20), {"hero": Limit(12 * 2**20, 60 * 2**20)})
+    size = RunFolder(ship([run.path], tmp_path / "measured")[0]).weights.stat().st_size
+    hero = shutil.copytree(run.path, tmp_path / "mpn-hero")
+    settings = json.loads((hero / "recipe.json").read_text())
+    (hero / "recipe.json").write_text(json.dumps({**settings, "preset": "hero"}))
+    monkeypatch.setattr("reidkit.training.ship.TINY", Limit(size - 1, 10 * size))
+    monkeypatch.setitem(LIMITS, "hero", Limit(size, int(1.5 * size)))
+    with pytest.raises(CheckpointError, match=r"more than the .* of its preset"):
+        ship([run.path], tmp_path / "out")
+    assert not RunFolder(tmp_path / "out" / run.path.name).weights.exists()
+    assert ship([hero], tmp_path / "out") == [tmp_path / "out" / "mpn-hero"]
+    monkeypatch.setattr("reidkit.training.ship.TINY", Limit(size, 10 * size))
+    ship([run.path], tmp_path / "out")  # two networks, each counted with its own kind
+    second = shutil.copytree(hero, tmp_path / "another-hero")
+    with pytest.raises(CheckpointError, match=r"2 networks .*another-hero, mpn-hero\); ship fewer"):
+        ship([second], tmp_path / "out")
+
+
+def test_shipped_networks_are_small_whole_and_of_the_present_recipes(repo):
+    """Every folder of results/sidewalk/checkpoints: within its limit, its hash fits, trained as the preset says now."""
+    from reidkit.training.obtain import trained_with
+    from reidkit.training.ship import LIMITS, TINY, limit_of
+
+    runs = [RunFolder(p.parent) for p in (repo / "results" / "sidewalk" / "checkpoints").glob("*/model.safetensors")]
+    for limit, least in ((TINY, 10), (LIMITS["hero"], 5)):
+        sizes = [run.weights.stat().st_size for run in runs if limit_of(run) == limit]
+        assert len(sizes) >= least and max(sizes) <= limit.network and sum(sizes) <= limit.total
+    for run in runs:
+        settings = run.read_settings()
+        load_run(run.path)  # checks the hash
+        assert trained_with(run, recipe_for(settings["variant"], settings["preset"])), run.path.name
+        assert run.read_result()["provenance"]["commit"].isalnum(), "trained from a clean commit"
