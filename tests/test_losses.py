@@ -290,6 +290,21 @@ def test_total_of_mpn_is_equation_10():
     assert total.requires_grad and not any(t.requires_grad for t in terms.values())
 
 
+@pytest.mark.parametrize("alignment", ["class", "sample", "batch"])
+def test_a_factor_multiplies_the_weight_of_the_alignment(alignment):
+    """With 0 total and gradients are those without alignment, with 1 the usual ones; a tensor means the same."""
+    out = output(0, output(1))
+    config = LossConfig(alignment=alignment, alignment_weight=40.0)
+    without = total_loss(out, LABELS, LossConfig(alignment=None))[0]
+    for factor in (0.0, 0.25, 1.0, torch.tensor(0.0), torch.tensor(0.25)):
+        total, terms = total_loss(out, LABELS, config, alignment_factor=factor)
+        assert total.item() == pytest.approx((without + 40 * float(factor) * terms["alignment"]).item())
+    assert total_loss(out, LABELS, config)[0].item() == total_loss(out, LABELS, config, 0.0, 1.0)[0].item()
+    nothing = total_loss(out, LABELS, config, alignment_factor=0.0)[0]
+    ours, theirs = (torch.autograd.grad(t, out.embedding, retain_graph=True)[0] for t in (nothing, without))
+    assert nothing.item() == without.item() and torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("alignment", [None, "class", "sample", "batch", "sample-triplet"])
 def test_alignment_variants(alignment):
     aux = output(1)

@@ -35,7 +35,7 @@ def body_rows(top: np.ndarray, bottom: np.ndarray, extents: Sequence[tuple[float
 def stripe_regions(truth: Truth, extents: Sequence[tuple[float, float]], size: Sequence[int]) -> np.ndarray:
     """[N, K, H, W] bool: the person's pixels in part k's own stripe of the true body."""
     rows = body_rows(truth.top, truth.bottom, extents, size[0])
-    return _large_enough(rows[..., None] & (resized(truth.parts, size) > 0)[:, None])
+    return large_enough(rows[..., None] & (resized(truth.parts, size) > 0)[:, None])
 
 
 def body_part_regions(
@@ -49,11 +49,12 @@ def body_part_regions(
     counts = [[((parts == i + 1) & stripes[:, k]).sum() for i in range(len(PART_NAMES))] for k in range(len(extents))]
     best = np.argmax(counts, axis=1)  # [K]
     regions = parts[:, None] == (best + 1)[None, :, None, None]
-    return _large_enough(regions), [PART_NAMES[i] for i in best]
+    return large_enough(regions), [PART_NAMES[i] for i in best]
 
 
-def _large_enough(regions: np.ndarray) -> np.ndarray:
-    return regions & (regions.mean((2, 3), keepdims=True) >= MIN_AREA)
+def large_enough(regions: np.ndarray) -> np.ndarray:
+    """The same regions [..., H, W] bool, empty where they are smaller than `MIN_AREA`: not in the picture."""
+    return regions & (regions.mean((-2, -1), keepdims=True) >= MIN_AREA)
 
 
 def resized(labels: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -34,6 +34,15 @@ DataOptions = Annotated[
         "--data", help="key=value for the data set's loader; folder, csv: train_fraction, queries, seed, path, labels."
     ),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="quick (2 CPU cores), long and hero (hours), from scratch; photo (CPU) and paper (GPU), pretrained; smoke "
+        "(tests). Default: quick on sidewalk; on photographs paper with a CUDA GPU, else photo.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value; model.* and loss.* reach the variant.")]
 Progress = Annotated[bool, typer.Option("--progress/--no-progress")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from reidkit.cli.options import (
@@ -15,6 +16,7 @@ from reidkit.cli.options import (
     DatasetName,
     Device,
     NoCameraRule,
+    Preset,
     PriorTool,
     Progress,
     Root,
@@ -50,7 +52,7 @@ def reproduce(
     only: Annotated[str | None, typer.Option(help="Only these rows, e.g. baseline,naive-mtl,mpn")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     first_seed: Seed = 0,
-    preset: Annotated[str, typer.Option(help="quick (2 CPU cores), long, paper (GPU), smoke (tests)")] = "quick",
+    preset: Preset = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing on disk.")] = False,
     out: Annotated[Path | None, typer.Option(help="The page; default <runs>/<suite>-<data set>-<preset>.html")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
@@ -80,14 +82,17 @@ def reproduce(
     """Train a paper's table and write it beside the paper's numbers, as a page; called again, it goes on."""
     from reidkit.reproduce import Order, carry_out, in_words, look_ahead
     from reidkit.reproduce.page import summary, write_page
-    from reidkit.training.plan import default_jobs
+    from reidkit.training.plan import default_jobs, device_of
     from reidkit.training.preflight import default_prior_tool
+    from reidkit.training.presets import choose_preset
     from reidkit.training.suites import suite as rows_of
 
     rows = rows_of(suite, None if only is None else [name.strip() for name in only.split(",")])
     resources = _resources(ctx, one_of("place to train", on, PLACES))
-    check_words(preset, dataset, root, "root" in given(ctx))
+    check_words(dataset, root, "root" in given(ctx))
     arguments, tool = train_arguments(ctx.params), tool_of(prior_tool)
+    place = device_of(arguments) if resources is None else torch.device("cuda" if resources.gpus else "cpu")
+    preset = choose_preset(preset, dataset, place, typer.echo)
     ds = _dataset(dataset, root, size, validation, cache_dir, options, dry_run)
     order = Order(
         suite=suite,
@@ -130,12 +135,8 @@ def show(prospect, outcome) -> None:
     typer.echo(report_table(prospect.order.suite, outcome.results).to_string())
 
 
-def check_words(preset: str, dataset: str, root: Path, root_typed: bool) -> None:
-    """Refuse an unknown preset or data set, and a root that was typed and is not there, before anything is opened."""
-    from reidkit.training.recipes import PRESETS
-
-    if preset not in PRESETS:
-        raise unknown_name("preset", preset, PRESETS)
+def check_words(dataset: str, root: Path, root_typed: bool) -> None:
+    """Refuse an unknown data set, and a root that was typed and is not there, before anything is opened."""
     if dataset not in DATASETS:
         raise unknown_name("data set", dataset, DATASETS)
     if not root.is_dir() and (root_typed or dataset != "sidewalk"):

@@ -126,29 +126,35 @@ def attention_scores(
     images: Annotated[int, typer.Option(min=1)] = 200,
     method: Annotated[str, typer.Option(help="gradcam, hirescam, ...")] = "gradcam",
     checks: Annotated[bool, typer.Option(help="Consistency and random weights: 8 x the time.")] = True,
+    sleeves: Annotated[
+        bool, typer.Option("--sleeves", help="Instead: do maps lie on lower arms where sleeves are long (MPN 5.2.5)?")
+    ] = False,
     device: Device = "cpu",
     threads: Threads = None,
-    out: Annotated[Path, typer.Option(help="Rows are added to this CSV.")] = Path("results/sidewalk/attention.csv"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Rows are added to this CSV; default results/sidewalk/attention.csv, or sleeves.csv there."),
+    ] = None,
     progress: Progress = True,
 ) -> None:
     """Score the part attention of runs against Sidewalk's ground truth, one row a run; what is there is skipped."""
     from reidkit.attention.cam import METHODS
     from reidkit.attention.scores import score_runs
+    from reidkit.attention.sleeves import score_sleeves
     from reidkit.training.device import choose_device
 
     if threads:
         torch.set_num_threads(threads)
-    table = score_runs(
-        runs,
-        open_dataset("sidewalk", root, size),
-        level=level,
-        images=images,
-        method=one_of("CAM method", method, METHODS),
-        checks=checks,
-        device=choose_device(device),
-        out=out,
-        progress=progress,
-    )
+    out = out or Path("results/sidewalk") / ("sleeves.csv" if sleeves else "attention.csv")
+    how = {"level": level, "images": images, "method": one_of("CAM method", method, METHODS), "out": out}
+    how |= {"device": choose_device(device), "progress": progress}
+    if sleeves:
+        table = score_sleeves(runs, open_dataset("sidewalk", root, size), **how)
+        columns = ["run", "level", "measure", "value", "low", "high", "people"]
+        typer.echo(table[columns].round(3).to_string(index=False))
+        typer.echo(str(out))
+        return
+    table = score_runs(runs, open_dataset("sidewalk", root, size), checks=checks, **how)
     table = table.loc[(table.method == method) & (table.level == level)]
     columns = ["own_energy", "pointing", "body_part_energy", "similarity", "background"]
     typer.echo(table.groupby("variant", sort=False)[columns].mean().round(3).to_string())

@@ -16,6 +16,7 @@ from reidkit.cli.options import (
     DatasetName,
     Device,
     NoCameraRule,
+    Preset,
     PriorTool,
     Progress,
     Root,
@@ -54,7 +55,7 @@ def train(
     root: Root = Path("data"),
     size: Size = None,
     options: DataOptions = None,
-    preset: Annotated[str, typer.Option(help="quick (2 CPU cores), long, paper (GPU), smoke (tests)")] = "quick",
+    preset: Preset = None,
     seed: Seed = 0,
     run: Annotated[Path | None, typer.Option(help="Run folder; default runs/<a speaking name>")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run folder, with its own settings.")] = None,
@@ -74,6 +75,8 @@ def train(
     """Train a variant and evaluate it. A killed run goes on where it stopped when called again."""
     from reidkit.training import RunFolder, recipe_for, run_name
     from reidkit.training import train as train_run
+    from reidkit.training.device import choose_device
+    from reidkit.training.presets import choose_preset
     from reidkit.training.recipes import read_settings
     from reidkit.training.runs import recipe_of
 
@@ -93,6 +96,7 @@ def train(
     elif variant is None:
         raise ReIDKitError("name the variant to train, for example `reidkit train mpn`; `reidkit variants` lists them")
     else:
+        preset = choose_preset(preset, dataset, choose_device(device), typer.echo)
         name, recipe, changes = variant, recipe_for(variant, preset, changes), read_settings(variant, changes)
         ds = open_dataset(dataset, root, size, validation, cache_dir, options)
         folder = run or Path("runs") / run_name(variant, ds, preset, seed, changes)
@@ -241,7 +245,7 @@ def ablate(
     options: DataOptions = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     first_seed: Seed = 0,
-    preset: str = "quick",
+    preset: Preset = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one a core, one on a GPU.")] = None,
     only: Annotated[str | None, typer.Option(help="Only these rows, e.g. baseline,naive-mtl,mpn")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),

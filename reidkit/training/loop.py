@@ -39,6 +39,7 @@ from reidkit.training.gradients import Gradients
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
 from reidkit.training.memory import within_memory
 from reidkit.training.preflight import check_start, default_prior_tool, priors_for, recipe_on
+from reidkit.training.presets import warn_from_scratch
 from reidkit.training.processes import ids_per_process
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.record import check_claim, claim, run_settings
@@ -119,7 +120,10 @@ def train(
     accelerator, checkpoint = make_accelerator(chosen, precision), folder.load_checkpoint()
     ide = ide_recipe(name, recipe, preset) if checkpoint is None and recipe.ide_init and not initialise_from else None
     where = {"prior_tool": prior_tool, "cache": cache, "world_size": accelerator.num_processes}
-    check_start(name, dataset, recipe, folder.path, **where, ide=ide)
+    from_ide = recipe.ide_init and initialise_from is not None
+    check_start(name, dataset, recipe, folder.path, **where, ide=ide, weights=checkpoint is None and not from_ide)
+    if checkpoint is None and not initialise_from:
+        warn_from_scratch(name, dataset, recipe, preset)
     if ide:
         initialise_from = start_from_ide(name, dataset, recipe, folder, manner)
         accelerator = make_accelerator(chosen, precision)  # the IDE's may have had another precision

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
+from reidkit.training.device import choose_device
 from reidkit.training.ide import run_name
 from reidkit.training.loop import train
 from reidkit.training.preflight import recipe_on
+from reidkit.training.presets import choose_preset
 from reidkit.training.recipes import Recipe, recipe_for
 from reidkit.training.record import same_images
 from reidkit.training.runs import RunFolder, zoo_changes
@@ -21,7 +23,7 @@ def obtain_run(
     *,
     runs: str | Path,
     shipped: str | Path | None = None,
-    preset: str = "quick",
+    preset: str | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
@@ -30,7 +32,9 @@ def obtain_run(
 
     First choice is a finished run under `runs`, second the shipped one under `shipped` (None: never use it),
     last it is trained here, with the preset's recipe. An unfinished run under `runs` is resumed.
+    preset: None for the one that fits the data and the device (`choose_preset`).
     """
+    preset = choose_preset(preset, dataset.source.get("name"), choose_device(device))
     recipe = recipe_on(dataset, recipe_for(name, preset))
     folder = run_name(name, dataset, preset, seed)
     own, given = RunFolder(Path(runs) / folder), RunFolder(Path(shipped or runs) / folder)

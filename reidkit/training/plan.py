@@ -20,6 +20,7 @@ from reidkit.priors.source import Tool
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
 from reidkit.training.preflight import check_start, default_prior_tool, recipe_on
+from reidkit.training.presets import warn_from_scratch
 from reidkit.training.recipes import Recipe, read_settings, recipe_for
 from reidkit.training.record import check_claim, run_settings
 from reidkit.training.runs import RunFolder
@@ -87,7 +88,7 @@ def plan_suite(
     runs: Path,
     *,
     seeds: range | list[int],
-    preset: str = "quick",
+    preset: str,
     threads: int = 1,
     settings: Mapping[str, Any] | None = None,
     prior_tool: Tool | None = None,
@@ -103,9 +104,10 @@ def plan_suite(
     """
     device = None if elsewhere else device_of(train_arguments)
     tool = prior_tool or default_prior_tool(dataset)
-    plan, checked, ides = SuitePlan(), checked if checked is not None else set(), {}
+    plan, checked, ides, warned = SuitePlan(), checked if checked is not None else set(), {}, False
     for row in rows:
         changes, recipe = changed_recipe(row, dataset, preset, settings)
+        warned = warned or warn_from_scratch(row.variant, dataset, recipe, preset)
         refusal = _refusal(row, dataset, recipe, runs, preset, tool, cache, checked)
         if refusal:
             plan.left_out[row.system] = refusal

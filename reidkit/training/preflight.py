@@ -17,6 +17,7 @@ from reidkit.data import PKSampler, ReIDDataset
 from reidkit.errors import DatasetError, ReIDKitError, TrainingError
 from reidkit.evaluation.protocol import queries_without_match
 from reidkit.models import ReIDModel, create_model
+from reidkit.models.lite import require_weights
 from reidkit.priors import PriorTable, find_priors, require_priors
 from reidkit.priors.dense import TextureTable, find_textures, require_textures
 from reidkit.priors.source import Tool
@@ -35,10 +36,12 @@ def check_start(
     cache: bool = True,
     world_size: int = 1,
     checked: set | None = None,
+    weights: bool = True,
 ) -> None:
     """Raise the one error that says why `name` cannot be trained and tested here, and what to do; else return.
 
-    ide: the recipe of an IDE that is trained first. world_size: processes. checked: a set that several calls for one
+    ide: the recipe of an IDE that is trained first. world_size: processes. weights: whether the pretrained ones will be
+    read, which a run that goes on does not. checked: a set that several calls for one
     data set share, so that what was found sound is not looked at again.
     """
     done = checked if checked is not None else set()
@@ -49,6 +52,8 @@ def check_start(
     if ide is not None:
         check_batches(dataset, ide, world_size)
         check_size(sketch("ide", ide, dataset.num_train_ids), ide)
+    if weights:
+        require_weights(recipe.backbone, recipe.pretrained)
     if ("matches", recipe.camera_rule) not in done:
         check_matches(dataset, recipe.camera_rule)
         done.add(("matches", recipe.camera_rule))

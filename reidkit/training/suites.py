@@ -21,7 +21,8 @@ from reidkit.data import ReIDDataset
 from reidkit.errors import unknown_name
 from reidkit.files import locked
 from reidkit.priors.source import Tool
-from reidkit.training.plan import Job, SuitePlan, default_jobs, plan_suite
+from reidkit.training.plan import Job, SuitePlan, default_jobs, device_of, plan_suite
+from reidkit.training.presets import choose_preset
 from reidkit.training.runs import RunFolder
 
 TRAIN = (sys.executable, "-m", "reidkit.cli")  # what starts a training
@@ -148,7 +149,7 @@ def run_suite(
     runs: Path,
     *,
     seeds: range | list[int],
-    preset: str = "quick",
+    preset: str | None = None,
     jobs: int | None = None,
     settings: Mapping[str, Any] | None = None,
     prior_tool: Tool | None = None,
@@ -157,6 +158,7 @@ def run_suite(
 ) -> SuiteReport:
     """Train `rows` x `seeds`. train_arguments: what every run gets on its command line (--dataset, --root ...).
 
+    preset: None for the one that fits the data and the device (`choose_preset`).
     jobs: runs at a time; default one a core, each with its share of the cores, or a single one where the runs share a
     GPU. settings: changes for every row, as text or typed. prior_tool, cache: as among the train_arguments.
     A row that cannot be trained here, or whose folder holds another run (other images, settings, zoo line), is known
@@ -164,6 +166,7 @@ def run_suite(
     IDE runs that the rows start from are trained first, since variants of a seed share them.
     """
     jobs = jobs or default_jobs(train_arguments)
+    preset = choose_preset(preset, dataset.source.get("name"), device_of(train_arguments))
     plan = plan_suite(
         rows,
         dataset,

@@ -42,6 +42,7 @@ WAYS = [  # a setting as text, and as Python has it
     ("loss.margin", "0.3", 0.3),
     ("loss.alignment", "none", None),
     ("camera_rule", "false", False),
+    ("alignment_ramp", "0.5", 0.5),
 ]
 
 
@@ -79,6 +80,8 @@ def test_text_python_and_json_mean_the_same(key, text, value):
         ("precision", "fp8", "fp16"),
         ("flip", "1.5", "from 0 to 1"),
         ("momentum", "1", "below 1"),
+        ("alignment_ramp", "1.5", "from 0 to 1"),
+        ("alignment_ramp", "-0.1", "from 0 to 1"),
         ("num_instances", "0", "at least 1"),
         ("milestones", "40,20", "ascending"),
         ("erasing_area", "0.4,0.1", "smaller fraction"),

@@ -49,13 +49,28 @@ def dense_maps(ds: ReIDDataset, table: pd.DataFrame) -> Iterator[np.ndarray]:
     """
     if ds.source.get("name") != "sidewalk":
         raise DatasetError(f"{ds.label} was not rendered: dense body maps of photographs are read from files")
-    rates = ToolRates(**ds.info["tool_rates"]) if "tool_rates" in ds.info else ToolRates()
-    settings = Settings(ds.info["size"], ds.info["seed"], rates)
+    settings = _settings(ds)
     shots, root = _shots(settings), Path(ds.root)
     for start in range(0, len(table), 256):
         part = table.iloc[start : start + 256]
         for path, codes in zip(part.path, load_truth(ds, part).codes):
             yield dense_map(settings, shots[Path(path).relative_to(root).as_posix()], codes)
+
+
+def people_of(ds: ReIDDataset, table: pd.DataFrame) -> list[Identity | None]:
+    """Who is on each image of a table of Sidewalk, with build and clothes; None on the empty street.
+
+    Raises DatasetError for a data set that was not rendered.
+    """
+    if ds.source.get("name") != "sidewalk":
+        raise DatasetError(f"{ds.label} was not rendered: nobody knows what the people in photographs wear")
+    shots, root = _shots(_settings(ds)), Path(ds.root)
+    return [shots[Path(path).relative_to(root).as_posix()].person for path in table.path]
+
+
+def _settings(ds: ReIDDataset) -> Settings:
+    rates = ToolRates(**ds.info["tool_rates"]) if "tool_rates" in ds.info else ToolRates()
+    return Settings(ds.info["size"], ds.info["seed"], rates)
 
 
 @lru_cache(maxsize=2)
