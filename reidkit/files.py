@@ -99,15 +99,7 @@ def read_json(
 
     Raises `error`: with the text `missing` where there is no such file, else naming the file and what is wrong with it.
     """
-    try:
-        with open(path, "rb") as file:
-            text = file.read(limit + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise error(missing) from None
-    except OSError as e:
-        raise disk_error(f"{path} cannot be read", e, error) from e
-    if len(text) > limit:
-        raise error(f"{path} has more than {limit:,} bytes, too many for what it should hold; move it away")
+    text = read_bytes(path, limit, missing, error)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as e:
@@ -115,6 +107,20 @@ def read_json(
     if not isinstance(found, dict):
         raise error(f"{path} holds no JSON object but {text[:40]!r}; delete it and make it again")
     return found
+
+
+def read_bytes(path: str | Path, limit: int, missing: str, error: type[ReIDKitError]) -> bytes:
+    """The bytes of a file of at most `limit`; `error` as in `read_json`."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(missing) from None
+    except OSError as e:
+        raise disk_error(f"{path} cannot be read", e, error) from e
+    if len(content) > limit:
+        raise error(f"{path} has more than {limit:,} bytes, too many for what it should hold; move it away")
+    return content
 
 
 @contextmanager

@@ -14,7 +14,6 @@ mirroring is not exactly U -> 1 - U; for flipped images that is taken for good e
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,11 +26,14 @@ from tqdm.auto import tqdm
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import read_image, relative_paths, upright_size
 from reidkit.data.texture import CHARTS, SIZE, TextureBatch
-from reidkit.errors import PriorError
+from reidkit.errors import PriorError, ReIDKitError
+from reidkit.files import replacing, write_text
 from reidkit.priors.files import file_stamp
 from reidkit.priors.source import Tool
+from reidkit.readers import read_arrays
 
 VERSION = 1  # of `warp`: raise when its results change, so that kept textures are made anew
+MAP_BYTES = 256 << 20  # of one array: 8 million pixels of float64
 FILL = 4  # steps of filling holes: a limb of a photograph has fewer pixels than its texture
 
 
@@ -64,7 +66,9 @@ def read_iuv(file: Path) -> np.ndarray:
     """float32 [3, H, W] from a dense body map in a file (see above); PriorError for a file that is none."""
     try:
         iuv = _from_npz(file) if file.suffix == ".npz" else _from_png(file)
-    except (OSError, ValueError, KeyError, SyntaxError, zipfile.BadZipFile) as error:
+    except PriorError:
+        raise
+    except (OSError, ValueError, KeyError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
         raise PriorError(f"{file}: this dense body map does not decode ({error}); write it again") from error
     chart, uv = iuv[0], iuv[1:]
     if not (np.isfinite(iuv).all() and (chart == chart.round()).all() and 0 <= chart.min() and chart.max() <= 24):
@@ -75,9 +79,13 @@ def read_iuv(file: Path) -> np.ndarray:
 
 
 def _from_npz(file: Path) -> np.ndarray:
-    with np.load(file, allow_pickle=False) as stored:
-        iuv = stored["iuv"] if "iuv" in stored else np.stack([stored[key].astype(np.float64) for key in "IUV"])
-    if iuv.ndim != 3 or len(iuv) != 3 or not iuv.size:
+    with zipfile.ZipFile(file) as stored:
+        whole = "iuv.npy" in stored.namelist()
+    names = {"iuv": (None, (3, None, None))} if whole else {key: (None, (None, None)) for key in "IUV"}
+    options = {"missing": "it is gone", "remedy": "write it again", "error": PriorError, "limit": MAP_BYTES}
+    arrays = read_arrays(file, names, **options)
+    iuv = arrays["iuv"] if whole else np.stack([arrays[key].astype(np.float64) for key in "IUV"])
+    if not iuv.size:
         raise ValueError(f"its shape is {list(iuv.shape)}, expected [3, H, W]")
     return iuv
 
@@ -199,24 +207,19 @@ def _kept(file: Path, manifest: dict) -> np.ndarray | None:
 
 
 def _write(file: Path, manifest: dict, textures: Callable[[], Iterator[np.ndarray]]) -> None:
-    """Write textures and their manifest under other names, then rename both."""
-    temporary, stated = (file.with_name(f"{file.stem}.{os.getpid()}.tmp{end}") for end in (".npy", ".json"))
+    """Write textures, then the manifest that says what they were made of. PriorError where the disk refuses."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         shape = (len(manifest["paths"]), len(CHARTS), 4, SIZE, SIZE)
-        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        for row, texture in enumerate(textures()):
-            out[row] = texture
-        out.flush()
-        stated.write_text(json.dumps(manifest))
-        file.with_suffix(".json").unlink(missing_ok=True)
-        os.replace(temporary, file)
-        os.replace(stated, file.with_suffix(".json"))
-    except OSError as error:
+        with replacing(file) as temporary:
+            out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            for row, texture in enumerate(textures()):
+                out[row] = texture
+            out.flush()
+            file.with_suffix(".json").unlink(missing_ok=True)
+        write_text(file.with_suffix(".json"), json.dumps(manifest))
+    except PriorError:
+        raise
+    except ReIDKitError as error:
         raise PriorError(
-            f"the textures cannot be written to {file} ({error.strerror or error}): make room, or keep derived files "
-            "elsewhere (--cache-dir DIR)"
+            f"the textures cannot be kept: {error}. Derived files can go elsewhere (--cache-dir DIR)"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-        stated.unlink(missing_ok=True)

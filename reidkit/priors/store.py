@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +14,9 @@ import numpy as np
 import torch
 
 from reidkit.data.prior import PriorBatch
-from reidkit.errors import PriorError
+from reidkit.errors import PriorError, ReIDKitError
+from reidkit.files import replacing
+from reidkit.readers import read_array
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,9 @@ class PriorTable:
     def save(self, path: str | Path) -> None:
         """Write one compressed npz (masks at one bit a cell); the old file stays whole until the new one is."""
         path = Path(path)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         columns: dict[str, Any] = {name: np.asarray(getattr(self, name), kind) for name, kind in _COLUMNS.items()}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with replacing(path, PriorError) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(
                     file,
                     paths=np.frombuffer("\n".join(self.paths).encode(), np.uint8),
@@ -108,12 +106,10 @@ class PriorTable:
                     manifest=np.frombuffer(json.dumps(dict(self.manifest)).encode(), np.uint8),
                     **columns,
                 )
-            os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
+        except PriorError as error:
             raise PriorError(
-                f"cannot write the prior table {path}: {error}; name another file with out= (--out FILE), or keep "
-                "derived files elsewhere (--cache-dir DIR, load_dataset(cache_dir=DIR))"
+                f"{error}. Name another file for the prior table with out= (--out FILE), or keep derived files "
+                "elsewhere (--cache-dir DIR, load_dataset(cache_dir=DIR))"
             ) from error
 
     @classmethod
@@ -126,7 +122,7 @@ class PriorTable:
             with zipfile.ZipFile(path) as file:
                 return _read_table(file)
         except Exception as error:  # the readers of zip, npy and JSON raise a dozen kinds on damaged bytes
-            reason = str(error) if isinstance(error, PriorError) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, ReIDKitError) else f"{type(error).__name__}: {error}"
             raise PriorError(f"{path} is not a whole prior table ({reason}); delete it and build it again") from error
 
 
@@ -137,37 +133,21 @@ MOST_BYTES = 1 << 27  # of one column on disk: a million images on a grid of 32 
 
 def _read_table(file: zipfile.ZipFile) -> PriorTable:
     """The table in an npz. What the file states is checked before memory is asked for."""
-    grid = tuple(int(n) for n in _read_column(file, "grid", np.int64, (2,)))
+    grid = tuple(int(n) for n in read_array(file, "grid", np.int64, (2,), MOST_BYTES))
     if min(grid) < 1 or grid[0] * grid[1] > MOST_CELLS:
         raise PriorError(f"its grid is {grid[0]} x {grid[1]}, expected at most {MOST_CELLS} cells")
-    text = _read_column(file, "paths", np.uint8).tobytes().decode()
+    text = read_array(file, "paths", np.uint8, (None,), MOST_BYTES).tobytes().decode()
     paths, cells = tuple(text.split("\n")) if text else (), grid[0] * grid[1]
-    bits = _read_column(file, "bits", np.uint8, (len(paths), -(-cells // 8)))
-    columns = {name: _read_column(file, name, kind, (len(paths),)) for name, kind in _COLUMNS.items()}
+    bits = read_array(file, "bits", np.uint8, (len(paths), -(-cells // 8)), MOST_BYTES)
+    columns = {name: read_array(file, name, kind, (len(paths),), MOST_BYTES) for name, kind in _COLUMNS.items()}
     _check_bounds(paths, columns["top"], columns["bottom"])
-    manifest = json.loads(_read_column(file, "manifest", np.uint8).tobytes())
+    manifest = json.loads(read_array(file, "manifest", np.uint8, (None,), MOST_BYTES).tobytes())
     if not isinstance(manifest, dict) or manifest.get("grid", list(grid)) != list(grid):
         raise PriorError(f"its manifest is not one of priors on its grid {grid[0]} x {grid[1]}")
     if len(set(paths)) != len(paths):
         raise PriorError("a path occurs twice in it")
     masks = np.unpackbits(bits, axis=1, count=cells).astype(bool).reshape(len(paths), *grid)
     return PriorTable(paths, masks, **columns, manifest=manifest)
-
-
-def _read_column(file: zipfile.ZipFile, name: str, kind: type, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """One array of an npz; PriorError if its header states another type or shape (None: any length), or too much."""
-    with file.open(f"{name}.npy") as stream:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise PriorError(f"its column {name!r} is not in the format that save() writes")
-        stated, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        size = math.prod(stated) * dtype.itemsize
-        if dtype != kind or (stated != shape if shape else len(stated) != 1) or size > MOST_BYTES:
-            expected = f"{np.dtype(kind)} {list(shape) if shape else '[N]'} of at most {MOST_BYTES} bytes"
-            raise PriorError(f"its column {name!r} is {dtype} {list(stated)}, expected {expected}")
-        column = np.frombuffer(stream.read(size), kind).reshape(stated).copy()
-        if stream.read(1):  # also reads to the end, where the zip's checksum is compared
-            raise PriorError(f"its column {name!r} holds more than its header states")
-        return column
 
 
 def _check_bounds(paths: Sequence[str], top: np.ndarray, bottom: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from reidkit.data.sets.published import PUBLISHED
-from reidkit.errors import ReIDKitError
+from reidkit.readers import read_table
 from reidkit.reporting import table9
 from reidkit.reporting.claim_list import CGPN_CLAIMS, FIG7_CLAIMS, MAP_CLAIMS, MPN_CLAIMS, SHARPER_CLAIMS, Claim
 from reidkit.reporting.claims import VERDICTS, paper_difference
@@ -56,15 +56,13 @@ def read_scores(file: Path | None) -> pd.DataFrame:
     needed = {"variant", "seed", "level", "method", "data", *(claim.measure for claim in MAP_CLAIMS)}
     if file is None:
         return pd.DataFrame(columns=sorted(needed))
-    try:
-        table = pd.read_csv(file)
-    except (OSError, ValueError) as error:
-        raise ReIDKitError(f"cannot read the attention scores {file}: {error}") from error
-    if lacking := needed - set(table.columns):
-        raise ReIDKitError(
-            f"{file} lacks the columns {sorted(lacking)}; write it with `reidkit attention-scores --out`"
-        )
-    return table
+    texts = {"run", "variant", "level", "method", "data"}
+    return read_table(
+        file,
+        {**dict.fromkeys(sorted(needed), float), **dict.fromkeys(sorted(texts & needed), str), "seed": int},
+        missing=f"there are no attention scores at {file}; write them with `reidkit attention-scores --out`",
+        remedy="write it with `reidkit attention-scores --out`",
+    )
 
 
 def _head(results: pd.DataFrame, metric: str) -> str:

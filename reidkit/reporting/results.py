@@ -9,7 +9,6 @@ The table can also be kept as a CSV.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from math import nan
 from pathlib import Path
@@ -18,6 +17,8 @@ import pandas as pd
 
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation.forms import TestForm
+from reidkit.readers import read_table
+from reidkit.training.runs import RunFolder
 
 PROVENANCE = ["commit", "device", "command"]
 COLUMNS = [
@@ -36,6 +37,8 @@ COLUMNS = [
     *PROVENANCE,
 ]
 GROUP = ["system", "variant", "dataset", "preset", "level", "test", "form", "shift", "metric"]  # all but the seed
+TEXTS = ("run", "system", "variant", "dataset", "preset", "level", "metric")
+SAVED: dict[str, type] = {**dict.fromkeys(TEXTS, str), "seed": int, "shift": float, "value": float}  # of a CSV
 MORE_TESTS = ("released", "multi-query")  # entries of result.json beside the run's own test
 COUNTS = ("queries",)  # entries of a level's metrics that are no metric
 
@@ -53,7 +56,10 @@ def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.Da
     """
     path = Path(path)
     if path.suffix == ".csv" and path.is_file():
-        table = pd.read_csv(path, dtype=dict.fromkeys(PROVENANCE, str)).fillna(dict.fromkeys(PROVENANCE, ""))
+        table = read_table(path, SAVED, missing=f"{path} is gone", remedy="write it with `reidkit report --save`")
+        table = table.fillna({name: "" for name in {*PROVENANCE} & {*table.columns}})
+        for column in {"test", "form", *PROVENANCE} & {*table.columns}:
+            table[column] = table[column].astype(str)
         if "test" not in table and "form" not in table:  # written by an older kit
             table = table.assign(test="ours", form="form of the test not recorded")
         table = _checked(table, path).loc[:, COLUMNS]
@@ -75,7 +81,7 @@ def no_results() -> pd.DataFrame:
 def _rows(file: Path) -> Iterable[list]:
     """The rows of one result.json: `COLUMNS`, and the fingerprint of its images (None: not recorded)."""
     try:
-        r = json.loads(file.read_text())
+        r = RunFolder(file.parent).read_result()
         head = [file.parent.name, _system(r), r["variant"], _dataset(r), r["preset"], int(r["seed"])]
         tail = [*(str(r.get("provenance", {}).get(k, "")) for k in PROVENANCE), r.get("fingerprint")]
         tests = {"ours": (_form(r), r["metrics"])}
@@ -136,6 +142,9 @@ def _system(result: dict) -> str:
 def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if missing := set(COLUMNS) - set(table.columns):
         raise ReIDKitError(f"{path} lacks the columns {sorted(missing)}; write it from `collect_results`")
+    if len(wrong := table[~((table["value"] >= 0) & (table["value"] <= 1))]):
+        value = wrong[["run", "metric", "value"]].iloc[0].to_dict()
+        raise ReIDKitError(f"{path}: {value} is no fraction from 0 to 1; write it from `collect_results`")
     twice = table[table.duplicated([*GROUP, "seed"], keep=False)]
     if len(twice):
         row = twice.iloc[0]

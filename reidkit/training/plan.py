@@ -57,7 +57,7 @@ class Job:
         run = RunFolder(self.path)
         if not (run.checkpoint.is_file() and run.metrics.is_file()):
             return 0
-        return min(self.recipe.epochs, len(run.metrics.read_text().splitlines()) - 1)
+        return min(self.recipe.epochs, len(run.read_metrics()))
 
 
 @dataclass

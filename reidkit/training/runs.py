@@ -7,67 +7,36 @@ whole new one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from reidkit.errors import CheckpointError, ReIDKitError
+from reidkit.errors import CheckpointError, UnknownNameError
 from reidkit.evaluation.extract import Extraction
 from reidkit.files import read_json, replacing
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.zoo import variant
+from reidkit.readers import read_table
 from reidkit.training.device import choose_device
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.settings import plain
+from reidkit.training.stored import (
+    UNKNOWN,
+    check_archive,
+    not_finite,
+    recipe_of,
+    wrong_entries,
+    wrong_in_checkpoint,
+    wrong_in_result,
+)
 
 CHECKPOINT_VERSION = 1
 SHIPPED = Path(__file__).resolve().parents[2] / "results" / "sidewalk" / "checkpoints"
-CHECKPOINT = {"epoch": int, "model": dict, "optimizer": dict, "rows": list}  # what `state_of` in steps.py writes
-
-# What recipe.json must hold for the rest of the kit to read it.
-SETTINGS = {"variant": str, "seed": int, "num_classes": int, "recipe": dict}
-TEXTS = {"dataset": str, "level": str, "preset": str}  # may be absent
-RECORDS = {  # may be absent or null
-    **{"source": dict, "changes": dict, "resolved": dict, "dataset_info": dict},
-    **{"prior_tool": str, "root": str, "fingerprint": str, "precision": str, "initialise_from": str},
-}
-UNKNOWN = {
-    "dataset": "unknown",
-    "level": "unknown",
-    "preset": "custom",
-    "source": None,
-    "changes": None,
-    "prior_tool": None,
-}
-
-
-def recipe_of(settings: dict[str, Any], where: str | Path = "recipe.json") -> Recipe:
-    """The recipe in a run's settings; CheckpointError where it is none."""
-    try:
-        return Recipe.from_dict(settings["recipe"])
-    except (ReIDKitError, TypeError, ValueError) as e:
-        raise CheckpointError(f"{where} holds no recipe of this kit ({e}); train the run again") from e
-
-
-def _wrong_entries(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(entry, value) of everything in a run's settings that the rest of the kit could not read."""
-    for key, kind in {**SETTINGS, **TEXTS, **RECORDS}.items():
-        value = found.get(key)
-        if (value is not None or key not in RECORDS) and (not isinstance(value, kind) or isinstance(value, bool)):
-            yield key, value
-    if isinstance(found["num_classes"], int) and found["num_classes"] < 1:
-        yield "num_classes", found["num_classes"]
-    source, resolved = found.get("source") or {"name": "", "options": {}}, found.get("resolved") or {}
-    if not isinstance(source.get("name"), str) or not isinstance(source.get("options"), dict):
-        yield "source", source
-    if not all(isinstance(room, dict) for room in resolved.values()):
-        yield "resolved", resolved
 
 
 @dataclass(frozen=True)
@@ -122,7 +91,7 @@ class RunFolder:
             missing=f"{self.path} is not a run folder: it has no recipe.json. "
             "Train one with `reidkit train` or name another folder.",
         )
-        for key, wrong in _wrong_entries({**UNKNOWN, **found}):
+        for key, wrong in wrong_entries({**UNKNOWN, **found}):
             raise CheckpointError(
                 f"{self.settings} is not what `reidkit train` writes: {key} is {wrong!r}; "
                 "delete the folder and train again"
@@ -137,10 +106,27 @@ class RunFolder:
 
     def read_result(self) -> dict[str, Any]:
         """The content of result.json. CheckpointError for an unfinished run or a damaged file."""
-        return read_json(
+        found = read_json(
             self.result,
             missing=f"{self.path} has no result.json: the run is not finished; resume it with "
             f"`reidkit train --resume {self.path}`",
+        )
+        if wrong := wrong_in_result(found):
+            raise CheckpointError(
+                f"{self.result} is not what `reidkit train` writes ({wrong}); delete it, and "
+                f"`reidkit train --resume {self.path}` tests the network again"
+            )
+        return found
+
+    def read_metrics(self) -> pd.DataFrame:
+        """metrics.csv, one row an epoch: epoch, lr, the losses, seconds. CheckpointError for a damaged file."""
+        return read_table(
+            self.metrics,
+            {"epoch": int, "lr": float, "loss": float, "seconds": float},
+            missing=f"{self.path} has no metrics.csv: no epoch is finished; go on with "
+            f"`reidkit train --resume {self.path}`",
+            remedy=f"delete it; `reidkit train --resume {self.path}` writes it again with the next epoch",
+            error=CheckpointError,
         )
 
     def save_metrics(self, rows: list[dict[str, float]]) -> None:
@@ -158,6 +144,7 @@ class RunFolder:
         if not self.checkpoint.is_file():
             return None
         try:
+            check_archive(self.checkpoint)
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as e:  # torch.load raises many kinds on damaged files
             raise CheckpointError(
@@ -170,8 +157,8 @@ class RunFolder:
                 f"{self.checkpoint} has version {version}, "
                 f"this kit writes {CHECKPOINT_VERSION}; delete it to train from the start"
             )
-        if wrong := [k for k, kind in CHECKPOINT.items() if not isinstance(state.get(k), kind)]:
-            raise CheckpointError(f"{self.checkpoint} lacks {', '.join(wrong)}; delete it to train from the start")
+        if wrong := wrong_in_checkpoint(state):
+            raise CheckpointError(f"{self.checkpoint} is damaged ({wrong}); delete it to train from the start")
         return state
 
     def save_weights(self, model: ReIDModel) -> None:
@@ -180,16 +167,16 @@ class RunFolder:
             save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, t)
 
 
-def load_weights(model: ReIDModel, path: Path) -> None:
-    """Load a safetensors file into a model of the same shape, or raise CheckpointError that says what differs."""
+def check_shapes(model: ReIDModel, path: Path) -> None:
+    """Raise CheckpointError unless a safetensors file, of which the header is read, holds a model of these shapes."""
     try:
-        state = load_file(path)
+        with safe_open(path, "pt") as file:
+            theirs = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; the run is not finished") from None
-    except SafetensorError as e:
+    except (SafetensorError, OSError, ValueError) as e:
         raise CheckpointError(f"{path} is damaged ({e}); train the run again") from e
     own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    theirs = {k: tuple(v.shape) for k, v in state.items()}
     if own != theirs:
         missing, extra = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
         shapes = [f"{k}: {theirs[k]} instead of {own[k]}" for k in own.keys() & theirs.keys() if own[k] != theirs[k]]
@@ -197,27 +184,39 @@ def load_weights(model: ReIDModel, path: Path) -> None:
             f"{path} belongs to another model than {model.name}: missing {missing[:4]}, "
             f"unexpected {extra[:4]}, other shapes {shapes[:4]}"
         )
+
+
+def load_weights(model: ReIDModel, path: Path) -> None:
+    """Load a safetensors file into a model of the same shape, or raise CheckpointError that says what differs."""
+    check_shapes(model, path)
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as e:
+        raise CheckpointError(f"{path} is damaged ({e}); train the run again") from e
+    if bad := not_finite(state):
+        raise CheckpointError(f"{path} holds numbers that are not finite, in {bad}; train the run again")
     model.load_state_dict(state)
 
 
-def build_model(settings: dict[str, Any], pretrained: bool = False) -> ReIDModel:
-    """The (untrained) network that a run's settings describe.
+def build_model(settings: dict[str, Any], pretrained: bool = False, where: str | Path = "recipe.json") -> ReIDModel:
+    """The (untrained) network that a run's settings describe; where: the file that they were read from.
 
     Raises CheckpointError where the variant's line in zoo.py is another one than the run was trained with.
     """
-    recipe = recipe_of(settings)
+    recipe = recipe_of(settings, where)
     if changed := zoo_changes(settings, recipe, rooms=("model",)):
         raise CheckpointError(
-            f"the variant {settings['variant']!r} has changed since this run was trained ({changed}); "
+            f"{where}: the variant {settings['variant']!r} has changed since this run was trained ({changed}); "
             "bring its line in zoo.py back, or train the run again"
         )
-    return create_model(
-        settings["variant"],
-        settings["num_classes"],
-        backbone=recipe.backbone,
-        pretrained=recipe.pretrained if pretrained else False,
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.model.items()},
-    )
+    overrides = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.model.items()}
+    weights = recipe.pretrained if pretrained else False
+    try:
+        return create_model(
+            settings["variant"], settings["num_classes"], backbone=recipe.backbone, pretrained=weights, **overrides
+        )
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, UnknownNameError) as e:  # torch's own words
+        raise CheckpointError(f"{where}: no network can be built from its settings ({e}); train the run again") from e
 
 
 def as_resolved(name: str, recipe: Recipe) -> dict[str, Any]:
@@ -270,9 +269,12 @@ def load_run(run: str | Path, device: str | torch.device = "cpu") -> ReIDModel:
     Raises CheckpointError for what is no run, unfinished, damaged, or no longer the variant that was trained.
     """
     folder, place = find_run(run), choose_device(str(device))
-    model = build_model(folder.read_settings())
+    settings = folder.read_settings()
     if folder.checksum.is_file():
         check_hash(folder.weights, folder.checksum)
+    with torch.device("meta"):  # what the settings ask for is held against the file before memory is
+        check_shapes(build_model(settings, where=folder.settings), folder.weights)
+    model = build_model(settings, where=folder.settings)
     load_weights(model, folder.weights)
     model.extraction = extraction_of(folder.recipe())
     return model.eval().to(place)

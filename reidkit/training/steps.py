@@ -17,6 +17,7 @@ from reidkit.losses import LossConfig
 from reidkit.models import ReIDModel
 from reidkit.training.recipes import Recipe
 from reidkit.training.runs import RunFolder
+from reidkit.training.stored import misfit
 
 
 def augmentation(recipe: Recipe) -> TrainAugment:
@@ -106,11 +107,17 @@ def resume(
         return [], 0
     try:
         model.load_state_dict(state["model"])
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = misfit(optimizer)
+        for group, own in zip(optimizer.param_groups, settings):
+            group.update(own)  # the recipe's: `set_lr` sets the rate before each step
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        problem = str(error)
+    if problem:
         raise CheckpointError(
-            f"the checkpoint is not of this {model.name} ({error}); delete last.ckpt to train from the start"
-        ) from error
+            f"the checkpoint is not of this {model.name} ({problem}); delete last.ckpt to train from the start"
+        )
     if accelerator.scaler and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     return state["rows"], state["epoch"]

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from reidkit.data.sets.folders import MANIFEST, QUARANTINE
+from reidkit.data.sets.folders import MANIFEST, QUARANTINE, read_quarantine
 from reidkit.errors import DatasetError
 from reidkit.files import disk_error
 
@@ -61,10 +61,7 @@ def restore_quarantine(quarantine: str | Path) -> int:
     manifest = Path(quarantine) / MANIFEST
     if not manifest.is_file():
         raise DatasetError(f"{quarantine} holds no {MANIFEST}; it is no quarantine folder of this kit")
-    with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        listed = [(row.get("original") or "", row.get("moved_to") or "") for row in csv.DictReader(file)]
-    if not all(original and moved for original, moved in listed):
-        raise DatasetError(f"{manifest} is damaged: each line names a file and where it was moved to")
+    listed = read_quarantine(manifest)
     rows = [(original, moved) for original, moved in listed if os.path.lexists(moved)]
     if listed and not rows and not any(os.path.lexists(original) for original, _ in listed):
         raise DatasetError(

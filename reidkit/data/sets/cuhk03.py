@@ -12,8 +12,12 @@ query's own camera are left out when ranking.
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +32,7 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sets.folders import looked_in, places, quarantined
 from reidkit.data.sets.market import SPLITS, SUFFIX, read_layout
 from reidkit.errors import DatasetError, unknown_name
+from reidkit.files import disk_error, replacing
 
 Boxes = Literal["detected", "labeled"]
 BOXES: tuple[Boxes, ...] = get_args(Boxes)
@@ -38,6 +43,8 @@ INDEX_KEYS = {"train": "train_idx", "query": "query_idx", "gallery": "gallery_id
 IMAGE_NAME = re.compile(
     rf"(?P<pair>[0-9]+)_(?P<person>[0-9]+)_(?P<view>[12])_(?P<index>[0-9]+){SUFFIX}", re.IGNORECASE | re.ASCII
 )
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads would ask for memory of their own
+MOST_BYTES = 64 << 20  # of one image
 VIEWS = 10  # columns of a person's row: five images of view 1, five of view 2
 
 
@@ -110,7 +117,11 @@ def extract_mat(mat: str | Path, boxes: Boxes, out: str | Path, *, progress: boo
                 target = part / name
                 if not target.exists():
                     _write_image(file[ref][()], target)  # pyright: ignore[reportIndexIssue, reportArgumentType]
-    except (OSError, RuntimeError, ValueError) as error:
+    except DatasetError:
+        raise
+    except Exception as error:  # h5py raises half a dozen kinds on damaged bytes
+        if isinstance(error, OSError) and error.errno and not isinstance(error, FileNotFoundError):
+            raise disk_error(f"cannot write the images of {mat} to {part}", error, DatasetError) from error
         raise DatasetError(
             f"{mat} cannot be read as a MATLAB v7.3 file ({error}); it may be cut off: unpack or download it again. "
             f"Finished images stay in {part}"
@@ -136,24 +147,15 @@ def _cells(file, boxes: Boxes, mat: Path) -> Iterator[tuple[str, object]]:
 
 def _write_image(array: np.ndarray, target: Path) -> None:
     """[3, W, H] uint8, columns first -> an [H, W, 3] picture on disk."""
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    Image.fromarray(np.ascontiguousarray(array.T)).save(temporary, format="PNG")
-    os.replace(temporary, target)
+    if array.dtype != np.uint8 or array.ndim != 3 or len(array) != 3 or not 0 < array.size <= MOST_BYTES:
+        raise ValueError(f"the image {target.name} is {array.dtype} {list(array.shape)}, expected uint8 [3, W, H]")
+    with replacing(target, DatasetError) as temporary:
+        Image.fromarray(np.ascontiguousarray(array.T)).save(temporary, format="PNG")
 
 
 def _read_protocol(protocol: Path, images: Path, boxes: Boxes) -> ReIDDataset:
     """Tables from the protocol's `filelist`, `labels` and one-based index lists."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise DatasetError(f"reading {protocol} needs scipy: pip install scipy") from error
-    try:
-        config = loadmat(protocol)
-        names = [str(np.ravel(cell)[0]) for cell in config["filelist"].ravel()]
-        labels = config["labels"].ravel().astype(int)
-        rows = {split: config[key].ravel().astype(int) - 1 for split, key in INDEX_KEYS.items()}
-    except Exception as error:  # loadmat raises a family of errors on damaged bytes
-        raise DatasetError(f"{protocol} is not a protocol file of CUHK03-NP ({error!r}); download it again") from error
+    names, labels, rows = _lists(protocol)
     by_suffix = sorted(os.listdir(images), key=lambda name: (name.endswith(".png"), name))  # .png, the kit's own, wins
     on_disk = {_key(name): name for name in by_suffix}
     gone = {_key(os.path.basename(path)) for path in quarantined(images.parent) if f"images_{boxes}" in path}
@@ -177,6 +179,43 @@ def _read_protocol(protocol: Path, images: Path, boxes: Boxes) -> ReIDDataset:
             }
         )
     return ReIDDataset(f"cuhk03-{boxes}", images.parent, **tables, junk_pids=())
+
+
+# A damaged .mat can crash scipy's reader, and Python with it. So another process reads it, within bounds.
+READ_LISTS = """
+import json, sys
+import numpy as np
+from scipy.io import loadmat
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (120, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+except (ImportError, ValueError, OSError):
+    pass
+config = loadmat(sys.argv[1], variable_names=["filelist", "labels", *sys.argv[2:]])
+lists = {key: config[key].ravel().astype(int).tolist() for key in ["labels", *sys.argv[2:]]}
+lists["filelist"] = [str(np.ravel(cell)[0]) for cell in config["filelist"].ravel()]
+sys.stdout.write(json.dumps(lists))
+"""
+
+
+def _lists(protocol: Path) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
+    """(names of the images, their labels, {split: rows from 0}); DatasetError for a file that is no protocol."""
+    if importlib.util.find_spec("scipy") is None:
+        raise DatasetError(f"reading {protocol} needs scipy: pip install scipy")
+    command = [sys.executable, "-c", READ_LISTS, str(protocol), *INDEX_KEYS.values()]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env={**os.environ, **ONE_THREAD})
+    problem = next(reversed(done.stderr.strip().splitlines()), f"its reader ended with code {done.returncode}")
+    if done.returncode == 0:
+        lists = json.loads(done.stdout)
+        names, labels = lists["filelist"], np.array(lists["labels"], np.int64)
+        rows = {split: np.array(lists[key], np.int64) - 1 for split, key in INDEX_KEYS.items()}
+        empty = [key for key in INDEX_KEYS.values() if not lists[key]]
+        if names and not empty:
+            return names, labels, rows
+        problem = f"{', '.join(empty) or 'filelist'} is empty"
+    raise DatasetError(f"{protocol} is not a protocol file of CUHK03-NP ({problem}); download it again")
 
 
 def _key(name: str) -> tuple[int, int, int, int] | None:

@@ -78,5 +78,18 @@ def quarantined(root: str | Path) -> set[str]:
     manifest = Path(root) / QUARANTINE / MANIFEST
     if not manifest.is_file():
         return set()
-    with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return {row["original"] for row in csv.DictReader(file) if os.path.lexists(row["moved_to"])}
+    return {original for original, moved in read_quarantine(manifest) if os.path.lexists(moved)}
+
+
+def read_quarantine(manifest: Path) -> list[tuple[str, str]]:
+    """(original, moved_to) of every line of a quarantine's manifest. DatasetError where it is damaged."""
+    try:
+        with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            listed = [(row.get("original") or "", row.get("moved_to") or "") for row in csv.DictReader(file)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DatasetError(
+            f"{manifest} cannot be read ({error}); restore it, or move the files back by hand"
+        ) from error
+    if not all(original and moved and "\0" not in original + moved for original, moved in listed):
+        raise DatasetError(f"{manifest} is damaged: each line names a file and where it was moved to; restore it")
+    return listed

@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.sidewalk.plan import Settings
+from reidkit.data.sidewalk.plan import Settings, plan
 from reidkit.data.sidewalk.tools import ToolRates
 from reidkit.data.sidewalk.truth import VISIBLE, read_meta
 from reidkit.data.sidewalk.writer import render_sidewalk
+from reidkit.errors import DatasetError
 
 
 def load_sidewalk(
@@ -30,6 +31,12 @@ def load_sidewalk(
     settings = Settings(size, seed, rates or ToolRates())
     folder = render_sidewalk(root, size, seed, workers, progress, settings.rates)
     meta = read_meta(folder)
+    planned = [(shot.path, shot.pid, shot.camid) for chunk in plan(settings) for shot in chunk]
+    if planned != [*meta[["path", "pid", "camid"]].itertuples(index=False, name=None)]:
+        raise DatasetError(
+            f"{folder / 'meta.csv'} does not list the images of {settings.folder_name}, seed {seed}; delete it and "
+            f"{folder / 'sidewalk.json'}: `reidkit sidewalk render` writes it again"
+        )
     meta["path"] = [str(folder / path) for path in meta["path"]]
     tables = {name: _table(rows) for name, rows in meta.groupby("folder", sort=False)}
     mild = (tables["query"], tables["bounding_box_test"])

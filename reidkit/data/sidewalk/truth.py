@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,16 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sidewalk.labels import PART_NAMES, parsing_map, part_map, segmentation_map
 from reidkit.data.sidewalk.plan import FOLDERS
 from reidkit.errors import DatasetError
+from reidkit.readers import read_arrays, read_table
 
 VISIBLE = tuple(f"visible_{name}" for name in PART_NAMES)  # columns of meta.csv
+META: dict[str, type] = {
+    **dict.fromkeys(("path", "folder", "differs", "detector", "occluder", "tool_faults"), str),
+    **dict.fromkeys(("pid", "camid", "group"), int),
+    **dict.fromkeys(("yaw", "shift", "top", "bottom", "quality", *VISIBLE), float),
+}
+FACTS = {"visibility", *META} - {*VISIBLE}  # of an image in a truth file
+MOST_PIXELS = 1 << 22  # of a map; the full set has 384 x 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +62,51 @@ def pack_truth(path: Path, facts: Sequence[dict], maps: Sequence[np.ndarray]) ->
 
 
 def join_truth(path: Path, parts: Sequence[Path]) -> None:
-    """Join files of `pack_truth` to one, in their order, without unpacking the maps."""
+    """Join files of `pack_truth` to one, in their order, without unpacking the maps. DatasetError for a damaged one."""
     packed, facts, shape = [], [], None
     for part in parts:
-        with np.load(part) as file:
-            data, start, shape = file["data"], file["start"], tuple(file["shape"])
-            packed += [data[a:b].tobytes() for a, b in pairwise(start)]
-            facts += json.loads(file["facts"].tobytes())
+        found = _read(part)
+        packed += [found.data[a:b].tobytes() for a, b in pairwise(found.start)]
+        facts += found.facts
+        shape = found.shape
     _save(path, packed, facts, shape)
+
+
+class _File(NamedTuple):
+    """A truth file. data [M] uint8: the packed maps one after the other; map i is data[start[i] : start[i + 1]]."""
+
+    data: np.ndarray
+    start: np.ndarray
+    facts: list[dict]
+    shape: tuple[int, int]
+
+
+def _read(path: Path) -> _File:
+    """A truth file; DatasetError where it is damaged."""
+    remedy = f"delete it and {path.parent.parent / 'sidewalk.json'}: `reidkit sidewalk render` makes it again"
+    if path.parent.name == "parts":
+        remedy = "delete it: `reidkit sidewalk render` makes it again"
+    columns = {"data": (np.uint8, (None,)), "start": (np.int64, (None,)), "facts": (np.uint8, (None,))}
+    columns["shape"] = (np.int64, (2,))
+    found = read_arrays(path, columns, missing=f"{path} is missing; {remedy}", remedy=remedy, error=DatasetError)
+    start, (height, width) = found["start"], map(int, found["shape"])
+    problem = ""
+    try:
+        facts = json.loads(found["facts"].tobytes())
+        problem = (
+            ""
+            if isinstance(facts, list) and all(isinstance(f, dict) and f.keys() >= FACTS for f in facts)
+            else "its facts are no rows"
+        )
+    except ValueError as error:
+        facts, problem = [], f"its facts: {error}"
+    if len(start) != len(facts) + 1 or start[0] != 0 or start[-1] != len(found["data"]) or (np.diff(start) < 0).any():
+        problem = problem or f"it has maps for {len(start) - 1} images and facts of {len(facts)}"
+    if not (0 < height * width <= MOST_PIXELS and height > 0):
+        problem = f"its maps are {height} x {width}"
+    if problem:
+        raise DatasetError(f"{path} is not whole ({problem}); {remedy}")
+    return _File(found["data"], start, facts, (height, width))
 
 
 def _save(path: Path, packed: list[bytes], facts: list[dict], shape) -> None:
@@ -78,8 +123,7 @@ def write_meta(path: Path, files: Sequence[Path]) -> None:
     """Write meta.csv, one row an image, from the facts in the truth files."""
     rows = []
     for name in files:
-        with np.load(name) as file:
-            rows += json.loads(file["facts"].tobytes())
+        rows += _read(name).facts
     table = pd.DataFrame(rows)
     visible = pd.DataFrame(table.pop("visibility").tolist(), columns=list(VISIBLE))
     pd.concat((table, visible), axis=1).to_csv(path, index=False)
@@ -87,13 +131,19 @@ def write_meta(path: Path, files: Sequence[Path]) -> None:
 
 def read_meta(folder: Path) -> pd.DataFrame:
     """meta.csv as a table; `path` is relative to the folder. Raises DatasetError when it cannot be read."""
-    try:
-        meta = pd.read_csv(folder / "meta.csv")
-        if not {"path", "folder", *VISIBLE} <= {*meta.columns} or not {*FOLDERS} <= {*meta["folder"]}:
-            raise ValueError(f"it has not the columns or not the rows of all of {', '.join(FOLDERS)}")
+    file = folder / "meta.csv"
+    remedy = f"delete it and {folder / 'sidewalk.json'}: `reidkit sidewalk render` writes it again"
+    meta = read_table(file, META, missing=f"{file} is missing; {remedy}", remedy=remedy, error=DatasetError)
+    shares = meta[list(VISIBLE)]
+    if not {*FOLDERS} <= {*meta["folder"]} or not (meta["path"].str.split("/").str[0] == meta["folder"]).all():
+        problem = f"its rows are not those of {', '.join(FOLDERS)}"
+    elif meta["path"].duplicated().any():
+        problem = f"{meta['path'][meta['path'].duplicated()].iloc[0]} has two rows"
+    elif ((shares < 0) | (shares > 1)).any(axis=None):
+        problem = "a visible share is outside 0 to 1"
+    else:
         return meta
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot read {folder / 'meta.csv'}: {error}. Delete {folder} to render it anew") from error
+    raise DatasetError(f"{file} is damaged ({problem}); {remedy}")
 
 
 def load_truth(ds: ReIDDataset, table: pd.DataFrame) -> Truth:
@@ -129,18 +179,23 @@ def _load_codes(root: Path, paths: list[str], meta: pd.DataFrame) -> np.ndarray:
     order = pd.Series(meta.groupby("folder").cumcount().to_numpy(), index=meta.index)
     out = np.empty(0, np.uint8)
     for folder in dict.fromkeys(p.split("/")[0] for p in paths):
-        try:
-            with np.load(root / "truth" / f"{folder}.npz") as file:
-                data, start, shape = file["data"], file["start"], tuple(file["shape"])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DatasetError(
-                f"cannot read the truth of {folder} in {root}: {error}. Delete {root} to render it anew"
-            ) from error
+        path = root / "truth" / f"{folder}.npz"
+        found = _read(path)
+        if len(found.facts) != (rows := int((meta["folder"] == folder).sum())):
+            raise DatasetError(f"{path} has maps of {len(found.facts)} images, meta.csv has {rows}; render {root} anew")
         if not out.size:
-            out = np.empty((len(paths), *shape), np.uint8)
-        for i, path in enumerate(paths):
-            if path.startswith(f"{folder}/"):
-                k = order[path]
-                raw = zlib.decompress(data[start[k] : start[k + 1]].tobytes())
-                out[i] = np.frombuffer(raw, np.uint8).reshape(shape)
+            out = np.empty((len(paths), *found.shape), np.uint8)
+        for i, name in enumerate(paths):
+            if name.startswith(f"{folder}/"):
+                k = order[name]
+                out[i] = _unpacked(found.data[found.start[k] : found.start[k + 1]].tobytes(), out.shape[1:], path)
     return out
+
+
+def _unpacked(packed: bytes, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    """One map [H, W] uint8; DatasetError where it is no whole one."""
+    try:
+        raw = zlib.decompressobj().decompress(packed, shape[0] * shape[1] + 1)  # no more than a map has
+        return np.frombuffer(raw, np.uint8).reshape(shape)
+    except (zlib.error, ValueError) as error:
+        raise DatasetError(f"{path} holds a map that is damaged ({error}); render {path.parent.parent} anew") from error
