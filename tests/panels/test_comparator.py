@@ -85,6 +85,26 @@ def test_comparator_click_chooses_a_query(panels):
     panel.reset()
 
 
+def test_it_says_on_which_level_the_runs_differ(panels, results):
+    panel = panels["VariantComparator"]
+    panel.reset()
+    wanted = [
+        f"{level} {100 * (mean['mpn'] - mean['baseline']):+.1f}"
+        for level in dict.fromkeys(results.level)
+        for rows in [results[(results.level == level) & (results.metric == "mAP") & results["shift"].isna()]]
+        for mean in [rows[rows.test == "ours"].groupby("system").value.mean()]
+    ]
+    assert len(wanted) == 2 and panel.levels(panel.state()) == ", ".join(wanted)
+    assert f"by level {', '.join(wanted)};" in panel.status_text
+
+
+def test_a_run_that_the_results_lack_adds_its_own(runs, sidewalk_tiny):
+    table, few = report.collect_results(runs), subset(sidewalk_tiny, 4)
+    table = table[~table.run.str.startswith("baseline")]
+    panel = VariantComparator([runs / "mpn-s0", runs / "baseline-s0"], few, table)
+    assert panel.error == "" and panel.seeds(panel.state()).difference.n == 1
+
+
 def test_comparator_opens_what_a_reader_has(runs, sidewalk_tiny, tmp_path):
     with pytest.raises(ReIDKitError, match="needs two runs"):
         VariantComparator([runs / "mpn-s0"], sidewalk_tiny)
