@@ -2,8 +2,9 @@
 
     python -m reidkit.tour [--out build/tour]
 
-Four steps, each of which keeps what a former run left: the rendered set, finished runs, pages of notebooks that
-are newer than their source and than the kit. The page needs no network and no JavaScript.
+Four steps, each of which keeps what a former run left: the rendered sets, finished runs, pages of notebooks that
+are newer than their source and than the kit. What it trains is small; the notebooks with pictures, and the figure of
+part maps, open the larger networks that ship with the kit. The page needs no network and no JavaScript.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from reidkit.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 REPO = Path(__file__).resolve().parents[1]
 SIZE = "small"
@@ -46,9 +48,9 @@ class Page:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: a matplotlib Figure or the path of a PNG, and what it shows."""
+    """A figure of the page: a matplotlib Figure, a PIL picture or the path of a PNG, and what it shows."""
 
-    source: str | Path | Figure
+    source: str | Path | Figure | Image
     caption: str
 
     def data_url(self) -> str:
@@ -57,7 +59,8 @@ class Picture:
             raw = Path(self.source).read_bytes()
         else:
             buffer = io.BytesIO()
-            self.source.savefig(buffer, format="png", dpi=144)
+            save = getattr(self.source, "savefig", None)
+            save(buffer, format="png", dpi=144) if save else self.source.save(buffer, format="png")
             raw = buffer.getvalue()
         return "data:image/png;base64," + base64.b64encode(raw).decode()
 
@@ -206,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import argparse
 
     from reidkit.reporting import plots
+    from reidkit.reporting.fig8 import shipped_figure
 
     parser = argparse.ArgumentParser(description="Train, evaluate, execute the notebooks, write one page.")
     parser.add_argument("--out", type=Path, default=REPO / "build" / "tour")
@@ -218,7 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         folders = train_variants(dataset, args.runs)
         pages = execute_notebooks(args.out)
         results = read_results(folders)
+        maps, _ = shipped_figure(args.data)
         figures = [
+            Picture(maps, "MPN's Fig. 8 with the networks that ship with the kit: part maps, and scores of 60 queries"),
             Picture(
                 plots.rank1_under_shift(results),
                 "Rank-1 when the query's crop is shifted down by a fraction of its height",

@@ -4,7 +4,7 @@ Each returns a matplotlib Figure and shows nothing by itself, or a JPEG where it
 bytes of PNG). Figures of general use stand in `reidkit.reporting.plots`.
 """
 
-from .base import as_jpeg
+from .base import as_jpeg, small_jpeg
 from .photos import lists, maps_over, match_by_part, part_heat, sheet, two_lists
 from .results import by_count, dots, leads, measure_dots, shares, stacked_shares, with_levels
 from .steps import (
@@ -34,6 +34,7 @@ __all__ = [
     "part_steps",
     "shares",
     "sheet",
+    "small_jpeg",
     "stacked_shares",
     "stripe_groups",
     "triplets",

@@ -9,6 +9,7 @@ import numpy as np
 from IPython.display import Image as Jpeg
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 GREY = "#7F7F7F"
 
@@ -24,6 +25,13 @@ def as_jpeg(figure: Figure, dpi: int = 80, quality: int = 82) -> Jpeg:
     """A figure of photographs, small."""
     file = io.BytesIO()
     figure.savefig(file, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
+    return Jpeg(file.getvalue(), format="jpeg")
+
+
+def small_jpeg(picture: Image.Image, quality: int = 85) -> Jpeg:
+    """A PIL picture, small."""
+    file = io.BytesIO()
+    picture.save(file, format="jpeg", quality=quality)
     return Jpeg(file.getvalue(), format="jpeg")
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, "..")  # the checkers stand beside the lessons
 
-DATASET = {"name": "sidewalk", "size": "small"}
+DATASET = {"name": "sidewalk", "size": "medium"}
 ROOT = Path("../../data")
-PRESET = "quick"
+PRESET = "hero"
 SEED = 0
 RUNS = Path("../../runs")
 SHIPPED = Path("../../results/sidewalk/checkpoints")
@@ -31,10 +31,10 @@ from reidkit.panels.kit.runs import open_runs
 from reidkit.panels.kit.subset import subset
 from reidkit.training import obtain_run
 
-PAIR = ("mpn-no-ca", "baseline")
+PAIR = ("mpn", "baseline")
 ds = load_dataset(root=ROOT, **DATASET)
 places = {"runs": RUNS, "shipped": SHIPPED, "preset": PRESET, "seed": SEED}
-few = subset(ds, 30)
+few = subset(ds.at_level("strong"), 30)
 networks = open_runs({n: obtain_run(n, ds, **places) for n in (*PAIR, "cgpn")}, few)
 comparator = VariantComparator({n: networks[n] for n in PAIR}, few, None)
 differences = comparator.differences(comparator.state(a=PAIR[0], b=PAIR[1], metric="mAP"))

@@ -51,8 +51,9 @@ class VariantComparator(Panel):
     """VariantComparator(runs, dataset, results): the difference of two runs, its interval over seeds, its queries.
 
     runs: two or more finished run folders (or {name: folder}, or `PanelRun`s). dataset: what they are compared on,
-        at its current level. results: where the seeds are, for the interval: a folder of runs, a CSV of
-        `collect_results` or its table; default the `result.json` of the given runs alone.
+        at its current level: choose one where they differ. results: where the seeds are, for the interval and for
+        the other levels: a folder of runs, a CSV of `collect_results` or its table; a run that is not in there adds its
+        own `result.json`.
     priors: for networks that rectify test images. Features are extracted when a run is first chosen.
     """
 
@@ -137,6 +138,13 @@ class VariantComparator(Panel):
             ),
         )
 
+    def levels(self, state) -> str:
+        """A - B in points on the whole test set of every level that the results have, the mean over seeds."""
+        a, b = self.rows.get(state.a), self.rows.get(state.b)
+        known = [] if a is None or b is None else dict.fromkeys(self.results.loc[self.results.run == a.run, "level"])
+        found = {level: seed_differences(self.results, a, b, state.metric, level).difference for level in known}
+        return ", ".join(f"{level} {100 * d.mean:+.1f}" for level, d in found.items() if d) or "not known"
+
     def ranked_list(self, name: str, query: int, length: int) -> pd.DataFrame:
         """The first gallery images of one query."""
         q, g, run = self.dataset.query.iloc[query], self.dataset.gallery, self.runs[name]
@@ -204,7 +212,8 @@ class VariantComparator(Panel):
             text(picture, (210, 4 + 20 * i), numbers)
         ds = self.dataset
         words = f"These two runs, {len(change)} queries, {len(ds.gallery)} gallery images ({ds.name}, {ds.level})"
-        text(picture, (0, 48), words, 12, MUTED)
+        words += f"\nA − B by level, on the whole test sets: {self.levels(state)}"
+        text(picture, (0, 43), words, 12, MUTED)
         draw_interval(picture, (500, 4, 936, 66), self.seeds(state), f"{state.metric}, A − B in points")
 
     def _curve(self, picture: Image.Image, state, change: pd.Series) -> None:
@@ -275,7 +284,7 @@ class VariantComparator(Panel):
         ap = [self.ranking(n).per_query.ap[query] for n in (state.a, state.b)]
         return (
             f"{state.metric} A − B: {100 * change.mean():+.2f} points on {len(change)} queries; seeds: "
-            f"{self.seeds(state).words}; this query: AP {ap[0]:.3f} and {ap[1]:.3f}"
+            f"{self.seeds(state).words}; by level {self.levels(state)}; this query: AP {ap[0]:.3f} and {ap[1]:.3f}"
         )
 
     def on_pointer(self, x: float, y: float, phase: str) -> None:

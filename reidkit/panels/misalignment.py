@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
@@ -18,11 +17,12 @@ from reidkit.attention import attention_from_maps
 from reidkit.data import ReIDDataset
 from reidkit.data.images import decode
 from reidkit.data.transforms import normalize
-from reidkit.errors import PriorError, ReIDKitError
+from reidkit.errors import PriorError
 from reidkit.panels.kit.base import Choice, Panel, Slider
 from reidkit.panels.kit.crop import Crop
 from reidkit.panels.kit.drawing import BLUE, INK, MUTED, ORANGE, canvas, fit_text, heat_overlay, paste, text, thumbnail
 from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
+from reidkit.panels.kit.subset import matched_queries
 from reidkit.panels.kit.upload import Uploads, upload_button
 from reidkit.panels.ranked_list import smaller_gallery
 from reidkit.priors import PriorTable
@@ -100,6 +100,26 @@ class MisalignmentSandbox(Panel):
     def straighten(self) -> None:
         """The crop as the detector gave it."""
         self.set(dx=0.0, dy=0.0, scale=1.0, cover=0.0)
+
+    def show_loss(self, dy: float = 0.15) -> bool:
+        """Move the crop down by `dy` of its height, at the first query whose true match A then still finds first and B
+        not any more. False, and the first query: there is none, the two networks bear this shift alike."""
+        moved = {"dx": 0.0, "dy": dy, "scale": 1.0, "cover": 0.0, "source": "query"}
+        for i in range(len(self.pairs)):
+            ranks = [self._ranks(i, name, moved) for name in (self.run_a, self.run_b)]
+            if ranks[0] == (1, 1) and ranks[1][0] == 1 < ranks[1][1]:
+                self.set(image=i, **moved)
+                return True
+        self.set(image=0, **moved)
+        return False
+
+    def _ranks(self, image: int, name: str, moved: dict) -> tuple[float, float]:
+        """Rank of an image's true match for the straight and for the moved crop."""
+        before, after = (
+            self.similarities(self.runs[name], self.state(**{**moved, "image": image, "dy": dy}))[2]
+            for dy in (0.0, moved["dy"])
+        )
+        return before, after
 
     # ---- dragging and uploads ---------------------------------------------------------------------------------------
 
@@ -276,18 +296,3 @@ def _rank_words(rank: float, short: bool = False) -> str:
 def _tensor(image: np.ndarray) -> Tensor:
     """uint8 [H, W, 3] -> [1, 3, H, W]."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
-
-
-def matched_queries(dataset: ReIDDataset, count: int) -> pd.DataFrame:
-    """Up to `count` queries, spread over the set and one a person, each with its first true match (another camera)."""
-    queries = dataset.query.drop_duplicates("pid").reset_index(drop=True)
-    pairs = queries.merge(dataset.gallery[["path", "pid", "camid"]], on="pid", suffixes=("", "_match"))
-    pairs = pairs.loc[pairs.camid != pairs.camid_match].drop_duplicates("pid").reset_index(drop=True)
-    if pairs.empty:
-        raise ReIDKitError(f"{dataset.name}: no query has a true match under another camera; choose another level")
-    rows = np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int))
-    return (
-        pairs.iloc[rows]
-        .reset_index(drop=True)
-        .rename(columns={"path_match": "match_path", "camid_match": "match_camid"})
-    )

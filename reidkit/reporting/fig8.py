@@ -101,26 +101,32 @@ def figure8(
     return sheet
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Draw the shipped networks and print their scores."""
+def shipped_figure(root: str | Path, images: int = 60) -> tuple[Image.Image, pd.DataFrame]:
+    """The figure of the shipped heroes on Sidewalk medium, level strong (rendered below `root` on first use), and the
+    scores that are written in it: a row a network."""
     from reidkit.training.runs import find_run, load_run
 
+    test = load_dataset("sidewalk", root=root, size="medium").at_level("strong")
+    models, size = {label: load_run(name) for label, name in NETWORKS.items()}, find_run("mpn").recipe().size
+    row = badly_placed(test.query)
+    picture = torch.from_numpy(read_image(test.query.path.iloc[row], size))
+    maps = {name: part_attention(model, normalize(picture[None]))[0] for name, model in models.items()}
+    scores = part_scores(models, test, size, images)
+    sheet = figure8(picture, maps, scores, own_rows(test, row, models["MPN"], size))
+    return sheet, pd.DataFrame(scores).T[list(WORDS)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draw the shipped networks and print their scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("docs/fig8.jpg"))
     parser.add_argument("--images", type=int, default=60)
     args = parser.parse_args(argv)
-    test = load_dataset("sidewalk", root=args.root, size="medium").at_level("strong")
-    models, size = {label: load_run(name) for label, name in NETWORKS.items()}, find_run("mpn").recipe().size
-    row = badly_placed(test.query)
-    picture = torch.from_numpy(read_image(test.query.path.iloc[row], size))
-    maps = {name: part_attention(model, normalize(picture[None]))[0] for name, model in models.items()}
-    scores = part_scores(models, test, size, args.images)
-    sheet = figure8(picture, maps, scores, own_rows(test, row, models["MPN"], size))
+    sheet, scores = shipped_figure(args.root, args.images)
     with replacing(args.out) as temporary:
         sheet.save(temporary, format="JPEG", quality=88, subsampling=0)
-    print(pd.DataFrame(scores).T[list(WORDS)].round(2).to_string())
-    print(f"{args.out}: query {row}, {args.out.stat().st_size / 1000:.0f} kB")
+    print(f"{scores.round(2).to_string()}\n{args.out}: {args.out.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The tour's page and its bookkeeping (training and notebooks have tests of their own)."""
 
 import base64
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from reidkit import tour
 from reidkit.errors import ReIDKitError
@@ -45,6 +47,15 @@ def test_index_is_one_page_without_the_network(tmp_path):
     picture = base64.b64decode(re.search(r"data:image/png;base64,([^\"]+)", text)[1])
     assert picture.startswith(b"\x89PNG")
     assert "prefers-color-scheme: dark" in text and "width=device-width" in text
+
+
+def test_pictures_of_three_kinds(tmp_path):
+    picture = Image.new("RGB", (4, 3), "red")
+    picture.save(tmp_path / "a.png")
+    for source in (picture, tmp_path / "a.png", plots.bars({"a": 1.0})):
+        raw = base64.b64decode(tour.Picture(source, "").data_url().removeprefix("data:image/png;base64,"))
+        with Image.open(io.BytesIO(raw)) as found:
+            assert found.format == "PNG" and (found.width > 100 or found.getpixel((0, 0)) == (255, 0, 0))
 
 
 def test_a_missing_page_is_named(tmp_path):

@@ -85,6 +85,24 @@ def test_comparator_click_chooses_a_query(panels):
     panel.reset()
 
 
+def test_it_says_on_which_level_the_runs_differ(runs, sidewalk_tiny):
+    table, few = report.collect_results(runs), subset(sidewalk_tiny, 4)
+    better = table.assign(level="strong", value=table.value + 0.1 * (table.variant == "mpn"))
+    panel = VariantComparator([runs / "mpn-s0", runs / "baseline-s0"], few, pd.concat([table, better]))
+    rows = table[(table.level == "mild") & (table.metric == "mAP") & table["shift"].isna() & (table.test == "ours")]
+    mean = 100 * rows.groupby("system").value.mean()
+    mild = mean["mpn"] - mean["baseline"]
+    assert panel.levels(panel.state()) == f"mild {mild:+.1f}, strong {mild + 10:+.1f}"
+    assert f"by level {panel.levels(panel.state())}; this query" in panel.status_text
+
+
+def test_a_run_that_the_results_lack_adds_its_own(runs, sidewalk_tiny):
+    table, few = report.collect_results(runs), subset(sidewalk_tiny, 4)
+    table = table[~table.run.str.startswith("baseline")]
+    panel = VariantComparator([runs / "mpn-s0", runs / "baseline-s0"], few, table)
+    assert panel.error == "" and panel.seeds(panel.state()).difference.n == 1
+
+
 def test_comparator_opens_what_a_reader_has(runs, sidewalk_tiny, tmp_path):
     with pytest.raises(ReIDKitError, match="needs two runs"):
         VariantComparator([runs / "mpn-s0"], sidewalk_tiny)

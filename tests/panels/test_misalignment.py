@@ -30,6 +30,26 @@ def test_crop_moves_the_person():
     assert (covered[10:15] == COVER).all() and np.array_equal(covered[:10], image[:10])
 
 
+def test_sandbox_shows_a_match_that_one_network_loses(panels, monkeypatch):
+    """The first query that A finds first before and after the move, and B before it only."""
+    panel = panels["MisalignmentSandbox"]
+    panel.reset()
+    ranks = {  # image -> ranks of A: straight, moved; of B
+        **dict.fromkeys(range(len(panel.pairs)), (1, 1, 1, 1)),
+        **{1: (1, 3, 1, 4), 2: (1, 1, 2, 5), 3: (1, 1, 1, 2), 4: (1, 1, 1, 9)},
+    }
+
+    def rank(run, parts, score, state):
+        return ranks[state.image][2 * (run.name == panel.run_b) + (state.dy == 0.15)]
+
+    monkeypatch.setattr(panel, "_rank", rank)
+    assert panel.show_loss() and (panel.image, panel.dx, panel.dy, panel.scale) == (3, 0.0, 0.15, 1.0)
+    ranks |= dict.fromkeys((3, 4), (1, 1, 1, 1))
+    assert not panel.show_loss() and (panel.image, panel.dy) == (0, 0.15)
+    monkeypatch.undo()
+    panel.reset()
+
+
 def test_sandbox_drags_uploads_and_compares(panels):
     panel = panels["MisalignmentSandbox"]
     panel.reset()

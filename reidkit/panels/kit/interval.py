@@ -15,12 +15,13 @@ from reidkit.reporting.report import PairedDifference, _series, collect_results,
 
 
 def read_results(results: pd.DataFrame | str | Path | None, folders: list[Path]) -> pd.DataFrame:
-    """The table of `collect_results`: as given, of a folder or CSV, or of these run folders alone (may be none)."""
-    if results is None and not folders:
-        return pd.DataFrame(columns=["run"])
+    """The table of `collect_results`: as given, or of a folder or CSV; runs that it lacks add what they scored."""
     if results is None:
-        return pd.concat([collect_results(folder) for folder in folders], ignore_index=True)
-    return results if isinstance(results, pd.DataFrame) else collect_results(results)
+        table = pd.DataFrame(columns=["run"])
+    else:
+        table = results if isinstance(results, pd.DataFrame) else collect_results(results)
+    lacking = [collect_results(folder) for folder in folders if folder.name not in set(table["run"])]
+    return pd.concat([t for t in (table, *lacking) if len(t)], ignore_index=True) if lacking else table
 
 
 @dataclass(frozen=True)

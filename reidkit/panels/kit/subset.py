@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError
@@ -29,3 +30,18 @@ def subset(dataset: ReIDDataset, ids: int, seed: int = 0) -> ReIDDataset:
     if gallery.empty:
         raise ReIDKitError(f"{dataset.name}: the gallery has no image of the first {ids} query identities")
     return replace(dataset, query=query, gallery=gallery, levels={})
+
+
+def matched_queries(dataset: ReIDDataset, count: int) -> pd.DataFrame:
+    """Up to `count` queries, spread over the set and one a person, each with its first true match (another camera)."""
+    queries = dataset.query.drop_duplicates("pid").reset_index(drop=True)
+    pairs = queries.merge(dataset.gallery[["path", "pid", "camid"]], on="pid", suffixes=("", "_match"))
+    pairs = pairs.loc[pairs.camid != pairs.camid_match].drop_duplicates("pid").reset_index(drop=True)
+    if pairs.empty:
+        raise ReIDKitError(f"{dataset.name}: no query has a true match under another camera; choose another level")
+    rows = np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int))
+    return (
+        pairs.iloc[rows]
+        .reset_index(drop=True)
+        .rename(columns={"path_match": "match_path", "camid_match": "match_camid"})
+    )
