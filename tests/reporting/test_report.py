@@ -11,6 +11,7 @@ import pytest
 
 from reidkit.errors import ReIDKitError, UnknownNameError
 from reidkit.reporting import claims, report
+from reidkit.training.recipes import recipe_for
 
 MAP = {  # mAP in percent: system -> seeds 0, 1, 2
     "baseline": (38.0, 40.0, 37.0),
@@ -328,7 +329,7 @@ def test_development_numbers_of_the_results_page_are_the_stored_ones(repo):
     expected = []
     for row in stored.to_dict("records"):
         changes = dict(setting.split("=") for setting in row["settings"].split())
-        recipes.recipe_for(row["variant"], "quick", changes)
+        recipe_for(row["variant"], "quick", changes)
         name = f"`{' '.join([row['variant'], *row['settings'].split()])}`" + (
             f", {row['change']}" if row["change"] else ""
         )
