@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from attention_networks import write_run
 from market_folder import make_market_folder
-from test_score_runs import write_run
 from typer.testing import CliRunner
 
 from reidkit.attention.sleeves import arm_energy, arm_regions, score_sleeves, sleeve_of, sleeve_summary
