@@ -58,17 +58,20 @@ def report(
 def claims(
     runs: Annotated[Path | None, typer.Argument(help="Folder of runs, or a CSV of them; default: shipped.")] = None,
     scores: Annotated[Path | None, typer.Option(help="CSV of `reidkit attention-scores`.")] = None,
+    sleeves: Annotated[Path | None, typer.Option(help="CSV of `reidkit attention-scores --sleeves`.")] = None,
     metric: Annotated[str, typer.Option(help="mAP, rank1, ...")] = "mAP",
     save: Annotated[Path | None, typer.Option(help="Write the page here, e.g. docs/claims.md")] = None,
 ) -> None:
     """The verdict on every claim, table and figure of both papers, as a page of Markdown."""
-    from reidkit.reporting.claims_page import SHIPPED, claims_page, read_scores
+    from reidkit.reporting.claims_page import SHIPPED, claims_page, read_arms, read_scores
     from reidkit.reporting.report import PAPER, collect_results
 
     results = collect_results(runs or SHIPPED / "runs.csv")
     metric = one_of("metric", metric, sorted(set(results.metric)))
     maps = read_scores(scores or (None if runs else SHIPPED / "attention.csv"))
-    page = claims_page(results, maps, PAPER.parent / "benchmarks", metric)
+    shipped = SHIPPED / "sleeves.csv"
+    arms = read_arms(sleeves or (shipped if not runs and shipped.is_file() else None))
+    page = claims_page(results, maps, PAPER.parent / "benchmarks", metric, arms)
     if save:
         write_text(save, page)
     typer.echo(save or page)

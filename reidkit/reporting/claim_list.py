@@ -200,3 +200,24 @@ MAP_CLAIMS = (
     MapClaim("baseline", "mpn", "background", "The baseline's attention focuses on the background (Fig. 8a)."),
     MapClaim("mpn", "baseline", "shift", "MPN's maps stay on the body in the face of detection errors (Fig. 9a, 9b)."),
 )
+
+
+@dataclass(frozen=True)
+class ArmClaim:
+    """`measure` of `results/sidewalk/sleeves.csv` is above zero for the maps of `variant` (MPN Sec. 5.2.5)."""
+
+    variant: str
+    measure: str
+    says: str
+
+
+ARM_CLAIMS = (
+    ArmClaim(
+        "mpn",
+        "lower_difference",
+        "Lower arms are ignored where people wear short sleeves; MPN attends to them where they wear long ones.",
+    ),
+    ArmClaim(
+        "mpn", "upper_lead", "The first layer of the second MT-AT pair selects the channels that stand for upper arms."
+    ),
+)

@@ -14,11 +14,19 @@ import pandas as pd
 from reidkit.data.sets.published import PUBLISHED
 from reidkit.readers import read_table
 from reidkit.reporting import table9
-from reidkit.reporting.claim_list import CGPN_CLAIMS, FIG7_CLAIMS, MAP_CLAIMS, MPN_CLAIMS, SHARPER_CLAIMS, Claim
+from reidkit.reporting.claim_list import (
+    ARM_CLAIMS,
+    CGPN_CLAIMS,
+    FIG7_CLAIMS,
+    MAP_CLAIMS,
+    MPN_CLAIMS,
+    SHARPER_CLAIMS,
+    Claim,
+)
 from reidkit.reporting.claims import VERDICTS, paper_difference
 from reidkit.reporting.exhibits import EXHIBITS, Exhibit
 from reidkit.reporting.report import PAPER, paper_table
-from reidkit.reporting.verdicts import NEEDED, map_verdicts, sharper, verdicts
+from reidkit.reporting.verdicts import NEEDED, arm_verdicts, map_verdicts, sharper, verdicts
 
 SHIPPED = PAPER.parent / "sidewalk"
 SEEDS = 3  # of a full test
@@ -26,11 +34,17 @@ SEEDS = 3  # of a full test
 SAME_ROWS = {"mpn-table6": "mpn-table5", "mpn-table7": "mpn-table5", "cgpn-table2": "cgpn-table1"}
 
 
-def claims_page(results: pd.DataFrame, scores: pd.DataFrame, benchmarks: Path, metric: str = "mAP") -> str:
+def claims_page(
+    results: pd.DataFrame,
+    scores: pd.DataFrame,
+    benchmarks: Path,
+    metric: str = "mAP",
+    arms: pd.DataFrame | None = None,
+) -> str:
     """The page as Markdown.
 
-    results: a table of `collect_results`; scores: of `reidkit attention-scores`; benchmarks: folder of stored
-    benchmarks. metric: of the differences.
+    results: a table of `collect_results`; scores: of `reidkit attention-scores`, arms: the same with --sleeves (None:
+    not measured); benchmarks: folder of stored benchmarks. metric: of the differences.
     """
     claims = (*MPN_CLAIMS, *FIG7_CLAIMS, *CGPN_CLAIMS)
     found = verdicts(results, claims, metric)
@@ -45,6 +59,7 @@ def claims_page(results: pd.DataFrame, scores: pd.DataFrame, benchmarks: Path, m
         *(_sentence(group, found, metric) for group in _groups(claims)),
         _sharper(sharper(results, SHARPER_CLAIMS, metric)),
         _maps(map_verdicts(scores, MAP_CLAIMS)),
+        _arms(arm_verdicts(read_arms(None) if arms is None else arms, ARM_CLAIMS)),
         _sizes(),
         _times(table9.time_verdicts(benchmarks)),
     ]
@@ -54,14 +69,25 @@ def claims_page(results: pd.DataFrame, scores: pd.DataFrame, benchmarks: Path, m
 def read_scores(file: Path | None) -> pd.DataFrame:
     """A table of `reidkit attention-scores`; None: no score. ReIDKitError for a file that is none."""
     needed = {"variant", "seed", "level", "method", "data", *(claim.measure for claim in MAP_CLAIMS)}
+    return _read(file, needed, "reidkit attention-scores --out")
+
+
+def read_arms(file: Path | None) -> pd.DataFrame:
+    """The same with --sleeves: how part maps lie on arms."""
+    needed = {"run", "variant", "level", "method", "measure", "value", "low", "high", "people"}
+    return _read(file, needed, "reidkit attention-scores --sleeves --out")
+
+
+def _read(file: Path | None, needed: set[str], command: str) -> pd.DataFrame:
     if file is None:
         return pd.DataFrame(columns=sorted(needed))
-    texts = {"run", "variant", "level", "method", "data"}
+    texts = {"run", "variant", "level", "method", "data", "measure"}
     return read_table(
         file,
-        {**dict.fromkeys(sorted(needed), float), **dict.fromkeys(sorted(texts & needed), str), "seed": int},
-        missing=f"there are no attention scores at {file}; write them with `reidkit attention-scores --out`",
-        remedy="write it with `reidkit attention-scores --out`",
+        {**dict.fromkeys(sorted(needed - {"seed"}), float), **dict.fromkeys(sorted(texts & needed), str)}
+        | ({"seed": int} if "seed" in needed else {}),
+        missing=f"there are no attention scores at {file}; write them with `{command}`",
+        remedy=f"write it with `{command}`",
     )
 
 
@@ -215,6 +241,23 @@ def _maps(table: pd.DataFrame) -> str:
     for r in table.to_dict("records"):
         ours = "not run" if r["verdict"] == "not run" else f"{r['scale']} {_cell(r)}"
         rows.append([r["says"], f"`{r['measure']}`: `{r['more']}` over `{r['less']}`", ours])
+    return text + _table(["sentence", "score", "ours"], rows)
+
+
+def _arms(table: pd.DataFrame) -> str:
+    """The sentences about arms and sleeves."""
+    text = """### MPN 5.2.5, arms and sleeves
+
+Grad-CAM maps of one network (`reidkit attention-scores --sleeves`), 95 % interval over people. `lower_difference`: the
+energy on lower arms relative to their area, long sleeves minus short. `upper_lead`: in how much larger a share of the
+images map 2 has the most energy on upper arms than any other map.
+
+"""
+    rows = []
+    for r in table.to_dict("records"):
+        number = f"{r['value']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}], {r['people']} people"
+        ours = "not run" if r["verdict"] == "not run" else f"`{r['run']}`, {r['level']}: {r['verdict']} {number}"
+        rows.append([r["says"], f"`{r['measure']}` of `{r['variant']}`", ours])
     return text + _table(["sentence", "score", "ours"], rows)
 
 

@@ -12,7 +12,7 @@ from math import nan
 
 import pandas as pd
 
-from reidkit.reporting.claim_list import Claim, MapClaim
+from reidkit.reporting.claim_list import ArmClaim, Claim, MapClaim
 from reidkit.reporting.claims import check_claims
 from reidkit.reporting.report import ordering
 
@@ -102,3 +102,22 @@ def map_verdicts(scores: pd.DataFrame, claims: Iterable[MapClaim], method: str =
             r = ordering(long, [(claim.more, claim.less)], claim.measure).iloc[0]
             rows.append([*head, dataset, level, *r[COLUMNS[6:]]])
     return pd.DataFrame(rows, columns=["more", "less", "measure", "says", "scale", "level", *COLUMNS[6:]])
+
+
+def arm_verdicts(arms: pd.DataFrame, claims: Iterable[ArmClaim], method: str = "gradcam") -> pd.DataFrame:
+    """The claims about arms and sleeves from a table of `reidkit attention-scores --sleeves`; one row a network.
+
+    Columns: says, variant, measure, run, level, value, low, high, people, verdict. The interval is over people, of one
+    network. Claims that were not measured have the verdict "not run" and no run.
+    """
+    t, rows = arms.loc[arms.method == method], []
+    for claim in claims:
+        head = [claim.says, claim.variant, claim.measure]
+        found = t.loc[(t.variant == claim.variant) & (t.measure == claim.measure)]
+        for r in found.to_dict("records"):
+            verdict = "appears" if r["low"] > 0 else "reversed" if r["high"] < 0 else "undecided"
+            rows.append([*head, *(r[key] for key in ("run", "level", "value", "low", "high", "people")), verdict])
+        if found.empty:
+            rows.append([*head, "", "", nan, nan, nan, 0, "not run"])
+    columns = ["says", "variant", "measure", "run", "level", "value", "low", "high", "people", "verdict"]
+    return pd.DataFrame(rows, columns=columns)

@@ -2,38 +2,12 @@
 
 import pandas as pd
 import pytest
-import torch
-from attention_networks import SIZE
+from attention_networks import write_run
 from typer.testing import CliRunner
 
 from reidkit.attention.scores import score_runs
 from reidkit.cli import app
 from reidkit.errors import CheckpointError
-from reidkit.models import create_model
-
-
-def write_run(folder, variant, seed):
-    """A finished run of a network that was never trained."""
-    from reidkit.files import write_json
-    from reidkit.training.recipes import recipe_for
-    from reidkit.training.runs import RunFolder
-
-    recipe = recipe_for(variant, "quick", {"size": list(SIZE), "model.part_dim": 8})
-    run = RunFolder(folder / f"{variant}-s{seed}")
-    write_json(
-        run.settings,
-        {
-            "variant": variant,
-            "seed": seed,
-            "num_classes": 5,
-            "prior_tool": "sidewalk",
-            "recipe": recipe.as_dict(),
-        },
-    )
-    torch.manual_seed(seed)
-    run.save_weights(create_model(variant, 5, backbone=recipe.backbone, **recipe.model))
-    write_json(run.result, {})
-    return run.path
 
 
 def test_score_runs_is_a_table_and_resumes(sidewalk_tiny, tmp_path):

@@ -91,3 +91,27 @@ def planted_images(rows=((0, 2), (4, 6), (9, 11)), batch=2):
     for colour, (start, stop) in enumerate(rows):
         images[:, colour, start * 8 : stop * 8, 8:24] = 1
     return images
+
+
+def write_run(folder, variant, seed):
+    """A finished run of a network that was never trained."""
+    from reidkit.files import write_json
+    from reidkit.training.recipes import recipe_for
+    from reidkit.training.runs import RunFolder
+
+    recipe = recipe_for(variant, "quick", {"size": list(SIZE), "model.part_dim": 8})
+    run = RunFolder(folder / f"{variant}-s{seed}")
+    write_json(
+        run.settings,
+        {
+            "variant": variant,
+            "seed": seed,
+            "num_classes": 5,
+            "prior_tool": "sidewalk",
+            "recipe": recipe.as_dict(),
+        },
+    )
+    torch.manual_seed(seed)
+    run.save_weights(create_model(variant, 5, backbone=recipe.backbone, **recipe.model))
+    write_json(run.result, {})
+    return run.path

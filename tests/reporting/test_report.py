@@ -11,6 +11,7 @@ import pytest
 
 from reidkit.errors import ReIDKitError, UnknownNameError
 from reidkit.reporting import claims, report
+from reidkit.training.recipes import recipe_for
 
 MAP = {  # mAP in percent: system -> seeds 0, 1, 2
     "baseline": (38.0, 40.0, 37.0),
@@ -281,7 +282,7 @@ def test_numbers_of_the_results_page_are_the_stored_ones(repo):
     """Every number of the first table, `**label** (`system`) | mean ± sd | ...`, from results/sidewalk/runs.csv."""
     table = [
         line.strip("| ").split(" | ")
-        for line in (repo / "docs" / "results.md").read_text().splitlines()
+        for line in (repo / "docs" / "results.md").read_text().split("| hero |")[0].splitlines()
         if line.startswith("| system |") or (" ± " in line and line.startswith("| "))
     ]
     (_, *columns), *rows = table
@@ -296,6 +297,55 @@ def test_numbers_of_the_results_page_are_the_stored_ones(repo):
             values = 100 * runs[(runs.system == system) & (runs.level == level) & (runs.metric == metric) & at].value
             assert len(values) == 3, f"{system}, {column}: {len(values)} seeds"
             assert cell == f"{values.mean():.1f} ± {values.std():.1f}", f"{system}, {column}"
+
+
+def cells_below(page, header):
+    """The rows of the table whose header line begins so, split; [] where the page has none."""
+    lines = page.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith(header)), len(lines))
+    table = list(takewhile(lambda line: line.startswith("|"), lines[first:]))
+    return [line.strip("| ").split(" | ") for line in table[2:]]
+
+
+def test_heroes_of_the_results_page_are_the_stored_ones(repo):
+    """`| hero | mAP, mild | mAP, strong | seeds |`: a row for every system of the preset `hero` in runs.csv."""
+    runs = report.collect_results(repo / "results" / "sidewalk" / "runs.csv")
+    runs = runs[(runs.preset == "hero") & (runs.metric == "mAP") & (runs.test == "ours")]
+    expected = []
+    for system, part in runs.groupby("system", sort=False):
+        if system != "ide":
+            values = [100 * part[part.level == level].value for level in ("mild", "strong")]
+            spreads = [f"{v.mean():.1f} ± {v.std():.1f}" if len(v) > 1 else f"{v.mean():.1f}" for v in values]
+            expected.append([f"`{system}`", *spreads, str(part.seed.nunique())])
+    found = cells_below((repo / "docs" / "results.md").read_text(), "| hero |")
+    wanted = "\n".join(f"| {' | '.join(row)} |" for row in expected)
+    assert sorted(found) == sorted(expected), f"docs/results.md, the table of heroes should be\n{wanted}"
+
+
+def test_development_numbers_of_the_results_page_are_the_stored_ones(repo):
+    """What a recipe was chosen by: every row, with its settings, which a recipe can have."""
+    stored = pd.read_csv(repo / "results" / "sidewalk" / "development.csv", comment="#", dtype=str).fillna("")
+    numbers = ["pointing", "own_argmax", "similarity", "mAP_mild", "mAP_strong"]
+    expected = []
+    for row in stored.to_dict("records"):
+        changes = dict(setting.split("=") for setting in row["settings"].split())
+        recipe_for(row["variant"], "quick", changes)
+        name = f"`{' '.join([row['variant'], *row['settings'].split()])}`" + (
+            f", {row['change']}" if row["change"] else ""
+        )
+        expected.append([name, *(row[number] or "-" for number in numbers)])
+    assert len(expected) > 10 and cells_below((repo / "docs" / "results.md").read_text(), "| trained |") == expected
+
+
+def test_arms_of_the_results_page_are_the_stored_ones(repo):
+    """Every `value [low, high]` of the sentence on sleeves stands in sleeves.csv, as the measure named before it."""
+    stored = pd.read_csv(repo / "results" / "sidewalk" / "sleeves.csv")
+    stored = stored[stored.level == "strong"].drop_duplicates("measure").set_index("measure")
+    page = " ".join((repo / "docs" / "results.md").read_text().split())
+    told = re.findall(r"(-?\d\.\d\d) \[(-?\d\.\d\d), (-?\d\.\d\d)\] \(`((?:lower|upper)_\w+)`\)", page)
+    assert {"lower_long", "lower_short", "lower_difference", "upper_part_2"} <= {name for *_, name in told}
+    for *numbers, name in told:
+        assert numbers == [f"{stored.loc[name, key]:.2f}" for key in ("value", "low", "high")], name
 
 
 def test_scales_of_the_results_page_are_the_stored_ones(repo):

@@ -1,6 +1,7 @@
 """The preset that nobody named, and the preset for photographs: one rule, told, warned about, and trainable."""
 
 import json
+import re
 import shutil
 import warnings
 from dataclasses import replace
@@ -13,7 +14,9 @@ from market_runs import call
 from needs import need
 from own_pictures import person_folders
 
+from reidkit.cli import options
 from reidkit.data import load_dataset
+from reidkit.data.sidewalk.plan import SIZES
 from reidkit.errors import CheckpointError, UnknownNameError
 from reidkit.models import lite
 from reidkit.models.zoo import VARIANTS
@@ -52,6 +55,22 @@ def test_the_rule(source, device, preset):
     assert choose_preset("long", source, torch.device(device), said.append) == "long" and len(said) == 1
     with pytest.raises(UnknownNameError, match="Did you mean 'photo'"):
         choose_preset("photos", source, torch.device(device))
+
+
+def test_help_and_guide_name_every_preset_and_size(repo):
+    """The batches of the guide's table are those of the recipes of MPN."""
+    rows = re.findall(r"^\| `(\w+)` \| .* \| ([^|]*) \|$", (repo / "docs" / "guide.md").read_text(), flags=re.M)
+    batches = dict(rows)
+    for preset in PRESETS:
+        assert preset in options.Preset.__metadata__[0].help and preset in batches
+        recipe = recipe_for("mpn", preset)
+        if preset != "paper":
+            count = recipe.epochs * recipe.batches_per_epoch
+            assert batches[preset].startswith(f"{count:,} of {recipe.batch_size}"), preset
+    guide = (repo / "docs" / "guide.md").read_text()
+    named = ", ".join(re.findall(r"^\| `sidewalk` \(([\w, ]+)\)", guide, flags=re.M)).split(", ")
+    assert sorted(named) == sorted(SIZES)
+    assert all(size in options.Size.__metadata__[0].help for size in SIZES)
 
 
 @pytest.fixture

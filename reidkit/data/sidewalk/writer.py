@@ -46,8 +46,9 @@ def render_sidewalk(
 ) -> Path:
     """Render the Sidewalk data set under `root` unless it is there already; -> its folder.
 
-    size: "tiny" (tests), "small" (notebooks), "many" (small with 750 training identities), "siblings" (small with
-    groups of five who differ in one part) or "full" (384x128, for GPUs). seed: another seed, another world.
+    size: "tiny" (tests), "small" (notebooks), "medium" (small at 192x64), "many" (small with 750 training identities),
+    "siblings" (small with groups of five who differ in one part) or "full" (384x128, for GPUs).
+    seed: another seed, another world.
     workers: processes; None = one a CPU core (one in all for a tiny set). The pixels do not depend on it.
     rates: how often the parsing and segmentation tools fail; None = the defaults of `ToolRates`.
     Raises UnknownNameError for an unknown size, DatasetError when the folder cannot be written, the disk is full, or
