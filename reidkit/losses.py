@@ -5,6 +5,7 @@ Features are [N, D], labels [N]; a loss is a scalar tensor. Half-precision input
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -113,7 +114,7 @@ def batch_hard_triplet(
     if average not in AVERAGES:
         raise unknown_name("average", average, AVERAGES)
     with torch.autocast(features.device.type, enabled=False):
-        (features,) = _full_precision(features)
+        features = features if features.dtype == torch.float64 else features.float()
         distance = pairwise_distance(features, metric)  # [N, N]
         same = _same_identity(labels)
         positive = distance.masked_fill(~same, -torch.inf).amax(-1)  # hardest positive (the anchor at worst)
@@ -183,15 +184,25 @@ def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
 def supervision_mse(pairs: list[tuple[Tensor, Tensor]], detach_targets: bool = False) -> Tensor:
     """CGPN Eq. 3: mean squared error between global features fg and their part targets fgl, summed over pairs.
 
-    pairs: [(fg, fgl), ...], one for each branch and part, all [N, c]; the mean runs over N and c. The formula is
+    pairs: [(fg, fgl), ...], one for each branch and part, [N, c] each; the mean runs over N and c. The formula is
     printed as a squared norm, a sum over c: 2048 times as much with ResNet-50 (see `reidkit.training.choices`).
     detach_targets: let the targets teach only; in the paper both sides move.
     """
     if not pairs:
         return torch.zeros(())
-    fg, fgl = (torch.stack(side) for side in zip(*pairs))  # [pairs, N, c] each
-    fg, fgl = _full_precision(fg, fgl.detach() if detach_targets else fgl)
-    return len(pairs) * F.mse_loss(fg, fgl)
+    losses = []
+    for fg, fgl in _stacked(pairs):  # [pairs, N, c] each
+        fg, fgl = _full_precision(fg, fgl.detach() if detach_targets else fgl)
+        losses.append(len(fg) * F.mse_loss(fg, fgl))
+    return sum(losses[1:], start=losses[0])
+
+
+def _stacked(rows: Iterable[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+    """Rows of tensors, those of one shape stacked column by column, so that they cost one computation together."""
+    groups: dict[torch.Size, list[tuple[Tensor, ...]]] = {}
+    for row in rows:
+        groups.setdefault(row[0].shape, []).append(row)
+    return [tuple(torch.stack(column) for column in zip(*group)) for group in groups.values()]
 
 
 def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -247,8 +258,9 @@ def triplet_term(out: Any, labels: Tensor, config: LossConfig) -> Tensor:
     """The triplet loss of a variant: on h, on h + g ([10] in MPN Sec. 5.3.3), or summed over several features."""
     if config.triplet == "features":
         # CGPN Eq. 2 and MGN sum over the P x K anchors; like their usual code we take the mean.
-        features = torch.stack(out.triplet_features or [out.embedding])  # [F, N, D]
-        return batch_hard_triplet(features, labels, config.margin, config.metric, average="all").sum()
+        features = _stacked((f,) for f in out.triplet_features or [out.embedding])  # [F, N, D] of each width
+        losses = [batch_hard_triplet(f, labels, config.margin, config.metric, "all").sum() for (f,) in features]
+        return sum(losses[1:], start=losses[0])
     embedding = out.embedding
     if config.alignment == "sample-triplet":
         embedding = embedding + _needs_aux(out, config.alignment).embedding

@@ -335,6 +335,21 @@ def test_total_of_cgpn_is_its_equation_4():
     assert set(terms) == {"identity", "triplet", "supervision"}
 
 
+def test_features_and_pairs_of_different_widths_are_summed():
+    out = output(0, triplet_features=[features(d=3, seed=4), features(d=2, seed=5), features(d=3, seed=6)])
+    config = LossConfig(triplet="features", margin=1.2, metric="euclidean")
+    slow = sum(slow_triplet(x, LABELS, 1.2, "euclidean", "all") for x in out.triplet_features)
+    assert total_loss(out, LABELS, config)[1]["triplet"].item() == pytest.approx(slow)
+    pairs = [(features(d=d, seed=d), features(d=d, seed=9)) for d in (2, 4, 2)]
+    slow = sum((a - b).square().mean().item() for a, b in pairs)
+    assert losses.supervision_mse(pairs).item() == pytest.approx(slow)
+
+
+def test_whole_numbers_are_features_too():
+    x = torch.tensor([[0], [1], [3], [5]])
+    assert losses.batch_hard_triplet(x, torch.tensor([0, 0, 1, 1]), 1.0, "euclidean", "all").item() == 0.25
+
+
 def test_soft_sharing_weight_and_cross_entropy_alone():
     out = output(0)
     total, terms = total_loss(out, LABELS, LossConfig(triplet=None, soft_sharing_weight=10), torch.tensor(0.25))
