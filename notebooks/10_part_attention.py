@@ -642,7 +642,7 @@ print("3:", check_exercise("10.3", hires))
 # <details><summary>answer</summary>It weighs whole channels. A channel that helped inside of the stripe is drawn
 # wherever it responds.</details>
 #
-# **3. The Baseline beats MPN in energy on the own stripe. Is it the better part model?**
+# **3. The Baseline's own stripe has the most energy about as often as MPN's. Is it as good a part model?**
 # <details><summary>answer</summary>No: its stripes are fixed, so the score measures how good the boxes are. Background
 # energy, and a shift seen with HiResCAM, measure what was asked.</details>
 #

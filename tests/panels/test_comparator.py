@@ -85,8 +85,8 @@ def test_comparator_click_chooses_a_query(panels):
     panel.reset()
 
 
-def test_it_says_on_which_level_the_runs_differ(runs, sidewalk_tiny):
-    table, few = report.collect_results(runs), subset(sidewalk_tiny, 4)
+def test_it_says_on_which_level_the_runs_differ(runs, results, sidewalk_tiny):
+    table, few = results, subset(sidewalk_tiny, 4)
     better = table.assign(level="strong", value=table.value + 0.1 * (table.variant == "mpn"))
     panel = VariantComparator([runs / "mpn-s0", runs / "baseline-s0"], few, pd.concat([table, better]))
     rows = table[(table.level == "mild") & (table.metric == "mAP") & table["shift"].isna() & (table.test == "ours")]
