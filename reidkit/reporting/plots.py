@@ -15,7 +15,7 @@ import pandas as pd
 
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import ReIDKitError
-from reidkit.training.runs import RunFolder
+from reidkit.training.runs import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
