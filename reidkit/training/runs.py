@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from reidkit.errors import CheckpointError, UnknownNameError
+from reidkit.errors import CheckpointError, ReIDKitError, UnknownNameError
 from reidkit.evaluation.extract import Extraction
 from reidkit.files import read_json, replacing
 from reidkit.models import ReIDModel, create_model
@@ -102,7 +102,10 @@ class RunFolder:
         """The recipe of the run, with the precision that it was trained in. CheckpointError where it is damaged."""
         settings = self.read_settings()
         recipe = recipe_of(settings, self.settings)
-        return replace(recipe, precision=settings.get("precision", recipe.precision))
+        try:
+            return replace(recipe, precision=settings.get("precision") or recipe.precision)
+        except ReIDKitError as e:
+            raise CheckpointError(f"{self.settings}: {e}; train the run again") from e
 
     def read_result(self) -> dict[str, Any]:
         """The content of result.json. CheckpointError for an unfinished run or a damaged file."""

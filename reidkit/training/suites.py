@@ -229,7 +229,8 @@ def _train_process(path: Path, arguments: list[str], start: Sequence[str] = TRAI
     """Run one training process with its output in `<run>.log`; returns "" or the end of the log.
 
     Two suites may share rows: one of them trains a row, the other waits and finds it finished. The training holds the
-    lock too, and ends with this process (Linux; elsewhere it keeps others away until it ends). start: the command before "train".
+    lock too, and ends with this process (Linux; elsewhere it keeps others away until it ends). start: the command
+    before "train".
     """
     with locked(path.with_name(f".{path.name}.lock"), f"another process trains {path.name}; waiting for it") as lock:
         if RunFolder(path).finished:
