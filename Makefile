@@ -10,7 +10,7 @@ WORKERS ?= 2
 FORMATTED := reidkit tests data_scripts notebooks/*.py notebooks/*/*.py
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup venv tour lab test notebooks dashboard heroes lint clean
+.PHONY: help check setup venv tour lab test fuzz notebooks dashboard heroes lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
@@ -41,6 +41,9 @@ lab: setup  ## open JupyterLab at notebook 00
 
 test: setup  ## run every test (notebooks and browser included)
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
+
+fuzz: setup  ## damage every kind of file many times: docs/reliability.md
+	$(PY) tests/helpers/fuzz.py
 
 notebooks: setup  ## execute the notebooks and write their outputs
 	$(PY) notebooks/run.py

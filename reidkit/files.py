@@ -14,6 +14,7 @@ import platform
 import re
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,7 @@ ADVICE = {
 }
 
 _numbers = itertools.count()
+_held: set[Path] = set()  # locks of `held` that this process has
 _being_written: set[str] = set()  # names of this process's temporary files
 
 
@@ -79,6 +81,22 @@ def replacing(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -> Ite
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         _being_written.discard(temporary.name)
+
+
+def check_writable(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -> None:
+    """Raise `error` where a file cannot be written at `path`: asked before work whose result is to go there.
+
+    The folder is made where it is missing; what stands at `path` is not touched.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    except OSError as e:
+        raise disk_error(f"cannot write {path}", e, error) from e
 
 
 def write_text(path: str | Path, text: str, error: type[ReIDKitError] = ReIDKitError) -> None:
@@ -153,18 +171,63 @@ def locked(path: str | Path, waiting: str) -> Iterator[IO | None]:
             path.unlink(missing_ok=True)  # while it is still locked: nobody else can hold this file now
 
 
+@contextmanager
+def held(path: str | Path, taken: str, error: type[ReIDKitError]) -> Iterator[None]:
+    """Hold the lock file `path` during the block, or raise `error` at once where a living process holds it.
+
+    taken: the message, in which "{pid}" becomes what the holder is called. The system frees the lock when its process
+    ends, however it ends, so that a dead one's is taken over. Systems without `fcntl` (Windows)
+    do not lock. A process may hold a lock twice: its inner block changes nothing.
+    """
+    path = Path(os.path.abspath(path))
+    if fcntl is None or path in _held:
+        yield
+        return
+    try:
+        file = _own_file(path, taken, error)
+    except OSError as e:
+        raise disk_error(f"cannot write {path}", e, error) from e
+    with file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {MACHINE}\n")
+        file.flush()
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)
+            path.unlink(missing_ok=True)  # while it is still locked: nobody else can hold this file now
+
+
+def _own_file(path: Path, taken: str, error: type[ReIDKitError]) -> IO:
+    """The lock file, open and locked; one that its holder removes at this moment is made anew."""
+    while True:
+        file = path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200).strip() or "another process"
+            file.close()
+            raise error(taken.format(pid=holder)) from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+
+
 def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of `replacing` that processes of this machine left when they were killed."""
     for name in os.listdir(folder):
         found = TEMPORARY.fullmatch(name)
         if not found or name in _being_written or found["machine"] not in (None, MACHINE):
             continue
-        if not _runs(int(found["pid"])):
+        if not runs_here(int(found["pid"])):
             with suppress(OSError):  # another process was quicker, or it is not ours to remove
                 os.unlink(folder / name)
 
 
-def _runs(pid: int) -> bool:
+def runs_here(pid: int) -> bool:
     """Whether another process has this number. This process has it: the file is of an earlier one with its number."""
     if os.name != "posix":
         return True  # asking is not harmless elsewhere

@@ -47,8 +47,10 @@ from reidkit.data.loaders import test_batches
 from reidkit.data.sidewalk import Truth, load_truth
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError
+from reidkit.files import check_writable, locked, replacing
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorBatch, PriorTable
+from reidkit.readers import read_table
 
 __all__ = [
     "CHANGES",
@@ -69,7 +71,7 @@ __all__ = [
     "stripe_regions",
 ]
 
-TEXT: dict[Hashable, Any] = {"commit": str, "trained": str}  # a commit such as 93e4831 is no number
+TEXT = ("commit", "trained")  # a commit such as 93e4831 is no number
 
 
 def score_model(
@@ -183,21 +185,21 @@ def score_runs(
     out: a CSV file that is written after every run; runs that are in it already, with the same settings, are not
     computed again. Raises CheckpointError for a folder that is not a finished run.
     """
-    from reidkit.files import replacing
     from reidkit.provenance import provenance
     from reidkit.training.preflight import priors_for
     from reidkit.training.runs import RunFolder, load_run
 
+    if out:
+        check_writable(out)  # now, not after the first network
     query = ds.at_level(level).query
     table = query.sample(min(images, len(query)), random_state=seed).sort_index().reset_index(drop=True)
     truth, out = load_truth(ds, table), out and Path(out)
-    done = pd.read_csv(out, dtype=TEXT) if out and out.is_file() else pd.DataFrame()
-    rows = done.to_dict("records")
+    rows = _written(out)
     source = provenance(device)
     others = {str(d) for d in run_dirs}  # in a row, the command names that row's run alone
     same = {"level": level, "method": method, "images": len(table), "checks": checks, "data": ds.root.name}
     for run in tqdm([RunFolder(Path(d)) for d in run_dirs], desc="runs", unit="run", disable=not progress):
-        if any(row["run"] == run.path.name and all(row[k] == v for k, v in same.items()) for row in rows):
+        if _holds(rows, about := {"run": run.path.name, **same}):
             continue
         settings, recipe, model = run.read_settings(), run.recipe(), load_run(run.path).to(device)
         priors = None
@@ -216,11 +218,37 @@ def score_runs(
             progress=progress,
         )
         command = " ".join(a for a in source["command"].split() if a not in others - {str(run.path)})
-        about = {"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **same}
+        row = {"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **same, **scores}
         trained = {"trained": run.read_result().get("provenance", {}).get("commit")}
-        made = {"commit": source["commit"], "device": source["device"], "command": command}
-        rows.append({**about, **scores, **trained, **made})
-        if out:
+        row |= trained | {"commit": source["commit"], "device": source["device"], "command": command}
+        rows = _added(out, row, about) if out else [*rows, row]
+    return pd.DataFrame(rows)
+
+
+def _written(out: Path | None) -> list[dict[Hashable, Any]]:
+    """The rows of a CSV of scores; none where there is no file. ReIDKitError for a damaged one."""
+    if out is None or not out.is_file():
+        return []
+    columns = {**dict.fromkeys(("run", "variant", "level", "method", "data"), str), "seed": int, "images": int}
+    table = read_table(
+        out,
+        {**columns, "checks": bool, **dict.fromkeys(TEXT, str)},
+        missing=f"{out} is gone",
+        remedy="restore it, or name another file with --out",
+    )
+    return table.to_dict("records")
+
+
+def _holds(rows: list[dict[Hashable, Any]], about: dict[str, Any]) -> bool:
+    return any(all(row[key] == value for key, value in about.items()) for row in rows)
+
+
+def _added(out: Path, row: dict[Hashable, Any], about: dict[str, Any]) -> list[dict[Hashable, Any]]:
+    """Add a row to what the file holds now, which another process may have changed meanwhile; -> all rows."""
+    with locked(out.with_name(f".{out.name}.lock"), f"another process writes {out}; waiting for it"):
+        rows = _written(out)
+        if not _holds(rows, about):
+            rows.append(row)
             with replacing(out) as temporary:
                 pd.DataFrame(rows).to_csv(temporary, index=False)
-    return pd.DataFrame(rows)
+    return rows

@@ -10,6 +10,7 @@ import typer
 from reidkit.cli import data, pictures, reproduce, results, training
 from reidkit.cli.options import parse_settings
 from reidkit.errors import ReIDKitError
+from reidkit.lifetime import end_with_caller
 
 __all__ = ["app", "main", "parse_settings"]
 
@@ -46,6 +47,7 @@ for name, about, commands in (
 def main() -> None:
     """Entry point: an error of the kit is one line, not a traceback, and so is a warning."""
     warnings.formatwarning = lambda message, *where, **more: f"reidkit: warning: {message}\n"
+    end_with_caller()
     try:
         app()
     except ReIDKitError as e:

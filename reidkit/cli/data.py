@@ -15,6 +15,7 @@ from reidkit.cli.options import (
     Seed,
     Size,
     data_options,
+    going_on_later,
     open_dataset,
     parse_grid,
     plain_warnings,
@@ -68,7 +69,9 @@ def sidewalk_render(
     """Render the Sidewalk data set."""
     from reidkit.data.sidewalk import render_sidewalk
 
-    typer.echo(f"rendered {render_sidewalk(out, size or 'small', seed=seed, workers=workers)}")
+    with going_on_later():
+        folder = render_sidewalk(out, size or "small", seed=seed, workers=workers)
+    typer.echo(f"rendered {folder}")
 
 
 def priors_build(

@@ -16,6 +16,7 @@ import typer
 
 from reidkit.data import ReIDDataset, load_dataset, loader_options
 from reidkit.errors import ReIDKitError, one_of, unknown_name
+from reidkit.lifetime import SIGINT_CODE, SIGTERM_CODE
 from reidkit.priors.source import TOOLS, Tool
 from reidkit.training.settings import MAX_SEED, read_value
 
@@ -127,15 +128,21 @@ def train_arguments(options: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def going_on_later(more: str = "") -> Iterator[None]:
-    """Ctrl-C and `kill` end the command with a line that says what is kept (and `more`), and exit code 130."""
+    """Ctrl-C and `kill` end the command with a line that says what is kept (and `more`), exit code 130 or 143."""
+    codes = [SIGINT_CODE]
+
+    def terminated(*_) -> None:
+        codes[0] = SIGTERM_CODE
+        raise KeyboardInterrupt
+
     in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if in_main else None
+    before = signal.signal(signal.SIGTERM, terminated) if in_main else None
     try:
         yield
     except KeyboardInterrupt:
         typer.echo(f"interrupted: what is finished is kept, and the same command goes on from there{more}", err=True)
         sys.stdout.flush()
-        os._exit(130)  # a thread may be waiting for another process's training: sys.exit would wait for it too
+        os._exit(codes[0])  # a thread may be waiting for another process's training: sys.exit would wait for it too
     finally:
         if in_main:
             signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -100,21 +101,22 @@ def train(
         name, recipe, changes = variant, recipe_for(variant, preset, changes), read_settings(variant, changes)
         ds = open_dataset(dataset, root, size, validation, cache_dir, options)
         folder = run or Path("runs") / run_name(variant, ds, preset, seed, changes)
-    result = train_run(
-        name,
-        ds,
-        recipe,
-        folder,
-        seed=seed,
-        device=device,
-        preset=preset,
-        prior_tool=tool_of(prior_tool),
-        workers=workers,
-        cache=cache,
-        evaluate_every=evaluate_every,
-        compile_net=compile_net,
-        progress=progress,
-    )
+    with going_on_later():
+        result = train_run(
+            name,
+            ds,
+            recipe,
+            folder,
+            seed=seed,
+            device=device,
+            preset=preset,
+            prior_tool=tool_of(prior_tool),
+            workers=workers,
+            cache=cache,
+            evaluate_every=evaluate_every,
+            compile_net=compile_net,
+            progress=progress,
+        )
     typer.echo(f"{folder}: {variant} on {ds.label}, seed {seed}")
     show_result(result)
 
@@ -172,7 +174,7 @@ def show_metrics(metrics: dict) -> None:
     for level, m in metrics.items():
         typer.echo(
             f"  {level:12s} Rank-1 {100 * m['rank1']:5.1f}  mAP {100 * m['mAP']:5.1f}"
-            f"  mINP {100 * m['mINP']:5.1f}  ({m['queries']} queries)"
+            f"  mINP {100 * m.get('mINP', math.nan):5.1f}  ({m.get('queries', 'unknown')} queries)"
         )
         if "by_shift" in m:
             curve = "  ".join(f"{s}: {100 * x['rank1']:.1f}" for s, x in m["by_shift"].items())

@@ -15,7 +15,7 @@ import pandas as pd
 
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import ReIDKitError
-from reidkit.training.runs import RunFolder
+from reidkit.training.runs import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,9 +89,7 @@ def training_curves(runs: Mapping[str, pd.DataFrame | str | Path], columns: Sequ
 
     runs: {name: a table, or the path of a metrics.csv}. Runs without a column are left out of its picture.
     """
-    tables = {
-        n: t if isinstance(t, pd.DataFrame) else RunFolder(Path(t).parent).read_metrics() for n, t in runs.items()
-    }
+    tables = {n: t if isinstance(t, pd.DataFrame) else read_metrics(Path(t)) for n, t in runs.items()}
     figure, axes = _axes(1, len(columns), 4.2 * len(columns), 3.2)
     for ax, column in zip(axes[0], columns):
         _plain(ax, xlabel="epoch", ylabel=column)

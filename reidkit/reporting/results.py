@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reidkit.errors import ReIDKitError
+from reidkit.errors import CheckpointError, ReIDKitError
 from reidkit.evaluation.forms import TestForm
 from reidkit.readers import read_table
 from reidkit.training.runs import RunFolder
@@ -57,9 +57,8 @@ def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.Da
     path = Path(path)
     if path.suffix == ".csv" and path.is_file():
         table = read_table(path, SAVED, missing=f"{path} is gone", remedy="write it with `reidkit report --save`")
-        table = table.fillna({name: "" for name in {*PROVENANCE} & {*table.columns}})
         for column in {"test", "form", *PROVENANCE} & {*table.columns}:
-            table[column] = table[column].astype(str)
+            table[column] = table[column].astype(str).where(table[column].notna(), "")
         if "test" not in table and "form" not in table:  # written by an older kit
             table = table.assign(test="ours", form="form of the test not recorded")
         table = _checked(table, path).loc[:, COLUMNS]
@@ -88,7 +87,7 @@ def _rows(file: Path) -> Iterable[list]:
         for name in set(MORE_TESTS) & set(r):
             tests[name] = TestForm.from_dict(r[name]["test"]), r[name]["metrics"]
         levels = [(level, test, str(form), m) for test, (form, found) in tests.items() for level, m in found.items()]
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (CheckpointError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise ReIDKitError(
             f"{file} is not a result of `reidkit train` ({type(e).__name__}: {e}); delete it or train the run again"
         ) from e

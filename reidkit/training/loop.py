@@ -25,7 +25,7 @@ from reidkit.data.cache import ImageCache
 from reidkit.data.loaders import Batch, BatchLoader, test_batches, train_loader
 from reidkit.errors import TrainingError
 from reidkit.evaluation.forms import RELEASED
-from reidkit.files import write_json
+from reidkit.files import locked, write_json
 from reidkit.losses import LossConfig
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
@@ -42,7 +42,7 @@ from reidkit.training.preflight import check_start, default_prior_tool, priors_f
 from reidkit.training.presets import warn_from_scratch
 from reidkit.training.processes import ids_per_process
 from reidkit.training.recipes import Recipe, resolved
-from reidkit.training.record import check_claim, claim, run_settings
+from reidkit.training.record import check_claim, claim, run_settings, trained_alone
 from reidkit.training.runs import RunFolder, build_model, load_run
 from reidkit.training.settings import MAX_SEED
 from reidkit.training.steps import (
@@ -133,23 +133,37 @@ def train(
         copy_backbone(load_run(initialise_from), model)
     priors = priors_for(model, dataset, recipe, prior_tool, progress)
     loader = batches(dataset, recipe, priors if model.needs_prior else None, accelerator, manner)
-    claim(folder, settings, accelerator)
-    place = {"device": accelerator.device, "priors": priors, "cache": cache, "workers": workers, "progress": progress}
-    evaluate = partial(evaluate_model, model, dataset, replace(recipe, precision=precision), **place)
-    loss_config = resolved(variant(name), recipe).loss
-    options = {"seed": seed, "checkpoint": checkpoint, "progress": progress}
-    options |= {"compile_net": choose_compile(compile_net, preset, accelerator.device, accelerator.num_processes)}
-    options |= {"evaluate_every": evaluate_every, "evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level]}
-    rows = fit(model, loader, loss_config, recipe, accelerator, folder, **options)
-    if accelerator.is_main_process:
-        warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
-        folder.save_weights(model)
-        result = {**settings, **tested(evaluate, recipe, preset, multi_query=has_views(dataset))}
-        times = {"wall_s": round(time.time() - start_wall, 1), "cpu_s": round(time.process_time() - start_cpu, 1)}
-        times |= {"training_s": round(sum(row["seconds"] for row in rows), 1)}  # of all epochs, not of this process
-        more = {"seed": seed, "precision": precision, "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0}
-        more |= {"compiled": all(row.get("compiled", False) for row in rows)}  # a row of an older kit does not say
-        write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **more, **times)})
+    with trained_alone(folder, checkpoint, accelerator):
+        claim(folder, settings, accelerator)
+        place = {
+            "device": accelerator.device,
+            "priors": priors,
+            "cache": cache,
+            "workers": workers,
+            "progress": progress,
+        }
+        evaluate = partial(evaluate_model, model, dataset, replace(recipe, precision=precision), **place)
+        loss_config = resolved(variant(name), recipe).loss
+        options = {"seed": seed, "checkpoint": checkpoint, "progress": progress}
+        options |= {"compile_net": choose_compile(compile_net, preset, accelerator.device, accelerator.num_processes)}
+        options |= {
+            "evaluate_every": evaluate_every,
+            "evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level],
+        }
+        rows = fit(model, loader, loss_config, recipe, accelerator, folder, **options)
+        if accelerator.is_main_process:
+            warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
+            folder.save_weights(model)
+            result = {**settings, **tested(evaluate, recipe, preset, multi_query=has_views(dataset))}
+            times = {"wall_s": round(time.time() - start_wall, 1), "cpu_s": round(time.process_time() - start_cpu, 1)}
+            times |= {"training_s": round(sum(row["seconds"] for row in rows), 1)}  # of all epochs, not of this process
+            more = {
+                "seed": seed,
+                "precision": precision,
+                "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0,
+            }
+            more |= {"compiled": all(row.get("compiled", False) for row in rows)}  # a row of an older kit does not say
+            write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **more, **times)})
     accelerator.wait_for_everyone()
     return folder.read_result()
 
@@ -227,7 +241,9 @@ def check_arguments(**counts: int) -> None:
 def start_from_ide(name: str, dataset: ReIDDataset, recipe: Recipe, run: RunFolder, manner: Manner) -> Path:
     """The IDE run beside `run` that this one starts from (MPN Sec. 5.1): trained on first use, shared by all."""
     path = ide_path(name, dataset, recipe, run.path.parent, seed=manner.seed, preset=manner.preset)
-    train("ide", dataset, ide_recipe(name, recipe, manner.preset), path, **asdict(manner))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.shared"), f"another process trains {path}; waiting for it"):
+        train("ide", dataset, ide_recipe(name, recipe, manner.preset), path, **asdict(manner))
     return path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from accelerate import Accelerator
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
-from reidkit.files import write_json
+from reidkit.files import disk_error, held, write_json
 from reidkit.priors.source import Tool
 from reidkit.training.device import Precision
 from reidkit.training.ide import own_changes
@@ -117,6 +119,28 @@ def claim(run: RunFolder, settings: dict[str, Any], accelerator: Accelerator) ->
     if accelerator.is_main_process and not run.settings.is_file():
         write_json(run.settings, settings)
     accelerator.wait_for_everyone()
+
+
+@contextmanager
+def trained_alone(run: RunFolder, checkpoint: dict[str, Any] | None, accelerator: Accelerator) -> Iterator[None]:
+    """Keep other trainings out of a run folder during the block; the system lets go when the process ends.
+
+    checkpoint: what was read of the folder before. Raises TrainingError where another process trains there, which it
+    names, or has trained there meanwhile.
+    """
+    if not accelerator.is_main_process:
+        yield
+        return
+    taken = f"{run.path} is being trained by {{pid}}: wait for it, or name another folder with --run"
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(f"cannot make the run folder {run.path}", error, TrainingError) from error
+    with held(run.path / ".training.lock", taken, TrainingError):
+        now = run.load_checkpoint()
+        if (now and now["epoch"]) != (checkpoint and checkpoint["epoch"]) or run.finished:
+            raise TrainingError(f"{run.path} was trained by another process meanwhile; call again to go on from there")
+        yield
 
 
 def _plain(info) -> dict[str, Any]:

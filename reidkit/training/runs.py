@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from reidkit.errors import CheckpointError, UnknownNameError
+from reidkit.errors import CheckpointError, ReIDKitError, UnknownNameError
 from reidkit.evaluation.extract import Extraction
 from reidkit.files import read_json, replacing
 from reidkit.models import ReIDModel, create_model
@@ -102,7 +102,10 @@ class RunFolder:
         """The recipe of the run, with the precision that it was trained in. CheckpointError where it is damaged."""
         settings = self.read_settings()
         recipe = recipe_of(settings, self.settings)
-        return replace(recipe, precision=settings.get("precision", recipe.precision))
+        try:
+            return replace(recipe, precision=settings.get("precision") or recipe.precision)
+        except ReIDKitError as e:
+            raise CheckpointError(f"{self.settings}: {e}; train the run again") from e
 
     def read_result(self) -> dict[str, Any]:
         """The content of result.json. CheckpointError for an unfinished run or a damaged file."""
@@ -120,14 +123,7 @@ class RunFolder:
 
     def read_metrics(self) -> pd.DataFrame:
         """metrics.csv, one row an epoch: epoch, lr, the losses, seconds. CheckpointError for a damaged file."""
-        return read_table(
-            self.metrics,
-            {"epoch": int, "lr": float, "loss": float, "seconds": float},
-            missing=f"{self.path} has no metrics.csv: no epoch is finished; go on with "
-            f"`reidkit train --resume {self.path}`",
-            remedy=f"delete it; `reidkit train --resume {self.path}` writes it again with the next epoch",
-            error=CheckpointError,
-        )
+        return read_metrics(self.metrics)
 
     def save_metrics(self, rows: list[dict[str, float]]) -> None:
         """Write one row an epoch to metrics.csv, in one step."""
@@ -165,6 +161,15 @@ class RunFolder:
         """Write the state dict of a model, on whatever device it is, to model.safetensors, in one step."""
         with replacing(self.weights) as t:
             save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, t)
+
+
+def read_metrics(file: Path) -> pd.DataFrame:
+    """A metrics.csv, one row an epoch. CheckpointError for a damaged file."""
+    missing = f"{file} does not exist: no epoch is finished; go on with `reidkit train --resume {file.parent}`"
+    remedy = f"delete it; `reidkit train --resume {file.parent}` writes it again with the next epoch"
+    table = read_table(file, {"epoch": int}, missing=missing, remedy=remedy, error=CheckpointError)
+    losses = {name: float for name in ("lr", "loss", "seconds") if name in table}
+    return read_table(file, {"epoch": int, **losses}, missing=missing, remedy=remedy, error=CheckpointError)
 
 
 def check_shapes(model: ReIDModel, path: Path) -> None:

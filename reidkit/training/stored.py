@@ -36,7 +36,7 @@ UNKNOWN = {
 
 CHECKPOINT = {"epoch": int, "model": dict, "optimizer": dict, "rows": list}  # what `state_of` in steps.py writes
 TESTS = ("released", "multi-query")  # of a result, beside the run's own test
-FRACTIONS = ("rank1", "mAP", "mINP")  # what every test of a result measures
+FRACTIONS = {"mAP", "mINP", "rank1", "rank5", "rank10"}  # what a test measures; without an mAP it is none
 MOST = 1 << 16  # parts, channels ... of a network
 MOST_CLASSES = 1 << 24
 
@@ -104,12 +104,12 @@ def _wrong_in_test(test: Mapping[str, Any]) -> str:
                 return f"metrics of {level} at a shift of {shift!r}"
             if not isinstance(fractions, dict):
                 return f"metrics of {level} at shift {shift} are {fractions!r}"
-            for key in {*FRACTIONS, *fractions} - {"by_shift", "queries"}:
+            for key in sorted(FRACTIONS & fractions.keys() | {"mAP"}):
                 value = fractions.get(key)
                 if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
                     return f"{key} of {level} is {value!r}, expected a number from 0 to 1"
-        if isinstance(values.get("queries"), bool) or not isinstance(values.get("queries"), int):
-            return f"queries of {level} is {values.get('queries')!r}"
+        if isinstance(queries := values.get("queries", 0), bool) or not isinstance(queries, int):
+            return f"queries of {level} is {queries!r}"
     return ""
 
 

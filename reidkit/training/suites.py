@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from reidkit.data import ReIDDataset
 from reidkit.errors import unknown_name
 from reidkit.files import locked
+from reidkit.lifetime import with_me
 from reidkit.priors.source import Tool
 from reidkit.training.plan import Job, SuitePlan, default_jobs, device_of, plan_suite
 from reidkit.training.presets import choose_preset
@@ -231,7 +232,8 @@ def _train_process(path: Path, arguments: list[str], start: Sequence[str] = TRAI
     """Run one training process with its output in `<run>.log`; returns "" or the end of the log.
 
     Two suites may share rows: one of them trains a row, the other waits and finds it finished. The training holds the
-    lock too, so that it keeps others away even if this process is killed. start: the command before "train".
+    lock too, and ends with this process (Linux; elsewhere it keeps others away until it ends). start: the command
+    before "train".
     """
     with locked(path.with_name(f".{path.name}.lock"), f"another process trains {path.name}; waiting for it") as lock:
         log, held = log_file(path), () if lock is None else (lock.fileno(),)
@@ -240,7 +242,7 @@ def _train_process(path: Path, arguments: list[str], start: Sequence[str] = TRAI
             return ""
         with open(log, "w") as out:
             command = [*start, "train", *arguments, "--no-progress"]
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, pass_fds=held)
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, pass_fds=held, env=with_me())
             _running.add(process)
             code = process.wait()
             _running.discard(process)

@@ -6,15 +6,14 @@ Ends with code 1 where a reader failed in a way of its own; the example names th
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from paths import REPO
 
-REPO = Path(__file__).resolve().parents[2]
 STORED, PAGE = REPO / "results" / "benchmarks" / "fuzz.json", REPO / "docs" / "reliability.md"
 BEGIN, END = "<!-- counts: written by make fuzz -->", "<!-- end of counts -->"
 

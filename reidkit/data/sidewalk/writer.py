@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import shutil
 import sys
-import time
 import types
 import uuid
 from collections.abc import Callable, Iterator
@@ -29,6 +28,8 @@ from reidkit.data.sidewalk.plan import FOLDERS, Settings, Shot, plan, take
 from reidkit.data.sidewalk.tools import ToolRates
 from reidkit.data.sidewalk.truth import join_truth, pack_truth, write_meta
 from reidkit.errors import DatasetError
+from reidkit.files import MACHINE, runs_here
+from reidkit.lifetime import end_with
 
 MANIFEST, MARKER = "sidewalk.json", ".rendering.json"
 MAPS = ("parsing", "segmentation")
@@ -58,8 +59,9 @@ def render_sidewalk(
     chunks = plan(settings)
     folder = Path(root).expanduser().resolve() / settings.folder_name
     if is_complete(folder, settings):
+        _remove_leftovers(folder)
         return folder
-    scratch = folder / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    scratch = folder / f".tmp-~{MACHINE}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
     try:
         _prepare(folder, settings, scratch)
         todo = [i for i, chunk in enumerate(chunks) if not _chunk_done(folder, i, chunk)]
@@ -124,9 +126,7 @@ def _read_json(path: Path) -> dict | None:
 def _prepare(folder: Path, settings: Settings, scratch: Path) -> None:
     """Make the folders. First the marker: it says which settings an unfinished rendering belongs to."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(".tmp-*"):  # left by a rendering that was killed
-        if time.time() - old.stat().st_mtime > 3600:
-            shutil.rmtree(old, ignore_errors=True)
+    _remove_leftovers(folder)
     scratch.mkdir()
     _write(folder / MARKER, scratch, lambda path: path.write_text(json.dumps(settings.as_dict())))
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -134,6 +134,14 @@ def _prepare(folder: Path, settings: Settings, scratch: Path) -> None:
         for parent in ("", *MAPS):
             (folder / parent / name).mkdir(parents=True, exist_ok=True)
     (folder / "truth" / "parts").mkdir(parents=True, exist_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the scratch folders of renderings of this machine that were killed."""
+    for old in folder.glob(".tmp-*"):
+        _, machine, pid, _ = [*old.name.split("~"), "", "", ""][:4]
+        if machine == MACHINE and pid.isdecimal() and not runs_here(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_space(folder: Path, settings: Settings, images: int) -> None:
@@ -226,7 +234,7 @@ def _run(folder, settings, todo: list[int], workers: int, scratch: Path) -> Iter
         yield from (render_chunk(folder, settings, i, scratch) for i in todo)
         return
     context = multiprocessing.get_context("spawn")  # fork is unsafe beside the threads of torch and Jupyter
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as pool:
         try:
             with _without_main():
                 jobs = [pool.submit(render_chunk, folder, settings, i, scratch) for i in todo]
