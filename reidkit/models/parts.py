@@ -61,7 +61,7 @@ class PartConv(nn.Module):
     def _on_own_input(self, x: Tensor) -> Tensor:
         if x.ndim == 3:
             return _weight_times(self.weight, x, self.bias).permute(2, 0, 1)  # [B, K, D]
-        rows, weight = x.permute(1, 0, 3, 4, 2).flatten(1, 3), self.weight.mT  # [K, B*h*w, C], [K, C, D]
+        rows, weight = x.permute(1, 0, 3, 4, 2).flatten(1, 3), self.weight.transpose(1, 2)  # [K, B*h*w, C], [K, C, D]
         y = torch.bmm(rows, weight) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
         return y.unflatten(1, (-1, *x.shape[3:])).permute(1, 0, 4, 2, 3)  # [K, B, h, w, D] -> [B, K, D, h, w]
 
@@ -203,7 +203,7 @@ class PartClassifier(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _weight_times(self.weight, x, self.bias).mT  # [K, B, classes]
+        return _weight_times(self.weight, x, self.bias).transpose(1, 2)  # [K, B, classes]
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone: [B, D] -> logits [B, classes]."""

@@ -135,37 +135,36 @@ def train(
     loader = batches(dataset, recipe, priors if model.needs_prior else None, accelerator, manner)
     with trained_alone(folder, checkpoint, accelerator):
         claim(folder, settings, accelerator)
-        place = {
-            "device": accelerator.device,
-            "priors": priors,
-            "cache": cache,
-            "workers": workers,
-            "progress": progress,
-        }
+        place = {"device": accelerator.device, "priors": priors, "cache": cache}
+        place |= {"workers": workers, "progress": progress}
         evaluate = partial(evaluate_model, model, dataset, replace(recipe, precision=precision), **place)
         loss_config = resolved(variant(name), recipe).loss
         options = {"seed": seed, "checkpoint": checkpoint, "progress": progress}
         options |= {"compile_net": choose_compile(compile_net, preset, accelerator.device, accelerator.num_processes)}
-        options |= {
-            "evaluate_every": evaluate_every,
-            "evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level],
-        }
+        options |= {"evaluate_every": evaluate_every}
+        options |= {"evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level]}
         rows = fit(model, loader, loss_config, recipe, accelerator, folder, **options)
         if accelerator.is_main_process:
             warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
             folder.save_weights(model)
             result = {**settings, **tested(evaluate, recipe, preset, multi_query=has_views(dataset))}
-            times = {"wall_s": round(time.time() - start_wall, 1), "cpu_s": round(time.process_time() - start_cpu, 1)}
-            times |= {"training_s": round(sum(row["seconds"] for row in rows), 1)}  # of all epochs, not of this process
-            more = {
-                "seed": seed,
-                "precision": precision,
-                "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0,
-            }
-            more |= {"compiled": all(row.get("compiled", False) for row in rows)}  # a row of an older kit does not say
-            write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **more, **times)})
+            ran = {"seed": seed, "precision": precision, **how_it_ran(rows, checkpoint, start_wall, start_cpu)}
+            write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **ran)})
     accelerator.wait_for_everyone()
     return folder.read_result()
+
+
+def how_it_ran(
+    rows: list[dict[str, float]], checkpoint: dict[str, Any] | None, wall: float, cpu: float
+) -> dict[str, Any]:
+    """The provenance of a run that began at these times of the two clocks, and trained these rows of metrics."""
+    return {
+        "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0,
+        "compiled": all(row.get("compiled", False) for row in rows),  # a row of an older kit does not say
+        "wall_s": round(time.time() - wall, 1),
+        "cpu_s": round(time.process_time() - cpu, 1),
+        "training_s": round(sum(row["seconds"] for row in rows), 1),  # of all epochs, not of this process
+    }
 
 
 def batches(

@@ -1,5 +1,7 @@
 """Scores of many runs: a table that resumes, and the command that adds rows to it."""
 
+import json
+
 import pandas as pd
 import pytest
 from attention_networks import write_run
@@ -29,7 +31,8 @@ def test_score_runs_is_a_table_and_resumes(sidewalk_tiny, tmp_path):
 def test_commits_that_look_like_numbers_stay_commits(sidewalk_tiny, tmp_path):
     runs = [write_run(tmp_path, name, 0) for name in ("mpn-no-ca", "mt-only")]
     for run in runs:
-        (run / "result.json").write_text('{"provenance": {"commit": "93e4831"}}')  # read as a number: inf
+        result = json.loads((run / "result.json").read_text())  # the commit would be read as a number: inf
+        (run / "result.json").write_text(json.dumps({**result, "provenance": {"commit": "93e4831"}}))
     settings = {"images": 4, "checks": False, "out": tmp_path / "scores.csv", "progress": False}
     score_runs(runs[:1], sidewalk_tiny, **settings)
     assert score_runs(runs, sidewalk_tiny, **settings).trained.tolist() == ["93e4831", "93e4831"]

@@ -113,5 +113,6 @@ def write_run(folder, variant, seed):
     )
     torch.manual_seed(seed)
     run.save_weights(create_model(variant, 5, backbone=recipe.backbone, **recipe.model))
-    write_json(run.result, {})
+    about = {"variant": variant, "dataset": "sidewalk-tiny", "preset": "smoke", "seed": seed}
+    write_json(run.result, {**about, "metrics": {"mild": {"mAP": 0.5}}})
     return run.path

@@ -84,7 +84,7 @@ def test_a_compiled_step_is_captured_once(sidewalk_tiny, tmp_path, monkeypatch):
 
     def run(name, ramp, on):
         counter = CompileCounterWithBackend("aot_eager")
-        monkeypatch.setattr(torch, "compile", lambda net: original(net, backend=counter))
+        monkeypatch.setattr(torch, "compile", lambda net, **_: original(net, backend=counter))
         r, how = recipe(epochs=2, alignment_ramp=ramp), {"device": "cpu", "progress": False, "compile_net": on}
         result = train("mpn-no-ca", sidewalk_tiny, r, tmp_path / name, **how)
         assert result["provenance"]["compiled"] is on

@@ -75,8 +75,8 @@ def train_broken(dataset, path, monkeypatch, breaks):
     """Three epochs of three batches; `breaks(number, terms, gradients)` happens after each step."""
     real, count = loop_module.training_step, iter(range(1, 100))
 
-    def step(batch, gradients, *more):
-        terms = real(batch, gradients, *more)
+    def step(batch, gradients, *more, **factor):
+        terms = real(batch, gradients, *more, **factor)
         return breaks(next(count), terms, gradients) or terms
 
     monkeypatch.setattr(loop_module, "training_step", step)
