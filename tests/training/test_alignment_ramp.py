@@ -86,7 +86,10 @@ def test_a_compiled_step_is_captured_once(sidewalk_tiny, tmp_path, monkeypatch):
         torch._dynamo.reset()  # what an earlier run in this process left
         counter = CompileCounterWithBackend("aot_eager")
         monkeypatch.setattr(torch, "compile", lambda net: original(net, backend=counter))
-        r, how = recipe(epochs=epochs, alignment_ramp=1.0), {"device": "cpu", "progress": False, "compile_net": on}
+        r, how = (
+            recipe(epochs=epochs, alignment_ramp=1.0, lr=1e-3),
+            {"device": "cpu", "progress": False, "compile_net": on},
+        )
         result = train("mpn-no-ca", sidewalk_tiny, r, tmp_path / name, **how)
         assert result["provenance"]["compiled"] is on
         graphs[name] = counter.frame_count
