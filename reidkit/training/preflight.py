@@ -41,8 +41,8 @@ def check_start(
     """Raise the one error that says why `name` cannot be trained and tested here, and what to do; else return.
 
     ide: the recipe of an IDE that is trained first. world_size: processes. weights: whether the pretrained ones will be
-    read, which a run that goes on does not. checked: a set that several calls for one
-    data set share, so that what was found sound is not looked at again.
+    read, which a run that goes on does not. checked: a set that several calls for one data set share, so that what was
+    found sound is not looked at again.
     """
     done = checked if checked is not None else set()
     dataset.refuse_unlabelled()
