@@ -11,18 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
-from reidkit.data.cache import ImageCache
-from reidkit.data.loaders import Batch, BatchLoader, test_batches, train_loader
+from reidkit.data.loaders import Batch, BatchLoader, train_loader
 from reidkit.errors import TrainingError
 from reidkit.evaluation.forms import RELEASED
 from reidkit.files import locked, write_json
@@ -33,6 +30,7 @@ from reidkit.priors import PriorTable
 from reidkit.priors.dense import TextureTable
 from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
+from reidkit.training.decoded import decoded
 from reidkit.training.device import choose_compile, choose_device, choose_precision, make_accelerator
 from reidkit.training.evaluate import evaluate_model, form_of, has_views
 from reidkit.training.gradients import Gradients
@@ -135,14 +133,16 @@ def train(
     loader = batches(dataset, recipe, priors if model.needs_prior else None, accelerator, manner)
     with trained_alone(folder, checkpoint, accelerator):
         claim(folder, settings, accelerator)
-        place = {"device": accelerator.device, "priors": priors, "cache": cache}
-        place |= {"workers": workers, "progress": progress}
-        evaluate = partial(evaluate_model, model, dataset, replace(recipe, precision=precision), **place)
+        place = {"priors": priors, "cache": cache, "workers": workers, "progress": progress}
+        tested_as = replace(recipe, precision=precision)
+        evaluate = partial(evaluate_model, model, dataset, tested_as, device=accelerator.device, **place)
         loss_config = resolved(variant(name), recipe).loss
-        options = {"seed": seed, "checkpoint": checkpoint, "progress": progress}
-        options |= {"compile_net": choose_compile(compile_net, preset, accelerator.device, accelerator.num_processes)}
-        options |= {"evaluate_every": evaluate_every}
-        options |= {"evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level]}
+        compiled = choose_compile(compile_net, preset, accelerator.device, accelerator.num_processes)
+        options = {"seed": seed, "checkpoint": checkpoint, "compile_net": compiled, "progress": progress}
+        options |= {
+            "evaluate_every": evaluate_every,
+            "evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level],
+        }
         rows = fit(model, loader, loss_config, recipe, accelerator, folder, **options)
         if accelerator.is_main_process:
             warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
@@ -208,26 +208,6 @@ def tested(evaluate: Callable[..., dict], recipe: Recipe, preset: str, *, multi_
         for name, form in forms.items() if multi_query else [("released", released)]:
             result[name] = {"test": form.as_dict(), "metrics": evaluate(form=form)}
     return result
-
-
-def decoded(dataset: ReIDDataset, recipe: Recipe, workers: int, progress: bool, keep: bool) -> ImageCache | None:
-    """The decoded training images; None where decoded images are not to be kept.
-
-    Every image is decoded here in either case, those of the test too: a broken one is found now, before the folder of
-    the run is claimed, and not after the training.
-    """
-    tables = [dataset.train, dataset.query, dataset.gallery, *(t for pair in dataset.levels.values() for t in pair)]
-    tables = {tuple(t.path): t for t in tables}.values()
-    options = {"size": recipe.size, "workers": workers}
-    if keep:
-        options |= {"root": dataset.root, "folder": dataset.derived("cache"), "progress": progress}
-        train, *_ = [ImageCache.for_table(table, **options) for table in tables]
-        return train
-    batches = [test_batches(table, batch_size=32, **options) for table in tables]
-    with tqdm(total=sum(map(len, batches)), unit="batch", desc="images", disable=not progress) as bar:
-        for _ in chain(*batches):
-            bar.update()
-    return None
 
 
 def check_arguments(**counts: int) -> None:

@@ -227,6 +227,7 @@ FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those
     "errors": 0,
     "files": 0,
     "provenance": 0,
+    "lifetime": 0,
     "readers": 0,
     "data": 1,
     "losses": 1,
