@@ -118,7 +118,7 @@ def _priors_of_rows(order: Order) -> set:
         _, recipe = changed_recipe(row, order.dataset, order.preset, order.settings)
         try:
             model = sketch(row.variant, recipe, order.dataset.num_train_ids)
-            known.add((prior_splits(model), grid_of(model, recipe)))
+            known.add((prior_splits(model), grid_of(model, recipe), "coarse"))  # textures of DSA-reID are looked for
         except ReIDKitError:
             continue  # the row is refused for this, with the same words
     return known
@@ -133,10 +133,10 @@ def prior_steps(order: Order, plan: SuitePlan) -> list[PriorStep]:
     without = set()
     for job in plan.unfinished():
         model = sketch(job.variant, job.recipe, order.dataset.num_train_ids)
-        if needed := prior_splits(model):
+        if (needed := prior_splits(model)) and model.prior_kind == "coarse":
             grid = grid_of(model, job.recipe)
             splits[grid] = "all" if "all" in (needed, splits.get(grid)) else needed
-        elif job.system != "ide" or job in plan.rows:
+        elif not needed and (job.system != "ide" or job in plan.rows):
             without.add(job.variant)
     steps = []
     for grid, needed in splits.items():

@@ -125,10 +125,7 @@ def train(
     if ide:
         initialise_from = start_from_ide(name, dataset, recipe, folder, manner)
         accelerator = make_accelerator(chosen, precision)  # the IDE's may have had another precision
-    torch.manual_seed(seed)
-    model = build_model(settings, pretrained=not recipe.ide_init and checkpoint is None)
-    if checkpoint is None and initialise_from:
-        copy_backbone(load_run(initialise_from), model)
+    model = new_network(settings, recipe, None if checkpoint else initialise_from, fresh=checkpoint is None)
     priors = priors_for(model, dataset, recipe, prior_tool, progress)
     loader = batches(dataset, recipe, priors if model.needs_prior else None, accelerator, manner)
     with trained_alone(folder, checkpoint, accelerator):
@@ -139,10 +136,8 @@ def train(
         loss_config = resolved(variant(name), recipe).loss
         compiled = choose_compile(compile_net, preset, accelerator.device, accelerator.num_processes)
         options = {"seed": seed, "checkpoint": checkpoint, "compile_net": compiled, "progress": progress}
-        options |= {
-            "evaluate_every": evaluate_every,
-            "evaluate": lambda: evaluate(levels=(dataset.level,))[dataset.level],
-        }
+        current = partial(evaluate, levels=(dataset.level,))
+        options |= {"evaluate_every": evaluate_every, "evaluate": lambda: current()[dataset.level]}
         rows = fit(model, loader, loss_config, recipe, accelerator, folder, **options)
         if accelerator.is_main_process:
             warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
@@ -152,6 +147,15 @@ def train(
             write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **ran)})
     accelerator.wait_for_everyone()
     return folder.read_result()
+
+
+def new_network(settings: dict[str, Any], recipe: Recipe, initialise_from: str | Path | None, fresh: bool) -> ReIDModel:
+    """The network of a run, drawn from its seed, with the trunk of the run `initialise_from`; fresh: no checkpoint."""
+    torch.manual_seed(settings["seed"])
+    model = build_model(settings, pretrained=not recipe.ide_init and fresh)
+    if initialise_from:
+        copy_backbone(load_run(initialise_from), model)
+    return model
 
 
 def how_it_ran(

@@ -111,8 +111,7 @@ class RunFolder:
         """The content of result.json. CheckpointError for an unfinished run or a damaged file."""
         found = read_json(
             self.result,
-            missing=f"{self.path} has no result.json: the run is not finished; resume it with "
-            f"`reidkit train --resume {self.path}`",
+            missing=f"{self.path} has no result.json: unfinished; go on with `reidkit train --resume {self.path}`",
         )
         if wrong := wrong_in_result(found):
             raise CheckpointError(
@@ -167,7 +166,7 @@ def read_metrics(file: Path) -> pd.DataFrame:
     """A metrics.csv, one row an epoch. CheckpointError for a damaged file."""
     missing = f"{file} does not exist: no epoch is finished; go on with `reidkit train --resume {file.parent}`"
     remedy = f"delete it; `reidkit train --resume {file.parent}` writes it again with the next epoch"
-    how = {"missing": missing, "remedy": remedy, "error": CheckpointError}
+    how: Any = {"missing": missing, "remedy": remedy, "error": CheckpointError}
     losses = {name: float for name in ("lr", "loss", "seconds") if name in read_table(file, {"epoch": int}, **how)}
     return read_table(file, {"epoch": int, **losses}, **how)
 
