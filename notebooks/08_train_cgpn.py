@@ -360,8 +360,8 @@ if "occluder" in shots:
     kinds = {"whole": free & (shots.detector == "ok"), "hidden": ~free & ~cut, "cut off": free & cut}
     first = {kind: shots[rows].drop_duplicates("pid").set_index("pid").path for kind, rows in kinds.items()}
     people = pd.concat(first, axis=1).dropna().head(6)
-    pictures = [Image.open(path) for person in people.to_numpy() for path in person]
-    display(plots.image_grid(pictures, titles=list(kinds) * len(people), columns=9))
+    figure_1 = [Image.open(path) for person in people.to_numpy() for path in person]
+    display(plots.image_grid(figure_1, titles=list(kinds) * len(people), columns=9))
 
 # %% [markdown]
 # The paper's case for CGPN is occlusion. A rendered set knows what was done to each query, so we can ask for it. On the
