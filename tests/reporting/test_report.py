@@ -356,6 +356,7 @@ def test_scales_of_the_results_page_are_the_stored_ones(repo):
     (_, *columns), _, *rows = table
     pairs = [tuple(re.findall(r"`(.+?)`", column)) for column in columns]
     runs = report.collect_results(repo / "results" / "sidewalk" / "runs.csv")
+    runs = runs[runs.preset != "hero"]  # one seed has no interval: a table of its own
     measured = claims.by_scale(runs, pairs, level="strong")
     by_pair = measured.set_index(["scale", "better in the paper", "worse in the paper"])
     scales = {scale for scale, *_ in by_pair.index if not scale.startswith("mean of")}
