@@ -201,6 +201,7 @@ def held(path: str | Path, taken: str, error: type[ReIDKitError]) -> Iterator[No
 
 def _own_file(path: Path, taken: str, error: type[ReIDKitError]) -> IO:
     """The lock file, open and locked; one that its holder removes at this moment is made anew."""
+    assert fcntl is not None  # `held` asked
     while True:
         file = path.open("a+")
         try:

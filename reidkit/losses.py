@@ -229,7 +229,7 @@ def total_loss(
     detached: total and terms report it, and `model.proximal_step` takes its step, which no weight makes unstable.
     """
     terms = identity_terms(out, labels, config.identity)
-    weights = {name: config.identity_weight for name in terms}
+    weights: dict[str, Tensor | float] = {name: config.identity_weight for name in terms}
     if config.triplet is not None:
         terms["triplet"] = triplet_term(out, labels, config)
         weights["triplet"] = config.triplet_weight

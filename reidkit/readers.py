@@ -50,7 +50,7 @@ def read_table(
             raise ValueError(f"it has the columns {twice} twice")
         if not isinstance(table.index, pd.RangeIndex):
             raise ValueError("its rows have more fields than its first line")
-        return table.assign(**{name: _column(table[name], kind) for name, kind in columns.items()})
+        return table.assign(**{name: _column(pd.Series(table[name]), kind) for name, kind in columns.items()})
     except (ValueError, OverflowError, csv.Error) as e:  # what pandas raises are ValueErrors
         raise error(f"{path} cannot be read as the table it should be ({str(e).strip()}); {remedy}") from e
 
@@ -60,8 +60,8 @@ def _column(column: pd.Series, kind: type) -> pd.Series:
         return column.fillna("")
     found = column.dtype.kind if len(column) else "b" if kind is bool else "i"
     if found not in {int: "i", float: "if", bool: "b"}[kind]:
-        numbers = pd.to_numeric(column, errors="coerce")
-        wrong = column[numbers.isna()] if numbers.isna().any() else column
+        numbers = pd.Series(pd.to_numeric(column, errors="coerce"))
+        wrong = column.loc[numbers.isna()] if numbers.isna().any() else column
         expected = {int: "whole numbers", float: "numbers", bool: "True and False"}[kind]
         raise ValueError(f"its column {column.name!r} should hold {expected}, and holds {str(wrong.iloc[0])[:60]!r}")
     if kind is float and np.isinf(column.to_numpy(float)).any():

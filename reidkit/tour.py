@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
@@ -60,7 +60,7 @@ class Picture:
         else:
             buffer = io.BytesIO()
             save = getattr(self.source, "savefig", None)
-            save(buffer, format="png", dpi=144) if save else self.source.save(buffer, format="png")
+            save(buffer, format="png", dpi=144) if save else cast("Image", self.source).save(buffer, format="png")
             raw = buffer.getvalue()
         return "data:image/png;base64," + base64.b64encode(raw).decode()
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,7 @@ from reidkit.errors import PriorError, ReIDKitError
 from reidkit.files import check_writable, locked, replacing
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorBatch, PriorTable
+from reidkit.priors.dense import TextureTable
 from reidkit.readers import read_table
 
 __all__ = [
@@ -82,7 +83,7 @@ def score_model(
     size: tuple[int, int],
     method: Method = "gradcam",
     classes: np.ndarray | None = None,
-    priors: PriorTable | None = None,
+    priors: PriorTable | TextureTable | None = None,
     root: str | Path | None = None,
     checks: bool = True,
     seed: int = 0,
@@ -110,12 +111,12 @@ def score_model(
     rows: dict[str, list[np.ndarray]] = {}
     for batch in tqdm(batches, desc=f"attention of {model.name}", unit="batch", disable=not progress):
         batch = TestTransform()(batch)
-        at = batch.index.numpy()
+        at, prior = batch.index.numpy(), cast("PriorBatch | None", batch.prior)
         wanted = None if classes is None else torch.as_tensor(np.asarray(classes)[at])
-        maps = part_attention(model, batch.images, method, batch.prior, classes=wanted)
+        maps = part_attention(model, batch.images, method, prior, classes=wanted)
         found = _scores(maps.numpy(), _rows_of(truth, at), about[at], model, size)
         if checks:
-            found |= _checks(model, batch.images, method, batch.prior, seed)
+            found |= _checks(model, batch.images, method, prior, seed)
         for name, values in found.items():
             rows.setdefault(name, []).append(np.ravel(values))
     return {name: _nanmean(np.concatenate(values)) for name, values in rows.items()}
@@ -193,7 +194,7 @@ def score_runs(
         check_writable(out)  # now, not after the first network
     query = ds.at_level(level).query
     table = query.sample(min(images, len(query)), random_state=seed).sort_index().reset_index(drop=True)
-    truth, out = load_truth(ds, table), out and Path(out)
+    truth, out = load_truth(ds, table), Path(out) if out else None
     rows = _written(out)
     source = provenance(device)
     others = {str(d) for d in run_dirs}  # in a row, the command names that row's run alone
@@ -218,7 +219,13 @@ def score_runs(
             progress=progress,
         )
         command = " ".join(a for a in source["command"].split() if a not in others - {str(run.path)})
-        row = {"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **same, **scores}
+        row: dict[Hashable, Any] = {
+            "run": run.path.name,
+            "variant": settings["variant"],
+            "seed": settings["seed"],
+            **same,
+            **scores,
+        }
         trained = {"trained": run.read_result().get("provenance", {}).get("commit")}
         row |= trained | {"commit": source["commit"], "device": source["device"], "command": command}
         rows = _added(out, row, about) if out else [*rows, row]

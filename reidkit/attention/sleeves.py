@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ from reidkit.data.texture import CHARTS
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.models import ReIDModel
-from reidkit.priors import PriorTable
+from reidkit.priors import PriorBatch, PriorTable
 
 ARMS = ("lower", "upper")
 SECOND = 2  # the part in which most upper arms lie, counted from 1 (MPN Fig. 5b)
@@ -94,7 +94,7 @@ def sleeve_table(
     batches = test_batches(table, size=size, batch_size=batch_size, root=ds.root, priors=shown)
     for batch in tqdm(batches, desc=f"arms of {model.name}", unit="batch", disable=not progress):
         batch, at = TestTransform()(batch), batch.index.numpy()
-        maps = part_attention(model, batch.images, method, batch.prior)
+        maps = part_attention(model, batch.images, method, cast("PriorBatch | None", batch.prior))
         energy = arm_energy(maps, {arm: region[at] for arm, region in regions.items()})
         named = {f"{arm}_{k + 1}": values[:, k] for arm, values in energy.items() for k in range(values.shape[1])}
         rows.append(table.loc[at, ["pid", "sleeve"]].assign(**named))
@@ -109,14 +109,16 @@ def sleeve_summary(images: pd.DataFrame, *, draws: int = DRAWS, seed: int = 0) -
     Raises ReIDKitError where nobody has long sleeves, or nobody short ones.
     """
     parts = sum(name.startswith("upper_") for name in images)
-    lower, upper = (images[[f"{arm}_{k + 1}" for k in range(parts)]] for arm in ARMS)
+    lower, upper = (images.loc[:, [f"{arm}_{k + 1}" for k in range(parts)]] for arm in ARMS)
     means = images.assign(lower=lower.mean(axis=1)).groupby(["sleeve", "pid"]).lower.mean().dropna()
     known = {sleeve: means[means.index.get_level_values("sleeve") == sleeve].to_numpy() for sleeve in ("long", "short")}
     if missing := [sleeve for sleeve, people in known.items() if not len(people)]:
         raise ReIDKitError(f"nobody whose lower arms are seen has {' or '.join(missing)} sleeves: take more images")
     answered = upper.max(axis=1) > 0  # the arm is seen, and some map has evidence there
-    best = np.eye(parts)[upper[answered].fillna(-1).to_numpy().argmax(1)]  # [images, K]: 1 at the map with the most
-    shares = pd.DataFrame(best).groupby(images.pid[answered].to_numpy()).mean().to_numpy()  # [people, K]
+    best = np.eye(parts)[upper.loc[answered].fillna(-1).to_numpy().argmax(1)]  # [images, K]: 1 at the map with the most
+    shares: np.ndarray = (
+        pd.DataFrame(best).groupby(images.loc[answered, "pid"].to_numpy()).mean().to_numpy()
+    )  # [people, K]
     rng, rows = np.random.default_rng(seed), []
 
     def add(measure: str, people: list[np.ndarray], statistic: Callable[..., float]) -> None:
@@ -165,12 +167,12 @@ def score_sleeves(
 
     query = ds.at_level(level).query
     table = query.sample(min(images, len(query)), random_state=seed).sort_index().reset_index(drop=True)
-    done = pd.read_csv(out, dtype=TEXT) if out and Path(out).is_file() else pd.DataFrame()
+    done = pd.read_csv(out, dtype=dict.fromkeys(TEXT, str)) if out and Path(out).is_file() else pd.DataFrame()
     same: dict[str, Any] = {"level": level, "method": method, "images": len(table), "data": ds.root.name}
     source = {key: value for key, value in provenance(device).items() if key in ("commit", "device", "command")}
     for run in [RunFolder(Path(d)) for d in run_dirs]:
         about = {"run": run.path.name, **same}
-        if len(done) and (done[list(about)] == pd.Series(about)).all(axis=1).any():
+        if len(done) and (done[list(about)] == pd.Series(about)).to_numpy().all(axis=1).any():
             continue
         settings, recipe, model = run.read_settings(), run.recipe(), load_run(run.path).to(device)
         priors = None

@@ -73,12 +73,14 @@ def busy_share(work: Callable[[], Any], device: torch.device, *, calls: int = 5)
     """Share of the wall time of some calls in which a GPU computes or copies; None for other devices."""
     if device.type != "cuda":
         return None
-    from torch.autograd import DeviceType
+    from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         seconds = measure(work, device, calls=calls).wall * calls
-    spans = [(e.time_range.start, e.time_range.end) for e in profiler.events() if e.device_type == DeviceType.CUDA]
+    spans = [
+        (e.time_range.start, e.time_range.end) for e in profiler.events() or () if e.device_type == DeviceType.CUDA
+    ]
     return round(covered(spans) / 1e6 / seconds, 3)  # from microseconds
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 import typer
@@ -109,7 +109,7 @@ def train(
             folder,
             seed=seed,
             device=device,
-            preset=preset,
+            preset=cast(str, preset),
             prior_tool=tool_of(prior_tool),
             workers=workers,
             cache=cache,

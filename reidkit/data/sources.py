@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,10 @@ class FromFiles:
     paths: list[str]
     size: tuple[int, int]
     interpolation: Interpolation
-    device: ClassVar = torch.device("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
 
     def __call__(self, rows: Tensor) -> Tensor:
         images = [read_image(self.paths[i], self.size, self.interpolation) for i in rows.tolist()]

@@ -10,7 +10,7 @@ A run knows which, and `load_run` gives the network that knowledge as an `Extrac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,7 +91,10 @@ class _FromPictures:
     names: list[str]
     size: tuple[int, int]
     interpolation: Interpolation
-    device: ClassVar = torch.device("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
 
     def __call__(self, rows: Tensor) -> Tensor:
         images = [read_picture(self.pictures[i], self.size, self.interpolation, self.names[i]) for i in rows.tolist()]

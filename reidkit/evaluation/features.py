@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from reidkit.data.loaders import Batch, BatchLoader, Images, image_table, test_b
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError, unknown_name
 from reidkit.models import ReIDModel
-from reidkit.priors import PriorTable
+from reidkit.priors import PriorBatch, PriorTable
 
 Flip = Literal["none", "sum", "mean"]
 FLIPS: tuple[Flip, ...] = get_args(Flip)
@@ -129,10 +129,11 @@ def embed_batches(
 
 def embed(model: ReIDModel, batch: Batch, flip: Flip = "none") -> Tensor:
     """[B, D] features of a normalised batch; with its mirror image added ("sum") or averaged ("mean")."""
-    features = model.embed(batch.images, batch.prior).float()  # the sum below is never in half precision
+    prior = cast("PriorBatch | None", batch.prior)
+    features = model.embed(batch.images, prior).float()  # the sum below is never in half precision
     if flip == "none":
         return features
-    mirrored = model.embed(batch.images.flip(-1), batch.prior and batch.prior.flip()).float()
+    mirrored = model.embed(batch.images.flip(-1), prior and prior.flip()).float()
     total = features + mirrored
     return total / 2 if flip == "mean" else total
 

@@ -199,7 +199,7 @@ def product_strips(
         yield start, view
 
 
-def distance_strips(distance, device="cpu") -> Iterator[tuple[int, Tensor]]:
+def distance_strips(distance, device: str | torch.device = "cpu") -> Iterator[tuple[int, Tensor]]:
     """Yield (first query row, scores [b, G]) of a ready matrix of distances [Q, G]: minus the distance.
 
     device: where the scores go.

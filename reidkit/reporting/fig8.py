@@ -89,6 +89,7 @@ def figure8(
         y = TOP + i * line
         text(sheet, (8, y + 6), f"({'abcdefgh'[i]}) {name}", 17, bold=True)
         for j, (score, words) in enumerate(WORDS.items() if scores else ()):
+            assert scores is not None
             text(sheet, (8, y + 44 + 24 * j), words, 13, MUTED)
             text(sheet, (LEFT - 14, y + 44 + 24 * j), f"{scores[name][score]:.2f}", 14, anchor="ra", bold=True)
         sheet.paste(thumbnail(picture, size), (LEFT, y))
@@ -113,7 +114,7 @@ def shipped_figure(root: str | Path, images: int = 60) -> tuple[Image.Image, pd.
     maps = {name: part_attention(model, normalize(picture[None]))[0] for name, model in models.items()}
     scores = part_scores(models, test, size, images)
     sheet = figure8(picture, maps, scores, own_rows(test, row, models["MPN"], size))
-    return sheet, pd.DataFrame(scores).T[list(WORDS)]
+    return sheet, pd.DataFrame(scores).T.loc[:, list(WORDS)]
 
 
 def main(argv: list[str] | None = None) -> None:

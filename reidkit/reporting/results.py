@@ -141,7 +141,7 @@ def _system(result: dict) -> str:
 def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if missing := set(COLUMNS) - set(table.columns):
         raise ReIDKitError(f"{path} lacks the columns {sorted(missing)}; write it from `collect_results`")
-    if len(wrong := table[~((table["value"] >= 0) & (table["value"] <= 1))]):
+    if len(wrong := table.loc[~((table["value"] >= 0) & (table["value"] <= 1))]):
         value = wrong[["run", "metric", "value"]].iloc[0].to_dict()
         raise ReIDKitError(f"{path}: {value} is no fraction from 0 to 1; write it from `collect_results`")
     twice = table[table.duplicated([*GROUP, "seed"], keep=False)]

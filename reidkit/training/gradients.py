@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -69,7 +69,7 @@ class Gradients:
     def _run(self, batch: Batch, alignment_factor: Tensor | float) -> dict[str, Tensor]:
         if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()  # this step may overwrite the results of the last
-        loss, terms = self.losses(batch.images, batch.labels, batch.prior, alignment_factor)
+        loss, terms = self.losses(batch.images, batch.labels, cast("PriorBatch | None", batch.prior), alignment_factor)
         self.accelerator.backward(loss)
         return {"loss": loss.detach(), **terms}
 

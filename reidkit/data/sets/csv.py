@@ -58,7 +58,7 @@ def load_csv(
     if table.empty:
         raise DatasetError(f"csv: {file} lists no image that the kit reads")
     info = {"unread_images": tuple(unread)} if len(unread) else {}
-    return own_dataset("csv", _home(file, table.path.tolist()), table.reset_index(drop=True), how, info)
+    return own_dataset("csv", _home(file, table.path.tolist()), pd.DataFrame(table.reset_index(drop=True)), how, info)
 
 
 def find_csv(place: Path) -> Path:
@@ -89,9 +89,9 @@ def read_csv(file: Path) -> pd.DataFrame:
         )
     if table.empty:
         raise DatasetError(f"csv: {file} has no rows below its first line")
-    table = table[[*wanted, "line number"]]
+    table = table.loc[:, [*wanted, "line number"]]
     for column in wanted:
-        if len(empty := table["line number"][table[column] == ""]):
+        if len(empty := table.loc[table[column] == "", "line number"]):
             raise DatasetError(f"csv: {file}, line {empty.iloc[0]}: {column} is empty ({len(empty)} such lines)")
     if "split" in table:
         table = table.assign(split=table["split"].str.lower())

@@ -63,8 +63,8 @@ def own_dataset(
     _refuse_two_persons(name, table)
     table = without_copies(name, table) if "split" not in table else table.copy()
     known = "camera" in table
-    table["pid"] = numbers(table["person"])
-    table["camid"] = numbers(table["camera"]) if known else np.arange(1, len(table) + 1)
+    table["pid"] = numbers(pd.Series(table["person"]))
+    table["camid"] = numbers(pd.Series(table["camera"])) if known else np.arange(1, len(table) + 1)
     table["split"] = draw(name, table, how, known) if "split" not in table else divided(table, how, known)
     columns = ["path", "pid", "camid", "person", *(["camera"] if known else [])]
     parts = {s: table.loc[table["split"] == s, columns].reset_index(drop=True) for s in ("train", "query", "gallery")}
@@ -105,12 +105,12 @@ def draw(name: str, table: pd.DataFrame, how: IdentitySplit, cameras: bool) -> n
     people = table.loc[table.pid != JUNK].groupby("pid")
     seen = pd.Series(people.camid.nunique() if cameras else people.size())  # pid -> cameras or images, ascending
     rng, train = np.random.default_rng(how.seed), set()
-    for group in (seen.index[seen > 1].to_numpy(), seen.index[seen < 2].to_numpy()):
+    for group in (seen.index[(seen > 1).to_numpy()].to_numpy(), seen.index[(seen < 2).to_numpy()].to_numpy()):
         count = round(how.train_fraction * len(group))
         if how.train_fraction and (seen > 1).loc[group].any():
             count = min(max(count, 1), len(group) - 1)
         train.update(group[rng.permutation(len(group))[:count]].tolist())
-    can = set(seen.index[seen > 1])
+    can = set(seen.index[(seen > 1).to_numpy()])
     if not can - train or (how.train_fraction and len(train) < 2):
         what = "two cameras" if cameras else "two images"
         raise DatasetError(

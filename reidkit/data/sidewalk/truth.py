@@ -138,8 +138,8 @@ def read_meta(folder: Path) -> pd.DataFrame:
     if not {*FOLDERS} <= {*meta["folder"]} or not (meta["path"].str.split("/").str[0] == meta["folder"]).all():
         problem = f"its rows are not those of {', '.join(FOLDERS)}"
     elif meta["path"].duplicated().any():
-        problem = f"{meta['path'][meta['path'].duplicated()].iloc[0]} has two rows"
-    elif ((shares < 0) | (shares > 1)).any(axis=None):
+        problem = f"{meta.loc[meta['path'].duplicated(), 'path'].iloc[0]} has two rows"
+    elif ((shares < 0) | (shares > 1)).to_numpy().any():
         problem = "a visible share is outside 0 to 1"
     else:
         return meta
@@ -181,7 +181,7 @@ def _load_codes(root: Path, paths: list[str], meta: pd.DataFrame) -> np.ndarray:
     for folder in dict.fromkeys(p.split("/")[0] for p in paths):
         path = root / "truth" / f"{folder}.npz"
         found = _read(path)
-        if len(found.facts) != (rows := int((meta["folder"] == folder).sum())):
+        if len(found.facts) != (rows := int((meta["folder"] == folder).to_numpy().sum())):
             raise DatasetError(f"{path} has maps of {len(found.facts)} images, meta.csv has {rows}; render {root} anew")
         if not out.size:
             out = np.empty((len(paths), *found.shape), np.uint8)
