@@ -16,7 +16,6 @@ def build(name):
 
 
 def words(name):
-    import matplotlib.pyplot as plt
 
     figure = mpn_diagram(build(name), VARIANTS[name].loss, (96, 32))
     found = [t.get_text() for t in figure.axes[0].texts] + [figure.axes[0].get_title()]
