@@ -116,9 +116,8 @@ def sleeve_summary(images: pd.DataFrame, *, draws: int = DRAWS, seed: int = 0) -
         raise ReIDKitError(f"nobody whose lower arms are seen has {' or '.join(missing)} sleeves: take more images")
     answered = upper.max(axis=1) > 0  # the arm is seen, and some map has evidence there
     best = np.eye(parts)[upper.loc[answered].fillna(-1).to_numpy().argmax(1)]  # [images, K]: 1 at the map with the most
-    shares: np.ndarray = (
-        pd.DataFrame(best).groupby(images.loc[answered, "pid"].to_numpy()).mean().to_numpy()
-    )  # [people, K]
+    pids = np.asarray(images.loc[answered, "pid"])
+    shares = np.asarray(pd.DataFrame(best).groupby(pids).mean())  # [people, K]
     rng, rows = np.random.default_rng(seed), []
 
     def add(measure: str, people: list[np.ndarray], statistic: Callable[..., float]) -> None:

@@ -68,6 +68,7 @@ class FromFiles:
 
     @property
     def device(self) -> torch.device:
+        """The host: files are decoded there."""
         return torch.device("cpu")
 
     def __call__(self, rows: Tensor) -> Tensor:
