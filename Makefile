@@ -10,7 +10,7 @@ WORKERS ?= 2
 FORMATTED := reidkit tests data_scripts notebooks/*.py notebooks/*/*.py
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup venv tour lab test fuzz notebooks dashboard heroes lint clean
+.PHONY: help check setup venv tour lab test fuzz notebooks dashboard rendered heroes lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
@@ -48,8 +48,11 @@ fuzz: setup  ## damage every kind of file many times: docs/reliability.md
 notebooks: setup  ## execute the notebooks and write their outputs
 	$(PY) notebooks/run.py
 
-dashboard: setup  ## open the panels as a web page
+dashboard: setup rendered  ## open the panels as a web page
 	$(PY) -m voila --VoilaConfiguration.extension_denylist=jupyterlab-jupytext notebooks/12_dashboard.ipynb
+
+rendered: setup  # what the dashboard opens, with a progress bar that a web page has not
+	$(PY) -m reidkit.cli sidewalk render --size medium --out data
 
 heroes: setup  ## train and ship the networks that notebooks and panels open (an hour)
 	$(PY) data_scripts/heroes.py
