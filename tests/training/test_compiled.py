@@ -26,29 +26,36 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def losses_of(name, batches, compiled, device="cpu", **settings):
-    recipe = small_recipe(name, clip_norm=20.0, **settings)
-    step, optimizer = small_step(name, recipe, compiled=compiled, device=device)
+def losses_side_by_side(name, batches, device="cpu", in_step=False):
+    """[2, batches, terms]: the losses of a compiled and of an eager run.
+
+    in_step: after each batch the compiled network gets the eager one's weights. On its own it soon goes another way:
+    a ReLU that rounding switches changes a gradient by half a percent.
+    """
+    recipe = small_recipe(name, clip_norm=20.0)
+    runs = [small_step(name, recipe, compiled=on, device=device) for on in (True, False)]
+    (compiled, _), (eager, _) = runs
     augment, generator, lines = augmentation(recipe), torch.Generator().manual_seed(0), []
     for seed in range(batches):
-        batch = augment(small_batch(recipe, seed, prior=step.model.needs_prior).to(device), generator)
-        terms = training_step(batch, step, optimizer, recipe, 0.01)
-        lines.append(torch.stack(list(terms.values())))
-    assert step.compiled == compiled
-    return torch.stack(lines).cpu()
+        batch = augment(small_batch(recipe, seed, prior=eager.model.needs_prior).to(device), generator)
+        terms = [training_step(batch, step, optimizer, recipe, 0.01) for step, optimizer in runs]
+        lines.append(torch.stack([torch.stack(list(t.values())) for t in terms]))
+        if in_step:
+            compiled.model.load_state_dict(eager.model.state_dict())
+    assert compiled.compiled and not eager.compiled
+    return torch.stack(lines, dim=1).cpu()
 
 
 @pytest.mark.parametrize("name", ["mpn", "mpn-no-ca", "cgpn", "mgn"])
 def test_a_compiled_step_has_the_losses_of_an_eager_one(name, monkeypatch, fresh_compiler):
     monkeypatch.setitem(gradients.CAPTURE, "cpu", {"backend": "aot_eager", **WHOLE})
-    torch.testing.assert_close(losses_of(name, 3, True), losses_of(name, 3, False), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(*losses_side_by_side(name, 3), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_generated_code_has_the_losses_of_an_eager_step(monkeypatch, fresh_compiler):
     monkeypatch.setitem(gradients.CAPTURE, "cpu", WHOLE)
-    compiled, eager = (losses_of("mpn-no-ca", 3, on) for on in (True, False))
-    torch.testing.assert_close(compiled, eager, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(*losses_side_by_side("mpn-no-ca", 4, in_step=True), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.gpu
@@ -56,8 +63,7 @@ def test_generated_code_has_the_losses_of_an_eager_step(monkeypatch, fresh_compi
 def test_a_captured_step_has_the_losses_of_an_eager_one_on_a_gpu(name, fresh_compiler):
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")
-    captured, eager = (losses_of(name, 50, on, "cuda") for on in (True, False))
-    torch.testing.assert_close(captured, eager, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(*losses_side_by_side(name, 50, "cuda", in_step=True), atol=1e-2, rtol=1e-2)
 
 
 # ---------------------------------------------------------------- a compiler that fails
