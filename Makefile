@@ -51,7 +51,7 @@ notebooks: setup  ## execute the notebooks and write their outputs
 dashboard: setup rendered  ## open the panels as a web page
 	$(PY) -m voila --VoilaConfiguration.extension_denylist=jupyterlab-jupytext notebooks/12_dashboard.ipynb
 
-rendered: setup  # what the dashboard opens, with a progress bar that a web page has not
+rendered: setup  ## render the images that the dashboard opens
 	$(PY) -m reidkit.cli sidewalk render --size medium --out data
 
 heroes: setup  ## train and ship the networks that notebooks and panels open (an hour)

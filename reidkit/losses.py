@@ -90,7 +90,7 @@ def pairwise_distance(features: Tensor, metric: Metric = "cosine") -> Tensor:
         raise unknown_name("metric", metric, METRICS)
     if metric == "cosine":
         unit = F.normalize(features, dim=-1)
-        return 1 - unit @ unit.T
+        return 1 - unit @ unit.transpose(-2, -1)
     distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")  # exactly 0 on the diagonal
     return distance if metric == "euclidean" else distance.square()
 

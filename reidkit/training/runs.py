@@ -111,7 +111,7 @@ class RunFolder:
         """The content of result.json. CheckpointError for an unfinished run or a damaged file."""
         found = read_json(
             self.result,
-            missing=f"{self.path} has no result.json: unfinished; go on with `reidkit train --resume {self.path}`",
+            missing=f"{self.path} has no result.json: it is not finished; go on: `reidkit train --resume {self.path}`",
         )
         if wrong := wrong_in_result(found):
             raise CheckpointError(

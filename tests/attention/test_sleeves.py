@@ -143,6 +143,6 @@ def test_runs_are_scored_once(sidewalk_tiny, tmp_path):
     again = score_sleeves([run], sidewalk_tiny, images=16, out=out, progress=False)
     assert out.read_bytes() == before and len(again) == len(table)
     (tmp_path / "x.csv").write_text("a\n1\n")
-    with pytest.raises(ReIDKitError, match=r"x\.csv lacks the columns .*--sleeves --out"):
+    with pytest.raises(ReIDKitError, match=r"x\.csv cannot be read .*lacks the columns .*--sleeves --out"):
         claims_page.read_arms(tmp_path / "x.csv")
     assert set(verdicts.arm_verdicts(claims_page.read_arms(None), claim_list.ARM_CLAIMS).verdict) == {"not run"}

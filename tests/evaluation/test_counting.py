@@ -7,7 +7,7 @@ from needs import need
 from slow_ranking import HAND, compare, distances, problems, random_problem, reference
 
 need("hypothesis")
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reidkit.bench.evaluate import synthetic_market
@@ -89,6 +89,7 @@ def test_screening_equals_exact_distances(dim, offset, dtype, left_over):
 )
 def test_screened_copies_and_near_copies(seed, offset, noise, far, dtype):
     """Rows that repeat, all but repeat, or lie far off: whatever is left undecided, the ranks are exact."""
+    assume(offset * far < 1e5)  # beyond, float64's own products cannot part copies from near copies
     rng = np.random.default_rng(seed)
     kinds = rng.integers(-6, 7, size=(12, 20)) / 4 + offset
     q, g = (kinds[rng.integers(0, 12, n)] * (1 + noise * rng.normal(size=(n, 20))) for n in (15, 90))
