@@ -33,24 +33,28 @@ def read_table(
     remedy: str,
     error: type[ReIDKitError] = ReIDKitError,
     limit: int = TABLE_BYTES,
+    optional: Mapping[str, type] | None = None,
 ) -> pd.DataFrame:
     """A CSV of at most `limit` bytes that holds these columns once each, and others as they are.
 
     columns: {name: int (no cell empty), float (empty is NaN; none is infinite), bool or str (empty is "")}.
+    optional: the same of columns that may be missing.
     Raises `error`: with the text `missing` where there is no such file, else naming the file, what is wrong with it,
     and `remedy`: what to do.
     """
     content = read_bytes(path, limit, missing, error)
     try:
-        texts: dict[Hashable, Any] = {name: str for name, kind in columns.items() if kind is str}
+        known = {**(optional or {}), **columns}
+        texts: dict[Hashable, Any] = {name: str for name, kind in known.items() if kind is str}
         table = pd.read_csv(io.BytesIO(content), dtype=texts, low_memory=False)
         if lacking := sorted(set(columns) - set(table.columns)):
             raise ValueError(f"it lacks the columns {lacking}")
-        if twice := [name for name in columns if f"{name}.1" in table.columns]:
+        known = {name: kind for name, kind in known.items() if name in table}
+        if twice := [name for name in known if f"{name}.1" in table.columns]:
             raise ValueError(f"it has the columns {twice} twice")
         if not isinstance(table.index, pd.RangeIndex):
             raise ValueError("its rows have more fields than its first line")
-        return table.assign(**{name: _column(pd.Series(table[name]), kind) for name, kind in columns.items()})
+        return table.assign(**{name: _column(pd.Series(table[name]), kind) for name, kind in known.items()})
     except (ValueError, OverflowError, csv.Error) as e:  # what pandas raises are ValueErrors
         raise error(f"{path} cannot be read as the table it should be ({str(e).strip()}); {remedy}") from e
 

@@ -64,7 +64,7 @@ def time_loop(name: str, recipe: Recipe, device: torch.device, *, compiled: bool
         cache = ImageCache.for_split(ds, "train", recipe.size, progress=False)
         chosen = ("size", "num_ids", "num_instances", "batches_per_epoch", "translation_copies")
         options = {key: getattr(recipe, key) for key in chosen}
-        loader = train_loader(ds, **options, mode=recipe.sampling, seed=0, priors=priors, cache=cache)
+        loader = train_loader(ds, **options, mode=recipe.sampling, seed=0, priors=priors, cache=cache, device=device)
         watched, loss = Watched(loader, device, WARM_UP), resolved(variant(name), recipe).loss
 
         def epoch() -> None:

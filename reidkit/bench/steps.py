@@ -9,12 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reidkit.data.loaders import Batch
+from reidkit.evaluation.features import Precision
 from reidkit.losses import total_loss
 from reidkit.models import create_model
 from reidkit.models.backbones import create_backbone
 from reidkit.models.base import ModelOutput
 from reidkit.models.zoo import variant
-from reidkit.training.device import choose_precision
+from reidkit.training.device import choose_precision, make_accelerator
+from reidkit.training.gradients import CAPTURE, Gradients
+from reidkit.training.loop import training_step
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.steps import make_optimizer
 
@@ -23,12 +27,12 @@ CLASSES = 751
 
 
 class Step:
-    """A call is a training step: forward, loss, backward, optimiser. The subclasses say what is trained and how."""
+    """A call is a training step on images and labels that lie on the device. The subclasses say what is trained."""
 
-    def __init__(self, net: nn.Module, recipe: Recipe, mode: Mode, device: torch.device) -> None:
-        self.device, self.precision = device, choose_precision(recipe.precision, device)
-        net = net.to(device).to(memory_format=torch.channels_last).train()
-        self.net: Callable[..., Any] = torch.compile(net) if mode == "compiled" else net
+    def __init__(self, net: nn.Module, recipe: Recipe, device: torch.device) -> None:
+        self.device, self.recipe = device, recipe
+        self.precision: Precision = choose_precision(recipe.precision, device)
+        self.net = net.to(device).to(memory_format=torch.channels_last).train()
         images = torch.randn(recipe.batch_size, 3, *recipe.size, device=device)
         self.images = images.to(memory_format=torch.channels_last)
         self.labels = torch.arange(recipe.num_ids, device=device).repeat_interleave(recipe.num_instances)
@@ -46,44 +50,47 @@ class BareStep(Step):
         backbone = create_backbone(recipe.backbone)
         pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(backbone.channels, CLASSES))
         net = nn.Sequential(backbone, pooled)
-        super().__init__(net, recipe, mode, device)
+        super().__init__(net, recipe, device)
+        self.compiled = mode == "compiled"  # as the variants' steps are
+        self.loss = torch.compile(self._loss, **CAPTURE.get(device.type, {})) if self.compiled else self._loss
         settings = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "nesterov": recipe.nesterov}
-        self.optimizer = torch.optim.SGD(net.parameters(), lr=recipe.lr, **settings)
+        self.optimizer = torch.optim.SGD(net.parameters(), lr=recipe.lr, fused=True, **settings)
+
+    def _loss(self) -> Tensor:
+        return F.cross_entropy(self.forward().float(), self.labels)
 
     def __call__(self) -> None:
         """One step."""
-        F.cross_entropy(self.forward().float(), self.labels).backward()
+        if self.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+        self.loss().backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
 
 class VariantStep(Step):
-    """A variant with its losses and optimiser, as `fit` trains it."""
+    """A variant's step of `fit`: `training_step` on one batch, again and again."""
 
     def __init__(self, name: str, recipe: Recipe, mode: Mode, device: torch.device, num_classes: int = CLASSES) -> None:
         self.model = create_model(name, num_classes, backbone=recipe.backbone, **recipe.model)
-        super().__init__(self.model, recipe, mode, device)
-        self.optimizer, self.lr = make_optimizer(self.model, recipe), recipe.lr
+        super().__init__(self.model, recipe, device)
         self.loss = resolved(variant(name), recipe).loss
         grid = recipe.size[0] // self.model.stride, recipe.size[1] // self.model.stride
         prior = self.model.example_prior(recipe.batch_size, grid).to(device)
         self.prior = prior if self.model.needs_prior else None
+        accelerator = make_accelerator(device, self.precision)
+        net, self.optimizer = accelerator.prepare(self.model, make_optimizer(self.model, recipe))
+        self.gradients = Gradients(net, self.model, self.loss, accelerator, mode == "compiled")
+        self.batch = Batch(self.images, self.labels, self.labels, torch.arange(len(self.labels)), self.prior)
 
     def __call__(self) -> None:
         """One step."""
-        self.total(self.forward(self.prior)).backward()
-        self.optimizer.step()
-        self.model.proximal_step(self.lr * self.loss.soft_sharing_weight)
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def total(self, out: ModelOutput) -> Tensor:
-        """The loss of an output."""
-        return total_loss(out, self.labels, self.loss, regularization=self.model.regularization().detach())[0]
+        training_step(self.batch, self.gradients, self.optimizer, self.recipe, self.recipe.lr)
 
     def losses_alone(self) -> Callable[[], None]:
         """A function: forward and backward pass of the losses on outputs that are at hand."""
-        out = leaves(self.forward(self.prior))
-        return lambda: self.total(out).backward()
+        out, penalty = leaves(self.forward(self.prior)), self.model.regularization().detach()
+        return lambda: total_loss(out, self.labels, self.loss, regularization=penalty)[0].backward()
 
 
 def leaves(out: Any) -> Any:

@@ -63,7 +63,7 @@ class Extraction:
             raise ReIDKitError(f"batch_size must be at least 1, not {batch_size}")
         named = named_images(images)
         names, pictures = [name for name, _ in named], [picture for _, picture in named]
-        rows = np.arange(len(named))
+        rows, device = np.arange(len(named)), next(model.parameters()).device
         features = embed_batches(
             model,
             BatchLoader(
@@ -73,9 +73,10 @@ class Extraction:
                 [rows[i : i + batch_size].tolist() for i in range(0, len(rows), batch_size)],
                 batch_size=batch_size,
                 workers=workers,
+                device=device,
             ),
             names,
-            device=next(model.parameters()).device,
+            device=device,
             flip=self.flip,
             amp=self.precision,
             progress=len(named) >= LONG if progress is None else progress,

@@ -86,6 +86,7 @@ def extract_features(
         priors=priors if model.needs_prior_at_test else None,
         root=root,
         cache=cache,
+        device=device,
     )
     features = embed_batches(
         model, batches, table["path"].tolist(), device=device, flip=flip, amp=amp, progress=progress
@@ -105,7 +106,8 @@ def embed_batches(
     amp: bool | str,
     progress: bool,
 ) -> Tensor:
-    """[N, D] float32 on the device: the features of all batches, in their order. paths: what messages call the images.
+    """[N, D] float32, on the device where the batches arrive and the model is: features in the order of the batches.
+    paths: what messages call the images.
 
     Raises ReIDKitError for a feature that is not finite, once all are computed (no batch waits for the one before).
     """
@@ -116,7 +118,7 @@ def embed_batches(
         tqdm(total=len(paths), unit="img", desc="features", disable=not progress) as bar,
     ):
         for batch in batches:
-            part = embed(model, transform(batch.to(device)), flip)  # [B, D]
+            part = embed(model, transform(batch), flip)  # [B, D]
             if not len(features):
                 features = torch.empty(len(paths), part.shape[1], device=device)  # [N, D]
                 batch_size = len(part)

@@ -81,11 +81,10 @@ def read_arms(file: Path | None) -> pd.DataFrame:
 def _read(file: Path | None, needed: set[str], command: str) -> pd.DataFrame:
     if file is None:
         return pd.DataFrame(columns=sorted(needed))
-    texts = {"run", "variant", "level", "method", "data", "measure"}
+    kinds = {"seed": int, **dict.fromkeys(("run", "variant", "level", "method", "data", "measure"), str)}
     return read_table(
         file,
-        {**dict.fromkeys(sorted(needed - {"seed"}), float), **dict.fromkeys(sorted(texts & needed), str)}
-        | ({"seed": int} if "seed" in needed else {}),
+        {name: kinds.get(name, float) for name in sorted(needed)},
         missing=f"there are no attention scores at {file}; write them with `{command}`",
         remedy=f"write it with `{command}`",
     )

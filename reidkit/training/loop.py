@@ -261,7 +261,7 @@ def fit(
         lr, started = 0.0, time.time()
         for i, batch in enumerate(loader):
             lr = set_lr(optimizer, recipe, epoch * steps + i, steps)
-            batch = augment(batch.to(accelerator.device), plan)
+            batch = augment(batch, plan)
             step = partial(training_step, alignment_factor=factors[i])
             terms = within_memory(step, batch, gradients, optimizer, recipe, lr)
             watch.batch(terms, batch.index)

@@ -166,9 +166,9 @@ def read_metrics(file: Path) -> pd.DataFrame:
     """A metrics.csv, one row an epoch. CheckpointError for a damaged file."""
     missing = f"{file} does not exist: no epoch is finished; go on with `reidkit train --resume {file.parent}`"
     remedy = f"delete it; `reidkit train --resume {file.parent}` writes it again with the next epoch"
-    how: Any = {"missing": missing, "remedy": remedy, "error": CheckpointError}
-    losses = {name: float for name in ("lr", "loss", "seconds") if name in read_table(file, {"epoch": int}, **how)}
-    return read_table(file, {"epoch": int, **losses}, **how)
+    losses = {"lr": float, "loss": float, "seconds": float}
+    how = {"missing": missing, "remedy": remedy, "optional": losses}
+    return read_table(file, {"epoch": int}, error=CheckpointError, **how)
 
 
 def check_shapes(model: ReIDModel, path: Path) -> None:

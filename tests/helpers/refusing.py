@@ -18,7 +18,7 @@ class NoWaiting(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if WAITING & set(function.tags) or function is torch.ops.aten._local_scalar_dense.default:
-            raise AssertionError(f"{function} waits for the device")
+            raise AssertionError(f"{function} makes the host wait: it waits for the device")
         result = function(*args, **kwargs)
         if function in COPIES:
             source, target = args[1 if function is COPIES[1] else 0].device, result.device

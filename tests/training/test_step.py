@@ -7,9 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from refusing import NoWaiting, devices_of
 from stepping import small_batch, small_recipe, small_step
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from reidkit.models.zoo import VARIANTS, create_model
 from reidkit.training.device import make_accelerator
@@ -19,8 +18,6 @@ from reidkit.training.memory import within_memory
 from reidkit.training.runs import RunFolder
 from reidkit.training.steps import augmentation, set_lr
 from reidkit.training.watch import Watch
-
-WAITS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
 # Variant, how many operators its step takes (forward, losses, backward, clipping, optimiser; small backbone), and how
 # many it took when each loss was computed by itself and each parameter was updated by itself. It may take fewer.
@@ -38,21 +35,18 @@ COUNTED = """
 OPERATORS = {name: int(now) for name, now, _ in (line.split() for line in COUNTED.replace("\n", " ").split(","))}
 
 
-class NeverWaiting(TorchDispatchMode):
-    """Counts operators; refuses those that need to know what is in a tensor, and tensors off `device`."""
+class NeverWaiting(NoWaiting):
+    """Counts operators; refuses also tensors off `device`."""
 
     def __init__(self, device="cpu"):
         super().__init__()
         self.calls, self.device = Counter(), device
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        assert not any(tag in function.tags for tag in WAITS), f"{function} makes the host wait for the device"
-        assert function is not torch.ops.aten._local_scalar_dense.default
-        result = function(*args, **(kwargs or {}))
+        result = super().__torch_dispatch__(function, types, args, kwargs)
         self.calls[function.overloadpacket.__name__] += 1
-        for tensor in tree_leaves((args, kwargs, result)):
-            if isinstance(tensor, torch.Tensor):
-                assert tensor.device.type == self.device, f"{function} meets a tensor on {tensor.device}"
+        found = devices_of(args, kwargs, result)
+        assert found <= {self.device}, f"{function} meets a tensor on {found}"
         return result
 
 
