@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from reidkit.cli import data, pictures, reproduce, results, training
+from reidkit.cli import compare, data, pictures, reproduce, results, training
 from reidkit.cli.options import parse_settings
 from reidkit.errors import ReIDKitError
 from reidkit.lifetime import end_with_caller
@@ -28,6 +28,7 @@ for command in (
     training.ablate,
     reproduce.reproduce,
     results.report,
+    compare.compare,
     results.claims,
 ):
     app.command()(command)

@@ -30,26 +30,38 @@ def report(
     suite: Annotated[str | None, typer.Option(help="Only this table, e.g. mpn-table1")] = None,
     save: Annotated[Path | None, typer.Option(help="Write one row a run, with provenance, as CSV.")] = None,
 ) -> None:
-    """Mean and spread over seeds of every run in a folder, beside the paper's numbers."""
+    """Mean and spread over seeds of every run in a folder, beside the paper's numbers.
+
+    A run that cannot be read is listed at the end with the reason; the exit code is 0 as long as one can.
+    """
     from reidkit.evaluation.forms import RELEASED
-    from reidkit.reporting.report import collect_results, mean_spread, report_table
-    from reidkit.reporting.results import MORE_TESTS
+    from reidkit.reporting.results import MORE_TESTS, readable_results
+    from reidkit.reporting.text import fitted, report_blocks, wrapped
     from reidkit.training.suites import ON_SIDEWALK, SUITES
 
-    results = collect_results(runs, tests=("ours", *MORE_TESTS))
+    results, left_out = readable_results(runs, tests=("ours", *MORE_TESTS))
     trained = set(results.variant)
+    typer.echo("percent, mean ± standard deviation over seeds (number of seeds); rows that were not run are left out")
     if paper:
         typer.echo(
-            f"paper: as printed. The authors' released code of MPN tests with {RELEASED}: compare its columns with\n"
-            "those named released (multi-query), where the data set is the paper's. Every column names its data set."
+            wrapped(
+                f"paper: as printed. The authors' released code of MPN tests with {RELEASED}: compare its numbers with "
+                "the tables named released (multi-query), where the data set is the paper's."
+            )
         )
     for name in [suite] if suite else [s for s, rows in SUITES.items() if trained & {r.variant for r in rows}]:
         means = ON_SIDEWALK.get(name) if results.dataset.str.startswith("sidewalk").any() else None
-        typer.echo(f"\n{name}" + (f" ({means})" if means else ""))
-        typer.echo(report_table(name, results, paper=paper).to_string())
+        typer.echo("\n" + wrapped(f"{name}" + (f" ({means})" if means else "")))
+        for title, table in report_blocks(results, name, paper=paper):
+            typer.echo(f"\n{wrapped(title)}\n{fitted(table)}")
     if not suite:
-        typer.echo("\nall runs")
-        typer.echo(mean_spread(results).to_string())
+        typer.echo("\nall runs (--save writes every metric and shift)")
+        for title, table in report_blocks(results):
+            typer.echo(f"\n{wrapped(title)}\n{fitted(table)}")
+    if left_out:
+        typer.echo(f"\nleft out: {len(left_out)} runs")
+        for run, why in left_out.items():
+            typer.echo(wrapped(f"  {run}: {why}", indent="    "))
     if save:
         with replacing(save) as file:
             results.to_csv(file, index=False)

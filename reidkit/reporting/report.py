@@ -26,6 +26,7 @@ __all__ = [
     "collect_results",
     "markdown",
     "mean_spread",
+    "metrics_of_table",
     "no_results",
     "ordering",
     "paired_difference",
@@ -33,6 +34,7 @@ __all__ = [
     "paper_table",
     "percent",
     "report_table",
+    "rows_of_table",
     "t_quantile",
 ]
 
@@ -213,18 +215,18 @@ def report_table(
     systems: other rows than the suite's. Raises UnknownNameError for a name that is neither a suite nor a table.
     """
     columns: dict[str, dict[str, str]] = {}
-    labels = _rows_of(suite, Path(folder)) if systems is None else {name: name for name in systems}
+    labels = rows_of_table(suite, Path(folder)) if systems is None else {name: name for name in systems}
     if paper and systems is None and (Path(folder) / f"{suite}.csv").is_file():
         for _, part in paper_table(suite, folder).groupby(["dataset", "metric"], sort=False):
             name = " ".join(filter(None, ("paper:", part["dataset"].iloc[0], part["metric"].iloc[0])))
             columns[name] = {row: f"{value:.1f}" for row, value in zip(part.row, part.value)}
     if results is not None:
-        columns |= _our_columns(results, labels, metrics or _metrics_of(suite, Path(folder)))
+        columns |= _our_columns(results, labels, metrics or metrics_of_table(suite, Path(folder)))
     table = pd.DataFrame(columns, index=pd.Index(labels, name=suite), dtype=object)
     return table.fillna("-")
 
 
-def _rows_of(suite: str, folder: Path) -> dict[str, str]:
+def rows_of_table(suite: str, folder: Path = PAPER) -> dict[str, str]:
     """{row label: system} of the paper's table, then of the suite's entries that the table lacks.
 
     A row of the paper is the suite's one entry of its variant: "IDE" is "ide test_flip=mean" in CGPN's Table 1.
@@ -239,7 +241,7 @@ def _rows_of(suite: str, folder: Path) -> dict[str, str]:
     return labels | {name: name for name in entries if name not in labels.values()}
 
 
-def _metrics_of(suite: str, folder: Path) -> list[str]:
+def metrics_of_table(suite: str, folder: Path = PAPER) -> list[str]:
     """The metrics that the paper's table prints of one test: Rank-1 and mAP at least."""
     usual = ["rank1", "mAP"]
     if not (folder / f"{suite}.csv").is_file():

@@ -9,7 +9,7 @@ The table can also be kept as a CSV.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
@@ -40,7 +40,9 @@ GROUP = ["system", "variant", "dataset", "preset", "level", "test", "form", "shi
 TEXTS = ("run", "system", "variant", "dataset", "preset", "level", "metric")
 SAVED: dict[str, type] = {**dict.fromkeys(TEXTS, str), "seed": int, "shift": float, "value": float}  # of a CSV
 MORE_TESTS = ("released", "multi-query")  # entries of result.json beside the run's own test
-COUNTS = ("queries",)  # entries of a level's metrics that are no metric
+RESULT = "result.json"
+NO_RUN = " (no result.json); train one with `reidkit train`"
+NO_METRICS = ("queries", "by_shift", "camera_rule")  # entries of a level's metrics that are none
 
 
 def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.DataFrame:
@@ -55,19 +57,71 @@ def collect_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> pd.Da
     data set, preset and seed (no mean over seeds could be trusted then).
     """
     path = Path(path)
+    return _wanted(_apart(_read_all(path)), path, tests)
+
+
+def collect_pair(a: str | Path, b: str | Path, tests: Sequence[str] = ("ours",)) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`collect_results` of two places, where a data set's name means the same images in both.
+
+    A CSV does not say which images its runs had: its data sets are known by name alone.
+    """
+    paths = Path(a), Path(b)
+    tables = [_read_all(path).assign(place=i) for i, path in enumerate(paths)]
+    both = _apart(pd.concat(tables, ignore_index=True))
+    one, two = (_wanted(both.loc[both["place"] == i], path, tests) for i, path in enumerate(paths))
+    return one, two
+
+
+def readable_results(path: str | Path, tests: Sequence[str] = ("ours",)) -> tuple[pd.DataFrame, dict[str, str]]:
+    """`collect_results` of the runs that can be read, and {run: why it is left out} of the others.
+
+    Left out are unfinished and damaged runs, and all of several runs that stand for one system, data set, preset and
+    seed. Raises ReIDKitError where nothing can be read, with every reason. A CSV is read as a whole or not at all.
+    """
+    path = Path(path)
+    if path.suffix == ".csv" and path.is_file():
+        return collect_results(path, tests), {}
+    rows, left_out = [], {}
+    for folder in sorted({file.parent for name in ("recipe.json", RESULT) for file in _files(path, name)}):
+        if not (folder / RESULT).is_file():
+            left_out[folder.name] = f"not finished; go on: reidkit train --resume {folder}"
+            continue
+        try:
+            found = _rows(folder / RESULT)
+            _check_fractions(pd.DataFrame(found, columns=[*COLUMNS, "images"]), folder / RESULT)
+            rows += found
+        except ReIDKitError as error:
+            left_out[folder.name] = str(error)
+    table = _apart(pd.DataFrame(rows, columns=[*COLUMNS, "images"]))
+    left_out |= _doubles(table)
+    table = table.loc[~table.run.isin(set(left_out))]
+    if table.empty:
+        told = "".join(f"\n  {run}: {why}" for run, why in left_out.items())
+        raise ReIDKitError(f"{path} holds no run that can be read{':' + told if told else NO_RUN}")
+    return _wanted(table, path, tests), left_out
+
+
+def _files(path: Path, name: str) -> list[Path]:
+    """The files of this name in a folder and in its sub-folders; not what is nested deeper."""
+    return sorted([*path.glob(name), *path.glob(f"*/{name}")])
+
+
+def _read_all(path: Path) -> pd.DataFrame:
+    """`COLUMNS`, and the fingerprint of the images (None: not recorded), of every finished run, however tested."""
     if path.suffix == ".csv" and path.is_file():
         table = read_table(path, SAVED, missing=f"{path} is gone", remedy="write it with `reidkit report --save`")
         for column in {"test", "form", *PROVENANCE} & {*table.columns}:
             table[column] = table[column].astype(str).where(table[column].notna(), "")
         if "test" not in table and "form" not in table:  # written by an older kit
             table = table.assign(test="ours", form="form of the test not recorded")
-        table = _checked(table, path).loc[:, COLUMNS]
-        return table.loc[table["test"].isin(tests)].reset_index(drop=True)
-    files = sorted([*path.glob("result.json"), *path.glob("*/result.json")])  # not what is nested deeper
-    if not files:
-        raise ReIDKitError(f"{path} holds no finished run (no result.json); train one with `reidkit train`")
-    rows = [row for file in files for row in _rows(file)]
-    table = _apart(pd.DataFrame(rows, columns=[*COLUMNS, "images"]))
+        return _checked(table, path).loc[:, COLUMNS].assign(images=None)
+    if not (files := _files(path, RESULT)):
+        raise ReIDKitError(f"{path} holds no finished run{NO_RUN}")
+    return pd.DataFrame([row for file in files for row in _rows(file)], columns=[*COLUMNS, "images"])
+
+
+def _wanted(table: pd.DataFrame, path: Path, tests: Sequence[str]) -> pd.DataFrame:
+    """The checked table of these tests alone, without the images' fingerprints."""
     table = _checked(table.loc[:, COLUMNS], path)
     return table.loc[table["test"].isin(tests)].reset_index(drop=True)
 
@@ -77,7 +131,7 @@ def no_results() -> pd.DataFrame:
     return pd.DataFrame(columns=COLUMNS).astype({"seed": int, "shift": float, "value": float})
 
 
-def _rows(file: Path) -> Iterable[list]:
+def _rows(file: Path) -> list[list]:
     """The rows of one result.json: `COLUMNS`, and the fingerprint of its images (None: not recorded)."""
     try:
         r = RunFolder(file.parent).read_result()
@@ -86,16 +140,18 @@ def _rows(file: Path) -> Iterable[list]:
         tests = {"ours": (_form(r), r["metrics"])}
         for name in set(MORE_TESTS) & set(r):
             tests[name] = TestForm.from_dict(r[name]["test"]), r[name]["metrics"]
-        levels = [(level, test, str(form), m) for test, (form, found) in tests.items() for level, m in found.items()]
+        return [
+            [*head, level, test, str(form), float(shift), metric, float(value), *tail]
+            for test, (form, found) in tests.items()
+            for level, metrics in found.items()
+            for shift, values in {nan: metrics, **metrics.get("by_shift", {})}.items()
+            for metric, value in values.items()
+            if metric not in NO_METRICS
+        ]
     except (CheckpointError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise ReIDKitError(
             f"{file} is not a result of `reidkit train` ({type(e).__name__}: {e}); delete it or train the run again"
         ) from e
-    for level, test, form, metrics in levels:
-        for shift, values in {nan: metrics, **metrics.get("by_shift", {})}.items():
-            for metric, value in values.items():
-                if metric not in (*COUNTS, "by_shift"):
-                    yield [*head, level, test, form, float(shift), metric, float(value), *tail]
 
 
 def _apart(table: pd.DataFrame) -> pd.DataFrame:
@@ -141,18 +197,26 @@ def _system(result: dict) -> str:
 def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if missing := set(COLUMNS) - set(table.columns):
         raise ReIDKitError(f"{path} lacks the columns {sorted(missing)}; write it from `collect_results`")
+    _check_fractions(table, path)
+    for told in _doubles(table).values():
+        raise ReIDKitError(f"{path}: {told}")
+    return table
+
+
+def _check_fractions(table: pd.DataFrame, path: Path) -> None:
     if len(wrong := table.loc[~((table["value"] >= 0) & (table["value"] <= 1))]):
         value = wrong[["run", "metric", "value"]].iloc[0].to_dict()
         raise ReIDKitError(f"{path}: {value} is no fraction from 0 to 1; write it from `collect_results`")
-    twice = table[table.duplicated([*GROUP, "seed"], keep=False)]
-    if len(twice):
-        row = twice.iloc[0]
-        runs = sorted(set(twice.run[(twice.system == row.system) & (twice.seed == row.seed)]))
-        raise ReIDKitError(
-            f"{path}: several runs of {row.system!r} on {row.dataset}, preset {row.preset}, seed "
-            f"{row.seed}: {', '.join(runs)}. Keep one of them"
-        )
-    return table
+
+
+def _doubles(table: pd.DataFrame) -> dict[str, str]:
+    """{run: what is wrong} of every run that is not the only one of its system, data set, preset and seed."""
+    twice, found = table.loc[table.duplicated([*GROUP, "seed"], keep=False)], {}
+    for (system, dataset, preset, seed), part in twice.groupby(["system", "dataset", "preset", "seed"], sort=False):
+        runs = sorted(set(part.run))
+        told = f"several runs of {system!r} on {dataset}, preset {preset}, seed {seed}: {', '.join(runs)}"
+        found |= dict.fromkeys(runs, f"{told}. Keep one of them")
+    return found
 
 
 def mean_spread(results: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from reidkit.errors import DatasetError
 from reidkit.evaluation import evaluate_distance, evaluate_ranking, extract_features, pool_queries, rerank
 from reidkit.evaluation.features import Flip
 from reidkit.evaluation.forms import TestForm
-from reidkit.evaluation.ranking import APForm
+from reidkit.evaluation.ranking import APForm, RankingResult
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
 from reidkit.priors.dense import TextureTable
@@ -26,7 +27,7 @@ from reidkit.provenance import provenance
 from reidkit.training.device import Precision, choose_device, choose_precision
 from reidkit.training.preflight import check_matches, default_prior_tool, priors_for, recipe_on
 from reidkit.training.recipes import Recipe
-from reidkit.training.runs import RunFolder, load_run
+from reidkit.training.runs import RunFolder, find_run, load_run
 
 
 def form_of(recipe: Recipe) -> TestForm:
@@ -54,21 +55,14 @@ def evaluate_model(
     column also gets `by_shift`: {shift: the same metrics}. Multi-query averages the images of `gt_bbox` per query
     identity and camera (Market-1501).
     """
-    model = model.to(device)
-    if torch.device(device).type == "cuda":
-        model = model.to(memory_format=torch.channels_last)  # what its convolutions are fastest in
-    if model.needs_prior_at_test and priors is None:
-        raise DatasetError(
-            f"{model.name} rectifies test images, so it needs their priors: "
-            "build them with `reidkit priors build` for all splits and pass them on"
-        )
     form = form or form_of(recipe_on(dataset, recipe))
-    check_form(dataset, form)
     features = _Features(model, dataset, recipe, form, device, priors, cache, workers, progress)
-    return {
-        level: _one_level(dataset.at_level(level), features, form)
-        for level in levels or (dataset.level, *(level for level in dataset.levels if level != dataset.level))
-    }
+    return {level: _one_level(features, level) for level in levels or levels_of(dataset)}
+
+
+def levels_of(dataset: ReIDDataset) -> tuple[str, ...]:
+    """The names of a data set's test levels, the current one first."""
+    return dataset.level, *(level for level in dataset.levels if level != dataset.level)
 
 
 def check_form(dataset: ReIDDataset, form: TestForm) -> None:
@@ -93,9 +87,18 @@ def has_views(dataset: ReIDDataset) -> bool:
 
 
 class _Features:
-    """Features of a table, on the model's device; equal tables (the gallery that two levels share) come once."""
+    """Features of a data set's tables, on the model's device; equal tables (a gallery that levels share) come once."""
 
     def __init__(self, model, dataset, recipe, form, device, priors, cache, workers, progress):
+        if model.needs_prior_at_test and priors is None:
+            raise DatasetError(
+                f"{model.name} rectifies test images, so it needs their priors: "
+                "build them with `reidkit priors build` for all splits and pass them on"
+            )
+        check_form(dataset, form)
+        model = model.to(device)
+        if torch.device(device).type == "cuda":
+            model = model.to(memory_format=torch.channels_last)  # what its convolutions are fastest in
         self.model, self.dataset, self.recipe, self.form, self.device = model, dataset, recipe, form, device
         self.priors = priors if model.needs_prior_at_test else None
         self.cache, self.workers, self.progress, self.known = cache, workers, progress, {}
@@ -129,27 +132,29 @@ class _Features:
             )
         return self.known[key]
 
-
-def _one_level(ds: ReIDDataset, features: _Features, form: TestForm) -> dict[str, Any]:
-    qf, gf = features(ds.query), features(ds.gallery)
-    if form.multi_query:
-        boxes = ds.info["gt_bbox"]
-        qf = pool_queries(features(boxes), boxes.pid, boxes.camid, ds.query.pid, ds.query.camid)
-
-    def score(rows: np.ndarray) -> dict[str, Any]:
-        q = ds.query[rows]
+    def ranking(self, level: str, rows: np.ndarray | None = None) -> RankingResult:
+        """The queries of a test level, or these rows [Q] bool of them, against its gallery."""
+        ds, form = self.dataset.at_level(level), self.form
+        qf, gf = self(ds.query), self(ds.gallery)
+        if form.multi_query:
+            boxes = ds.info["gt_bbox"]
+            qf = pool_queries(self(boxes), boxes.pid, boxes.camid, ds.query.pid, ds.query.camid)
+        q, qf = (ds.query, qf) if rows is None else (ds.query[rows], qf[rows])
         ids = (q.pid.to_numpy(), ds.gallery.pid.to_numpy(), q.camid.to_numpy(), ds.gallery.camid.to_numpy())
         options = {"ap": form.ap, "junk_pids": ds.junk_pids, "camera_rule": form.camera_rule}
-        r = (
-            evaluate_distance(rerank(qf[rows], gf), *ids, **options, device=gf.device)
-            if form.rerank
-            else evaluate_ranking(qf[rows], gf, *ids, **options)
-        )
+        if form.rerank:
+            return evaluate_distance(rerank(qf, gf), *ids, **options, device=gf.device)
+        return evaluate_ranking(qf, gf, *ids, **options)
+
+
+def _one_level(features: _Features, level: str) -> dict[str, Any]:
+    def score(rows: np.ndarray | None = None) -> dict[str, Any]:
+        r = features.ranking(level, rows)
         return {**r.summary(), "queries": len(r.per_query) - r.excluded}
 
-    result = score(np.ones(len(ds.query), bool))
-    if "shift" in ds.query and ds.query.loc[:, "shift"].nunique() > 1:
-        shifts = ds.query["shift"].to_numpy()
+    result, query = score(), features.dataset.at_level(level).query
+    if "shift" in query and query.loc[:, "shift"].nunique() > 1:
+        shifts = query["shift"].to_numpy()
         result["by_shift"] = {f"{s:.2f}": score(shifts == s) for s in sorted(set(shifts))}
     return result
 
@@ -179,31 +184,14 @@ def evaluate_run(
     Raises DatasetError where no query of the data set can have a match.
     """
     run = RunFolder(Path(path))
-    settings, recipe = run.read_settings(), run.recipe()
-    form = form_of(recipe_on(dataset, recipe) if camera_rule is None else recipe)
-    form = replace(
-        form,
-        ap=ap,
-        rerank=use_rerank,
-        multi_query=multi_query,
-        interpolation=interpolation,
-        flip=form.flip if flip is None else flip,
-        camera_rule=form.camera_rule if camera_rule is None else camera_rule,
-    )
-    check_form(dataset, form)
-    check_matches(dataset, form.camera_rule)
-    chosen, model = choose_device(device), load_run(path)
-    if priors is None and model.needs_prior_at_test:
-        own = settings["prior_tool"] if settings["dataset"] == dataset.label else None
-        priors = priors_for(
-            model, dataset, recipe, prior_tool or own or default_prior_tool(dataset), progress, test_only=True
-        )
-    metrics = evaluate_model(
-        model, dataset, recipe, form=form, device=chosen, priors=priors, cache=cache, workers=workers, progress=progress
-    )
+    form = form_on(run, dataset, flip=flip, camera_rule=camera_rule)
+    form = replace(form, ap=ap, rerank=use_rerank, multi_query=multi_query, interpolation=interpolation)
+    how = {"priors": priors, "prior_tool": prior_tool, "cache": cache, "workers": workers, "progress": progress}
+    features = _features_of(run, dataset, form, device, **how)
+    metrics = {level: _one_level(features, level) for level in levels_of(dataset)}
     return {
         "run": str(path),
-        "trained_on": settings["dataset"],
+        "trained_on": run.read_settings()["dataset"],
         "dataset": dataset.label,
         "test": form.as_dict(),
         "rerank": use_rerank,
@@ -211,5 +199,51 @@ def evaluate_run(
         "flip": form.flip,
         "ap": ap,
         "metrics": metrics,
-        "provenance": provenance(chosen),
+        "provenance": provenance(features.device),
     }
+
+
+def rank_runs(
+    runs: Sequence[str | Path],
+    dataset: ReIDDataset,
+    form: TestForm,
+    *,
+    levels: Sequence[str] | None = None,
+    device: str = "auto",
+    prior_tool: Tool | None = None,
+    cache: bool = True,
+    workers: int = 0,
+    progress: bool = True,
+) -> list[dict[str, RankingResult]]:
+    """{test level: ranking, query by query} of each finished run, all tested in one form on the same queries.
+
+    levels: of the data set, default all. Errors are those of `evaluate_run`, of any run before the first is tested.
+    """
+    how = {"prior_tool": prior_tool, "cache": cache, "workers": workers, "progress": progress}
+    features = [_features_of(find_run(run), dataset, form, device, **how) for run in runs]
+    return [{level: own.ranking(level) for level in levels or levels_of(dataset)} for own in features]
+
+
+def form_on(
+    run: RunFolder, dataset: ReIDDataset, *, flip: Flip | None = None, camera_rule: bool | None = None
+) -> TestForm:
+    """How a run is tested on a data set by its own recipe, but for what is given here."""
+    recipe = run.recipe()
+    form = form_of(recipe_on(dataset, recipe) if camera_rule is None else recipe)
+    chosen = form.camera_rule if camera_rule is None else camera_rule
+    return replace(form, flip=form.flip if flip is None else flip, camera_rule=chosen)
+
+
+def _features_of(
+    run: RunFolder, dataset: ReIDDataset, form: TestForm, device: str, *, priors=None, prior_tool=None, **how
+) -> _Features:
+    """The features of a run's network, once everything that can be refused has been; priors are found or built."""
+    settings, recipe = run.read_settings(), run.recipe()
+    check_form(dataset, form)
+    check_matches(dataset, form.camera_rule)
+    chosen, model = choose_device(device), load_run(run.path)
+    if priors is None and model.needs_prior_at_test:
+        own = settings["prior_tool"] if settings["dataset"] == dataset.label else None
+        tool = prior_tool or own or default_prior_tool(dataset)
+        priors = priors_for(model, dataset, recipe, tool, how["progress"], test_only=True)
+    return _Features(model, dataset, recipe, form, chosen, priors, **how)
