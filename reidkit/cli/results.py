@@ -21,7 +21,7 @@ from reidkit.cli.options import (
     parse_settings,
 )
 from reidkit.errors import ReIDKitError, one_of
-from reidkit.files import replacing, write_text
+from reidkit.files import check_writable, replacing, write_text
 
 
 def report(
@@ -172,6 +172,8 @@ def bench(
     save: Annotated[Path | None, typer.Option(help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure one part of the kit and print JSON with its provenance."""
+    if save:
+        check_writable(save)  # now, not after the measurement
     result = run_bench(what, parse_settings(settings))
     typer.echo(json.dumps(result, indent=2))
     if save:

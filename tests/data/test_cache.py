@@ -54,7 +54,7 @@ def test_is_built_once(ds, tmp_path, reads):
     build(ds, tmp_path / "c.u8")
     build(ds, tmp_path / "c.u8")
     assert len(reads) == 24
-    assert sorted(p.name for p in tmp_path.glob("c.u8*")) == ["c.u8", "c.u8.lock"]
+    assert sorted(p.name for p in tmp_path.glob("c.u8*")) == ["c.u8"]
 
 
 def test_a_row_that_comes_twice_is_kept_once(ds, tmp_path, reads):

@@ -26,7 +26,8 @@ from reidkit.data.copies.quarantine import quarantine_files
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sets.folders import QUARANTINE
 from reidkit.data.sets.published import compare_counts
-from reidkit.errors import DatasetError
+from reidkit.errors import DatasetError, ReIDKitError
+from reidkit.files import replacing, write_text
 
 HEIGHT_BIN = 32  # pixels, of the printed histogram
 
@@ -111,13 +112,17 @@ class CheckReport:
         return text.encode("utf-8", "backslashreplace").decode()  # names need not be UTF-8
 
     def save(self, folder: str | Path) -> Path:
-        """Write report.txt, one CSV a table, and contact_sheet.png into `folder`; return it."""
+        """Write report.txt, one CSV a table, and contact_sheet.png into `folder`; return it.
+
+        Raises ReIDKitError where the disk does not take one of them; an older one then stays as it was.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.txt").write_text(f"{self}\n", encoding="utf-8")
+        write_text(folder / "report.txt", f"{self}\n")
         for name in ("counts", "cameras", "broken", "odd", "duplicates", "labels", "sizes"):
-            getattr(self, name).to_csv(folder / f"{name}.csv", index=False, errors="surrogateescape")
-        self.sheet.save(folder / "contact_sheet.png")
+            with replacing(folder / f"{name}.csv") as file:
+                getattr(self, name).to_csv(file, index=False, errors="surrogateescape")
+        with replacing(folder / "contact_sheet.png") as file:
+            self.sheet.save(file, "PNG")
         return folder
 
 
@@ -282,8 +287,8 @@ def check_command(
     if not refusal:
         try:
             report.save(folder)
-        except OSError as error:  # a full disk
-            refusal = f"{folder}: {error.strerror or error}"
+        except ReIDKitError as error:  # a full disk
+            refusal = str(error)
     print(
         f"\ntables and contact sheet: {folder}"
         if not refusal

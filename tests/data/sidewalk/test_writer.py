@@ -217,8 +217,7 @@ render_sidewalk({str(tmp_path / "shared")!r}, "micro", workers=1, progress=False
     assert len(list((folder / "truth" / "parts").glob("*.npz"))) == 2 and not (folder / "sidewalk.json").exists()
     rivals = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [rival.wait() for rival in rivals] == [0, 0]
-    for leftover in folder.glob(".tmp-*"):  # of the victim; cleared by a later rendering
-        shutil.rmtree(leftover)
+    assert not list(folder.glob(".tmp-*"))  # nor of the victim
     reference = digest(render_sidewalk(tmp_path / "alone", micro, progress=False))
     assert digest(folder) == reference
 
