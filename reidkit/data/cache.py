@@ -34,9 +34,10 @@ from reidkit.data.images import Interpolation, read_image, relative_paths
 from reidkit.errors import DatasetError
 from reidkit.files import disk_error, locked
 
-ELSEWHERE = "name another folder (--cache-dir, in Python load_dataset(..., cache_dir=...)), or read the images each time "
-ELSEWHERE += "(--no-cache, cache=False)"
-
+ELSEWHERE = (
+    "name another folder (--cache-dir, in Python load_dataset(..., cache_dir=...)), or read the images each time "
+    "(--no-cache, cache=False)"
+)
 MAGIC = b"reidkit-cache-1\n"
 BLOCK = 4096
 CHUNK = 32  # images a task of a thread

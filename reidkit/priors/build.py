@@ -157,7 +157,7 @@ def check_writable(file: Path) -> None:
     except OSError as error:
         raise PriorError(
             f"the priors cannot be written to {file} ({error.strerror or error}). Keep derived files elsewhere "
-            "(--cache-dir DIR, load_dataset(cache_dir=DIR)), or name another file to `reidkit priors build` (--out FILE)"
+            "(--cache-dir DIR, load_dataset(cache_dir=DIR)); `reidkit priors build` takes another file too (--out FILE)"
         ) from error
 
 
@@ -199,7 +199,7 @@ def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) 
 
 
 def _cached(out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> tuple[PriorTable, str]:
-    """(The cached table, "") if it was made with these settings; an empty one and what is wrong with it, if anything."""
+    """The cached table and "" if it was made with these settings, else an empty one and what is wrong with it."""
     if not out.exists():
         return empty_table(grid, settings), ""
     try:

@@ -108,8 +108,8 @@ class PriorTable:
                 )
         except PriorError as error:
             raise PriorError(
-                f"{error}. Keep derived files elsewhere (--cache-dir DIR, load_dataset(cache_dir=DIR)), or name another "
-                "file to `reidkit priors build` (--out FILE)"
+                f"{error}. Keep derived files elsewhere (--cache-dir DIR, load_dataset(cache_dir=DIR)); "
+                "`reidkit priors build` takes another file too (--out FILE)"
             ) from error
 
     @classmethod

@@ -124,15 +124,8 @@ class RunFolder:
         return read_metrics(self.metrics)
 
     def save_metrics(self, rows: list[dict[str, float]]) -> None:
-        """Write one row an epoch to metrics.csv, in one step.
-
-        Raises CheckpointError where the folder has lost its recipe.json, without which nobody can read the run.
-        """
-        if not self.settings.is_file():
-            raise CheckpointError(
-                f"{self.settings} is gone: the run folder was deleted or moved while it was trained. The training stops "
-                "here; bring the folder back to go on from its last epoch, or call again to train from the start"
-            )
+        """Write one row an epoch to metrics.csv, in one step. CheckpointError where the folder was deleted."""
+        self._require_settings()
         with replacing(self.metrics) as t:
             pd.DataFrame(rows).to_csv(t, index=False)
 
@@ -163,9 +156,20 @@ class RunFolder:
         return state
 
     def save_weights(self, model: ReIDModel) -> None:
-        """Write the state dict of a model, on whatever device it is, to model.safetensors, in one step."""
+        """Write the state dict of a model, on whatever device it is, to model.safetensors, in one step.
+
+        Raises CheckpointError where the folder was deleted.
+        """
+        self._require_settings()
         with replacing(self.weights) as t:
             save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, t)
+
+    def _require_settings(self) -> None:
+        if not self.settings.is_file():
+            raise CheckpointError(
+                f"{self.settings} is gone: the run folder was deleted or moved while it was trained. Bring it back to "
+                "go on from its last epoch, or call again to train from the start"
+            )
 
 
 def read_metrics(file: Path) -> pd.DataFrame:

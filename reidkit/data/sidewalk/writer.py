@@ -30,7 +30,7 @@ from reidkit.data.sidewalk.tools import ToolRates
 from reidkit.data.sidewalk.truth import join_truth, pack_truth, write_meta
 from reidkit.errors import DatasetError
 from reidkit.files import MACHINE, bring_to_disk, runs_here
-from reidkit.lifetime import end_with
+from reidkit.lifetime import end_with_pool
 
 MANIFEST, MARKER = "sidewalk.json", ".rendering.json"
 MAPS = ("parsing", "segmentation")
@@ -250,7 +250,7 @@ def _run(folder, settings, todo: list[int], workers: int, scratch: Path) -> Iter
         yield from (render_chunk(folder, settings, i, scratch) for i in todo)
         return
     context = multiprocessing.get_context("spawn")  # fork is unsafe beside the threads of torch and Jupyter
-    with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_pool, (os.getpid(),)) as pool:
         try:
             with _without_main():
                 jobs = [pool.submit(render_chunk, folder, settings, i, scratch) for i in todo]
