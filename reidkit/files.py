@@ -27,6 +27,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+LEAST = 1 << 12  # bytes that a disk must take to count as one that can be written
 JSON_BYTES = 16 << 20  # a result with all its levels has some 20 kB
 MACHINE = platform.node()  # a folder may be shared by several machines, each with process numbers of its own
 # .NAME.PID@MACHINE.NUMBER.tmp; older kits wrote .NAME.PID.tmp
@@ -91,8 +92,9 @@ def check_writable(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(LEAST))
+            file.flush()
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
     except OSError as e:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import relative_paths
 from reidkit.errors import PriorError, unknown_name
-from reidkit.files import locked
+from reidkit.files import LEAST, locked
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
 from reidkit.priors.labels import LabelSet
@@ -151,7 +151,9 @@ def check_writable(file: Path) -> None:
     while not os.path.lexists(place):
         place = place.parent
     try:
-        tempfile.TemporaryFile(dir=place).close()
+        with tempfile.TemporaryFile(dir=place) as probe:
+            probe.write(bytes(LEAST))
+            probe.flush()
         if file.is_dir():
             raise IsADirectoryError("it is a folder")
     except OSError as error:

@@ -173,6 +173,18 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, kind):
     assert path.read_text() == "old" and os.listdir(path.parent) == ["file"]
 
 
+def test_a_full_disk_is_noticed_before_the_work(tmp_path):
+    """One that still makes files, of no bytes."""
+    code = (
+        "import sys; from reidkit.files import check_writable; from reidkit.errors import ReIDKitError\n"
+        "try: check_writable(sys.argv[1])\nexcept ReIDKitError as e: print(e)"
+    )
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # noqa: E731
+    out, err = python(code, tmp_path / "new" / "x", preexec_fn=limit).communicate()
+    assert out.startswith(f"cannot write {tmp_path / 'new' / 'x'}: File too large"), out + err
+    assert os.listdir(tmp_path / "new") == []
+
+
 @pytest.mark.parametrize(
     "number, advice",
     [

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from market_runs import call, start
+from market_runs import SMOKE, call, start
 
 from reidkit.data import load_dataset
-from reidkit.errors import CheckpointError
+from reidkit.errors import CheckpointError, ReIDKitError
 from reidkit.training import RunFolder, load_run, recipe_for, train
 
 
@@ -27,6 +27,18 @@ def test_a_file_that_cannot_be_written_is_said_before_the_work(trained, tmp_path
     for words in (["evaluate", trained[1]], ["bench", "cache"]):
         answer = call(*words, "--save", tmp_path / "file" / "x.json")
         assert answer.exit_code and "cannot write" in str(answer.exception)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["ablate", "mpn-table1", "--only", "baseline", "--seeds", 1, "--runs", ""], ["train", "baseline", "--run", "r"]],
+)
+def test_a_folder_of_runs_that_cannot_be_written_is_one_line(trained, tmp_path, words):
+    (tmp_path / "file").write_text("in the way")
+    where = ["--dataset", "market-layout", "--root", trained[0], *SMOKE, "--set", "precision=no"]
+    answer = call(*words[:-1], tmp_path / "file" / words[-1], *where)
+    assert isinstance(answer.exception, ReIDKitError) and "cannot write" in str(answer.exception), answer.exception
+    assert (tmp_path / "file").read_text() == "in the way"
 
 
 def test_a_cut_off_result_is_named(trained, tmp_path):

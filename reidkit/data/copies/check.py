@@ -7,7 +7,6 @@ print(report); report.save("data/checks/market1501"); report.exit_code
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,9 +26,10 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sets.folders import QUARANTINE
 from reidkit.data.sets.published import compare_counts
 from reidkit.errors import DatasetError, ReIDKitError
-from reidkit.files import replacing, write_text
+from reidkit.files import check_writable, replacing, write_text
 
 HEIGHT_BIN = 32  # pixels, of the printed histogram
+REPORT = "report.txt"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class CheckReport:
         Raises ReIDKitError where the disk does not take one of them; an older one then stays as it was.
         """
         folder = Path(folder)
-        write_text(folder / "report.txt", f"{self}\n")
+        write_text(folder / REPORT, f"{self}\n")
         for name in ("counts", "cameras", "broken", "odd", "duplicates", "labels", "sizes"):
             with replacing(folder / f"{name}.csv") as file:
                 getattr(self, name).to_csv(file, index=False, errors="surrogateescape")
@@ -246,11 +246,10 @@ def _unseen(decoded: bool) -> str:
 def _cannot_write(folder: Path) -> str:
     """Why no file can be written to `folder`, which is made where it is missing; "" where one can."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return ""
-    except OSError as error:
-        return f"{folder} cannot be written to ({error.strerror or error})"
+        check_writable(folder / REPORT)
+        return ""
+    except ReIDKitError as error:
+        return str(error)
 
 
 def check_command(
