@@ -11,16 +11,18 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from paths import REPO
 
+LONG = 600  # seconds after which a process counts as left behind, on the busiest machine
 PAGE = REPO / "docs" / "reliability.md"
 BEGIN, END = "<!-- drills: written by tests/helpers/drills.py -->", "<!-- end of drills -->"
 
 # Read by every process of a command when it starts (sitecustomize.py). One of them, the first that comes to the moment,
-# says so in the file `there` and waits for the file `go`.
+# says so in the file `there`, which then holds the path that it is about, and waits for the file `go`.
 HOLD = """
 import fnmatch, glob, json, multiprocessing, os, signal, sys, time
 told = json.loads(os.environ["DRILL"])
@@ -36,9 +38,11 @@ def watch(event, arguments):
     if told["after"] and not glob.glob(told["after"]):
         return
     try:
-        os.close(os.open(told["there"], os.O_CREAT | os.O_EXCL))
+        mark = os.open(told["there"], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
         return
+    os.write(mark, os.fsencode(arguments[where]))
+    os.close(mark)
     while not os.path.exists(told["go"]):
         time.sleep(0.05)
 sys.addaudithook(watch)
@@ -83,18 +87,23 @@ def interrupted(words: list[str], sent: signal.Signals, moment: Moment, folder: 
         text=True,
         start_new_session=True,
     )
-    while not there.exists():
-        assert process.poll() is None, f"it ended before the moment: {process.communicate()[0]}"
-        time.sleep(0.05)
-    (os.killpg if sent is signal.SIGINT else os.kill)(process.pid, sent)
-    for _ in range(100):  # one that waits for the held process itself does not end before that goes on
-        if process.poll() is None:
+    try:
+        while not there.exists():
+            assert process.poll() is None, f"it ended before the moment: {process.communicate()[0]}"
             time.sleep(0.05)
-    go.touch()
-    said = process.communicate()[0]
-    while alive(process.pid):
-        time.sleep(0.1)
-    return Ended(process.returncode, said)
+        (os.killpg if sent is signal.SIGINT else os.kill)(process.pid, sent)
+        for _ in range(100):  # one that waits for the held process itself does not end before that goes on
+            if process.poll() is None:
+                time.sleep(0.05)
+        go.touch()
+        said, until = process.communicate(timeout=LONG)[0], time.monotonic() + LONG
+        while left := alive(process.pid):
+            assert time.monotonic() < until, f"processes {left} outlive their command"
+            time.sleep(0.1)
+        return Ended(process.returncode, said)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # of a drill that fails
 
 
 def alive(session: int) -> list[int]:

@@ -4,6 +4,7 @@ lost, and the same command goes on. The table in docs/reliability.md lists them.
 import re
 import signal
 import sys
+from pathlib import Path
 
 import drills
 import pytest
@@ -86,6 +87,8 @@ def test_render(tmp_path):
         ended = drills.interrupted(words, sent, moment, marks / sent.name)
         assert ended.code == (-sent if sent is KILL else 128 + sent) and "Traceback" not in ended.said, ended.said
         kept.append(parts())
+        held = Path((marks / sent.name / "there").read_text())
+        assert held.exists() == (sent is not KILL), "what is being rendered is finished first"
     assert kept[0] and kept[0].items() <= kept[1].items() <= kept[2].items()  # no part is made twice
     drilled(words, {}, marks)
     assert len(load_dataset("sidewalk", root=tmp_path, size="tiny").train) == 148 and not left_over(folder)
