@@ -96,10 +96,11 @@ def interrupted(words: list[str], sent: signal.Signals, moment: Moment, folder: 
             if process.poll() is None:
                 time.sleep(0.05)
         go.touch()
-        said, until = process.communicate(timeout=LONG)[0], time.monotonic() + LONG
-        while left := alive(process.pid):
-            assert time.monotonic() < until, f"processes {left} outlive their command"
-            time.sleep(0.1)
+        said = process.communicate(timeout=LONG)[0]
+        for _ in range(LONG):
+            if alive(process.pid):
+                time.sleep(1)
+        assert not (left := alive(process.pid)), f"processes {left} outlive their command"
         return Ended(process.returncode, said)
     finally:
         with suppress(ProcessLookupError):
