@@ -27,6 +27,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+LEAST = 1 << 12  # bytes that a disk must take to count as one that can be written
 JSON_BYTES = 16 << 20  # a result with all its levels has some 20 kB
 MACHINE = platform.node()  # a folder may be shared by several machines, each with process numbers of its own
 # .NAME.PID@MACHINE.NUMBER.tmp; older kits wrote .NAME.PID.tmp
@@ -91,12 +92,29 @@ def check_writable(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(LEAST))
+            file.flush()
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
     except OSError as e:
         raise disk_error(f"cannot write {path}", e, error) from e
+
+
+def reserve(path: Path) -> None:
+    """Take room on the disk for all of a file that has its length, but no content yet. OSError where there is none.
+
+    Systems without `posix_fallocate` take it as it is written.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+
+
+def bring_to_disk() -> None:
+    """Wait until the disks hold everything that was written: one call for a folder of thousands of small files."""
+    if hasattr(os, "sync"):  # not on Windows
+        os.sync()
 
 
 def write_text(path: str | Path, text: str, error: type[ReIDKitError] = ReIDKitError) -> None:
@@ -146,13 +164,15 @@ def locked(path: str | Path, waiting: str) -> Iterator[IO | None]:
     """Hold the lock file `path` during the block; while another process holds it, say `waiting` and wait.
 
     Yields the open file: a child process that inherits it holds the lock too, also after its parent's death. The system
-    frees the lock when the last of them ends, however it ends. The file is gone after the block. Raises OSError where
-    it cannot be made. Systems without `fcntl` (Windows) do not lock, and yield None.
+    frees the lock when the last of them ends, however it ends. The file is gone after the block; its folder, which is
+    made where it is missing, stays. Raises OSError where it cannot be made. Systems without `fcntl` (Windows) do not
+    lock, and yield None.
     """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         yield None
         return
-    path = Path(path)
     while True:
         file = path.open("a")
         try:

@@ -20,6 +20,12 @@ def end_with(parent: int) -> None:
         os._exit(SIGTERM_CODE)
 
 
+def end_with_pool(parent: int) -> None:
+    """`end_with` the process whose pool this one belongs to, and leave Ctrl-C, which all of them get, to that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+
+
 def end_with_caller() -> None:
     """`end_with` the process that named itself in the environment, if one did."""
     if (parent := os.environ.pop(PARENT, "")).isdecimal():

@@ -42,16 +42,16 @@ from reidkit.attention.measures import (
     resized,
     stripe_regions,
 )
+from reidkit.attention.score_table import added, holds, written
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.loaders import test_batches
 from reidkit.data.sidewalk import Truth, load_truth
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError
-from reidkit.files import check_writable, locked, replacing
+from reidkit.files import check_writable
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorBatch, PriorTable
 from reidkit.priors.dense import TextureTable
-from reidkit.readers import read_table
 
 __all__ = [
     "CHANGES",
@@ -72,7 +72,7 @@ __all__ = [
     "stripe_regions",
 ]
 
-TEXT = ("commit", "trained")  # a commit such as 93e4831 is no number
+CHECKED = {"checks": bool}  # a column of these tables
 
 
 def score_model(
@@ -195,12 +195,12 @@ def score_runs(
     query = ds.at_level(level).query
     table = query.sample(min(images, len(query)), random_state=seed).sort_index().reset_index(drop=True)
     truth, out = load_truth(ds, table), Path(out) if out else None
-    rows = _written(out)
+    rows = written(out, CHECKED)
     source = provenance(device)
     others = {str(d) for d in run_dirs}  # in a row, the command names that row's run alone
     same = {"level": level, "method": method, "images": len(table), "checks": checks, "data": ds.root.name}
     for run in tqdm([RunFolder(Path(d)) for d in run_dirs], desc="runs", unit="run", disable=not progress):
-        if _holds(rows, about := {"run": run.path.name, **same}):
+        if holds(rows, about := {"run": run.path.name, **same}):
             continue
         settings, recipe, model = run.read_settings(), run.recipe(), load_run(run.path).to(device)
         priors = None
@@ -228,34 +228,5 @@ def score_runs(
         }
         trained = {"trained": run.read_result().get("provenance", {}).get("commit")}
         row |= trained | {"commit": source["commit"], "device": source["device"], "command": command}
-        rows = _added(out, row, about) if out else [*rows, row]
+        rows = added(out, [row], about, CHECKED) if out else [*rows, row]
     return pd.DataFrame(rows)
-
-
-def _written(out: Path | None) -> list[dict[Hashable, Any]]:
-    """The rows of a CSV of scores; none where there is no file. ReIDKitError for a damaged one."""
-    if out is None or not out.is_file():
-        return []
-    columns = {**dict.fromkeys(("run", "variant", "level", "method", "data"), str), "seed": int, "images": int}
-    table = read_table(
-        out,
-        {**columns, "checks": bool, **dict.fromkeys(TEXT, str)},
-        missing=f"{out} is gone",
-        remedy="restore it, or name another file with --out",
-    )
-    return table.to_dict("records")
-
-
-def _holds(rows: list[dict[Hashable, Any]], about: dict[str, Any]) -> bool:
-    return any(all(row[key] == value for key, value in about.items()) for row in rows)
-
-
-def _added(out: Path, row: dict[Hashable, Any], about: dict[str, Any]) -> list[dict[Hashable, Any]]:
-    """Add a row to what the file holds now, which another process may have changed meanwhile; -> all rows."""
-    with locked(out.with_name(f".{out.name}.lock"), f"another process writes {out}; waiting for it"):
-        rows = _written(out)
-        if not _holds(rows, about):
-            rows.append(row)
-            with replacing(out) as temporary:
-                pd.DataFrame(rows).to_csv(temporary, index=False)
-    return rows

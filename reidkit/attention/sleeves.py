@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from reidkit.attention.cam import Method
 from reidkit.attention.maps import part_attention
 from reidkit.attention.measures import area, large_enough, part_energy, resized
+from reidkit.attention.score_table import added, holds, written
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.loaders import test_batches
 from reidkit.data.sidewalk.dense import dense_maps, people_of
@@ -32,12 +33,14 @@ from reidkit.data.sidewalk.identity import Identity
 from reidkit.data.texture import CHARTS
 from reidkit.data.transforms import TestTransform
 from reidkit.errors import PriorError, ReIDKitError
+from reidkit.files import check_writable
 from reidkit.models import ReIDModel
 from reidkit.priors import PriorBatch, PriorTable
 
 ARMS = ("lower", "upper")
 SECOND = 2  # the part in which most upper arms lie, counted from 1 (MPN Fig. 5b)
 DRAWS = 2000
+SUMMARY = {"measure": str, "value": float, "low": float, "high": float, "people": int}  # columns of a summary
 
 
 def sleeve_of(person: Identity | None) -> str:
@@ -156,22 +159,24 @@ def score_sleeves(
 
     Columns: run, variant, seed, level, method, images, data, those of the summary, `trained` (the commit that trained
     the run), commit, device and command. out: a CSV to which each run is added when it is done; runs that it holds with
-    the same settings are not computed again. Raises CheckpointError for a folder that is no finished run.
+    the same settings are not computed again. Raises CheckpointError for a folder that is no finished run, ReIDKitError
+    for a CSV that is damaged or cannot be written.
     """
-    from reidkit.attention.scores import TEXT
-    from reidkit.files import replacing
     from reidkit.provenance import provenance
     from reidkit.training.preflight import priors_for
     from reidkit.training.runs import RunFolder, load_run
 
+    if out:
+        check_writable(out)  # now, not after the first network
     query = ds.at_level(level).query
     table = query.sample(min(images, len(query)), random_state=seed).sort_index().reset_index(drop=True)
-    done = pd.read_csv(out, dtype=dict.fromkeys(TEXT, str)) if out and Path(out).is_file() else pd.DataFrame()
+    out = Path(out) if out else None
+    rows = written(out, SUMMARY)
     same: dict[str, Any] = {"level": level, "method": method, "images": len(table), "data": ds.root.name}
     source = {key: value for key, value in provenance(device).items() if key in ("commit", "device", "command")}
     for run in [RunFolder(Path(d)) for d in run_dirs]:
         about = {"run": run.path.name, **same}
-        if len(done) and (done[list(about)] == pd.Series(about)).to_numpy().all(axis=1).any():
+        if holds(rows, about):
             continue
         settings, recipe, model = run.read_settings(), run.recipe(), load_run(run.path).to(device)
         priors = None
@@ -182,8 +187,6 @@ def score_sleeves(
         trained = run.read_result().get("provenance", {}).get("commit")
         head = {"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **same}
         found = pd.concat([pd.DataFrame([head] * len(found)), found], axis=1).assign(trained=trained, **source)
-        done = pd.concat([done, found], ignore_index=True) if len(done) else found
-        if out:
-            with replacing(Path(out)) as temporary:
-                done.to_csv(temporary, index=False)
-    return done
+        new = found.to_dict("records")
+        rows = added(out, new, about, SUMMARY) if out else [*rows, *new]
+    return pd.DataFrame(rows)

@@ -133,7 +133,7 @@ def priors_build(
         "device": choose_device(device),
         **{k: v for k, v in networks.items() if v is not None},
     }
-    with plain_warnings():
+    with going_on_later(), plain_warnings():
         table = build_priors(
             ds, tool, grid=cells, splits=chosen, out=file, missing=missing, rebuild=rebuild, progress=progress, **maps
         )

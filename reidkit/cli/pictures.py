@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidkit.cli.options import Device, Progress, plain_warnings
+from reidkit.cli.options import Device, Progress, going_on_later, plain_warnings
 from reidkit.errors import ReIDKitError, one_of
 from reidkit.files import replacing
 
@@ -50,7 +50,7 @@ def search(
     check_kind(kind)
     _need_grad_cam(check_method, way)
     pictures = open_pictures(queries, _detector(detect, detector_weights))
-    with plain_warnings():
+    with going_on_later(), plain_warnings():
         network = open_network(run, device)
         opened = open_index(network, gallery, cache_dir=cache_dir, progress=progress)
         found = search_index(network, opened, pictures, top=top, kind=kind)

@@ -17,11 +17,12 @@ from reidkit.cli.options import (
     Size,
     Threads,
     dataset_of,
+    going_on_later,
     open_dataset,
     parse_settings,
 )
 from reidkit.errors import ReIDKitError, one_of
-from reidkit.files import replacing, write_text
+from reidkit.files import check_writable, replacing, write_text
 
 
 def report(
@@ -164,12 +165,14 @@ def attention_scores(
     how = {"level": level, "images": images, "method": one_of("CAM method", method, METHODS), "out": out}
     how |= {"device": choose_device(device), "progress": progress}
     if sleeves:
-        table = score_sleeves(runs, open_dataset("sidewalk", root, size), **how)
+        with going_on_later():
+            table = score_sleeves(runs, open_dataset("sidewalk", root, size), **how)
         columns = ["run", "level", "measure", "value", "low", "high", "people"]
         typer.echo(table[columns].round(3).to_string(index=False))
         typer.echo(str(out))
         return
-    table = score_runs(runs, open_dataset("sidewalk", root, size), checks=checks, **how)
+    with going_on_later():
+        table = score_runs(runs, open_dataset("sidewalk", root, size), checks=checks, **how)
     table = table.loc[(table.method == method) & (table.level == level)]
     columns = ["own_energy", "pointing", "body_part_energy", "similarity", "background"]
     typer.echo(table.groupby("variant", sort=False)[columns].mean().round(3).to_string())
@@ -184,6 +187,8 @@ def bench(
     save: Annotated[Path | None, typer.Option(help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure one part of the kit and print JSON with its provenance."""
+    if save:
+        check_writable(save)  # now, not after the measurement
     result = run_bench(what, parse_settings(settings))
     typer.echo(json.dumps(result, indent=2))
     if save:

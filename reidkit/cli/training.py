@@ -206,10 +206,12 @@ def evaluate(
     """Evaluate a finished run again: on another data set, with re-ranking, multi-query or flipped images."""
     from reidkit.evaluation.forms import TestForm
     from reidkit.evaluation.ranking import AP_FORMS
-    from reidkit.files import write_json
+    from reidkit.files import check_writable, write_json
     from reidkit.training import RunFolder, evaluate_run
     from reidkit.training.record import same_images
 
+    if save:
+        check_writable(save)  # now, not after the test
     old = RunFolder(run).read_settings()
     ds = (
         dataset_of(old, root, cache_dir, size, options)

@@ -11,12 +11,12 @@ copy of the pages between all processes that map the file.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,12 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.feed import ahead, fits
 from reidkit.data.images import Interpolation, read_image, relative_paths
 from reidkit.errors import DatasetError
+from reidkit.files import disk_error, locked
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
+ELSEWHERE = (
+    "name another folder (--cache-dir, in Python load_dataset(..., cache_dir=...)), or read the images each time "
+    "(--no-cache, cache=False)"
+)
 MAGIC = b"reidkit-cache-1\n"
 BLOCK = 4096
 CHUNK = 32  # images a task of a thread
@@ -93,7 +93,7 @@ class ImageCache:
         path = Path(path)
         header, paths = _header(table, root, size, interpolation)
         if not _fits(path, header):
-            with _only_one_process(path.with_name(path.name + ".lock")):
+            with _only_one_process(path):
                 if not _fits(path, header):  # nobody built it while we waited
                     _write(path, header, paths, workers, progress)
         return cls._map(path, root)
@@ -243,7 +243,7 @@ def _write(path: Path, header: dict[str, Any], paths: Sequence[str], workers: in
     if needed > free:
         raise DatasetError(
             f"the image cache {path} needs {needed / 1e9:.1f} GB more, the disk has {free / 1e9:.1f} GB; "
-            "make room, name another folder (--cache-dir), or read the images each time (--no-cache)"
+            f"make room, {ELSEWHERE}"
         )
     with open(part, "r+b" if done else "wb") as file:
         if not done:
@@ -276,21 +276,11 @@ def _decode_chunk(paths: Sequence[str], size: tuple[int, int], interpolation: In
     return np.stack([read_image(path, size, interpolation) for path in paths])
 
 
-@contextlib.contextmanager
-def _only_one_process(lock: Path) -> Iterator[None]:
-    """Hold an advisory lock; the system drops it when the process ends, however it ends.
-
-    Raises DatasetError where the folder cannot be written to.
-    """
+@contextmanager
+def _only_one_process(path: Path) -> Iterator[None]:
+    """Let one process at a time build the cache at `path`. DatasetError where the disk does not take it."""
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "w")
+        with locked(path.with_name(f".{path.name}.lock"), f"another process builds {path}; waiting for it"):
+            yield
     except OSError as error:
-        raise DatasetError(
-            f"cannot write the image cache in {lock.parent} ({error}); name another folder (--cache-dir, in Python "
-            "load_dataset(..., cache_dir=...)), or read the images each time (--no-cache, cache=False)"
-        ) from error
-    with file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        raise DatasetError(f"{disk_error(f'cannot write the image cache {path}', error)}, or {ELSEWHERE}") from error

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidkit.errors import ReIDKitError
+from reidkit.tensor_files import load_tensors
 
 USUAL = (1.3, 5.0)  # height over width of a crop of one standing person; the detectors of the data sets give 1.5 to 4
 DETECTOR = "fasterrcnn_mobilenet_v3_large_320_fpn"  # torchvision's smallest person detector: 78 MB, a second a picture
@@ -98,7 +99,7 @@ def _filled(network: nn.Module, weights: Path) -> nn.Module:
     if not weights.is_file():
         raise ReIDKitError(f"{weights}: no such file; --detector-weights names a state dict of {DETECTOR}")
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        network.load_state_dict(load_tensors(weights))
     except Exception as error:  # torch.load raises many kinds on damaged files
         raise ReIDKitError(
             f"{weights} holds no weights of torchvision's {DETECTOR} ({str(error).splitlines()[0]}); fetch the file "

@@ -26,6 +26,7 @@ from torchvision.models import get_model, list_models
 
 from reidkit.errors import CheckpointError
 from reidkit.models.stages import Backbone
+from reidkit.tensor_files import larger_than, load_tensors, not_finite
 
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 # What ReID projects save beside tensors, and no code: numpy's numbers (the best Rank-1), options of a command line.
@@ -84,19 +85,14 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
     Of nested dicts ("state_dict", "model", "net", ...) the one with most tensors is taken, and the prefixes of
     DataParallel ("module.") and torch.compile ("_orig_mod.") are dropped.
-    Raises CheckpointError for a missing, damaged or foreign file.
+    Raises CheckpointError for a missing, damaged or foreign file, and for one with NaN or infinity.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: pass the path of a state dict (.pth, .pt, .safetensors)")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content = load_file(path)
-        else:
-            with torch.serialization.safe_globals(list(HARMLESS)):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(HARMLESS)):
+            content = load_tensors(path)
     except Exception as error:  # damaged archives raise many kinds
         raise CheckpointError(
             f"{path} is not a readable state dict ({type(error).__name__}: {error}). Expected a "
@@ -105,6 +101,13 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     tensors = max(_state_dicts(content), key=len, default={})
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors: expected a state dict, or a dict that wraps one")
+    if bad := larger_than(tensors, path.stat().st_size):
+        raise CheckpointError(f"{path} states more numbers of {bad} than it holds; fetch the file again")
+    if bad := not_finite(tensors):
+        raise CheckpointError(
+            f"{path} holds numbers that are not finite, in {bad}: the training that wrote it had broken. Use an "
+            "earlier checkpoint of it, or other weights"
+        )
     while any(all(k.startswith(w) for k in tensors) for w in WRAPPERS):
         tensors = {k.split(".", 1)[1]: v for k, v in tensors.items()}
     return tensors

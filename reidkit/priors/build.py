@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import relative_paths
 from reidkit.errors import PriorError, unknown_name
+from reidkit.files import LEAST, locked
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
 from reidkit.priors.labels import LabelSet
@@ -65,7 +66,8 @@ def build_priors(
     rebuild: ignore the cache.
 
     Rows whose files have changed since are computed again; a cache made with other settings is replaced, with a
-    warning. An interrupted build, and one stopped by a bad file, goes on where it was.
+    warning. An interrupted build, and one stopped by a bad file, goes on where it was. Several processes may build
+    splits of one data set at once: each adds its rows to those that the file holds by then.
     Raises PriorError: images without maps (all of them counted, the first listed), maps that do not decode, of
     another size than their image or with labels outside the label set; maps that as a whole are of another label set
     or no such maps (`anatomy.py`; nothing made of them is kept); a file that cannot be written (before any work).
@@ -83,7 +85,15 @@ def build_priors(
     if work.todo:
         whole = len(work.todo) == len(work.paths)
         table = compute(
-            table, work.todo, work.stamps, work.source, work.settings, work.out, whole=whole, progress=progress
+            table,
+            work.todo,
+            work.stamps,
+            work.source,
+            work.settings,
+            work.out,
+            whole=whole,
+            rebuild=rebuild,
+            progress=progress,
         )
     return table.subset(work.paths)
 
@@ -141,13 +151,15 @@ def check_writable(file: Path) -> None:
     while not os.path.lexists(place):
         place = place.parent
     try:
-        tempfile.TemporaryFile(dir=place).close()
+        with tempfile.TemporaryFile(dir=place) as probe:
+            probe.write(bytes(LEAST))
+            probe.flush()
         if file.is_dir():
             raise IsADirectoryError("it is a folder")
     except OSError as error:
         raise PriorError(
             f"the priors cannot be written to {file} ({error.strerror or error}). Keep derived files elsewhere "
-            "(--cache-dir DIR, load_dataset(cache_dir=DIR)) or name another file (--out FILE, out=FILE)"
+            "(--cache-dir DIR, load_dataset(cache_dir=DIR)); `reidkit priors build` takes another file too (--out FILE)"
         ) from error
 
 
@@ -182,21 +194,36 @@ def paths_by_split(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> dict
 
 def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> PriorTable:
     """The cached table if it was made with these settings, else an empty one (with a warning that says why)."""
+    table, wrong = _cached(out, grid, settings)
+    if wrong:
+        warnings.warn(wrong, stacklevel=3)
+    return table
+
+
+def _cached(out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> tuple[PriorTable, str]:
+    """The cached table and "" if it was made with these settings, else an empty one and what is wrong with it."""
     if not out.exists():
-        return empty_table(grid, settings)
+        return empty_table(grid, settings), ""
     try:
         table = PriorTable.load(out)
     except PriorError as error:
-        warnings.warn(f"{error}. It is built anew.", stacklevel=3)
-        return empty_table(grid, settings)
+        return empty_table(grid, settings), f"{error}. It is built anew."
     plain = ("versions", *COUNTED)
     old = {key: value for key, value in table.manifest.items() if key not in plain}
-    changed = [key for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
+    changed = [key for key in sorted({*old, *settings} - {*plain}) if old.get(key) != settings.get(key)]
     if not changed:
-        return table
+        return table, ""
     said = ", ".join(f"{key} was {old.get(key)!r}, now {settings.get(key)!r}" for key in changed)
-    warnings.warn(f"the cached priors {out} were made with other settings ({said}): built anew", stacklevel=3)
-    return empty_table(grid, settings)
+    return empty_table(grid, settings), f"the cached priors {out} were made with other settings ({said}): built anew"
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    """Another one as soon as a file is replaced; None where there is none."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def compute(
@@ -208,24 +235,30 @@ def compute(
     out: Path,
     *,
     whole: bool,
+    rebuild: bool = False,
     progress: bool,
 ) -> PriorTable:
     """`table` with the rows of `todo` added; saved every few seconds and whenever the work stops, for any reason.
 
+    What another process has added to the file meanwhile is kept. rebuild: what it holds now is not.
     whole: `todo` is the whole set. After `EARLY` images, again after each further batch and at the end the maps read
     so far are judged as a set: if they are not what was announced, the file is left as it was found, and PriorError.
     """
     check_writable(out)
     found, settings = table, {**settings, "versions": dict(source.versions)}
     done: list[PriorTable] = []
-    saved = time.monotonic()
+    saved, seen = time.monotonic(), _state(out) if rebuild else None
 
     def save() -> None:
-        nonlocal table, saved
+        nonlocal table, saved, seen
         if done:
-            table = table.merged(_stacked(done, settings))
-            done.clear()
-            table.save(out)
+            with locked(out.with_name(f".{out.name}.lock"), f"another process writes {out}; waiting for it"):
+                if _state(out) != seen:
+                    table = table.merged(_cached(out, table.grid, settings)[0])
+                table = table.merged(_stacked(done, settings))
+                done.clear()
+                table.save(out)
+                seen = _state(out)
         saved = time.monotonic()
 
     try:

@@ -27,7 +27,7 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import read_image, relative_paths, upright_size
 from reidkit.data.texture import CHARTS, SIZE, TextureBatch
 from reidkit.errors import PriorError, ReIDKitError
-from reidkit.files import replacing, write_text
+from reidkit.files import replacing, reserve, write_text
 from reidkit.priors.files import file_stamp
 from reidkit.priors.source import Tool
 from reidkit.readers import read_arrays
@@ -212,6 +212,7 @@ def _write(file: Path, manifest: dict, textures: Callable[[], Iterator[np.ndarra
         shape = (len(manifest["paths"]), len(CHARTS), 4, SIZE, SIZE)
         with replacing(file) as temporary:
             out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            reserve(temporary)  # a mapped file that finds the disk full later ends the process
             for row, texture in enumerate(textures()):
                 out[row] = texture
             out.flush()

@@ -28,6 +28,7 @@ from reidkit.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from reidkit.errors import DatasetError, PriorError, unknown_name
 from reidkit.priors.files import MapPair, file_stamp
 from reidkit.priors.labels import to_lip_table
+from reidkit.tensor_files import load_tensors
 
 INPUT_SIZE = (512, 256)  # height, width of what both networks see
 SEGMENTATION_MODELS = (
@@ -258,7 +259,7 @@ def _identity(name: str | Path) -> str:
 
 def _read_state(file: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = load_tensors(file)
         return state["model"] if isinstance(state.get("model"), dict) else state  # torchvision's training script wraps
     except FileNotFoundError as error:
         raise PriorError(f"{file}: no such file of segmentation weights") from error

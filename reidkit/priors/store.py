@@ -108,8 +108,8 @@ class PriorTable:
                 )
         except PriorError as error:
             raise PriorError(
-                f"{error}. Name another file for the prior table with out= (--out FILE), or keep derived files "
-                "elsewhere (--cache-dir DIR, load_dataset(cache_dir=DIR))"
+                f"{error}. Keep derived files elsewhere (--cache-dir DIR, load_dataset(cache_dir=DIR)); "
+                "`reidkit priors build` takes another file too (--out FILE)"
             ) from error
 
     @classmethod

@@ -90,6 +90,8 @@ def open_block(path: Path) -> Block:
             raise ValueError(f"{len(files)} files, {count} rows, {size} bytes")
         file.seek(begin["rounding"])
         rounding = np.frombuffer(file.read(4 * count), np.float32)
+        if not np.isfinite(rounding).all():
+            raise ValueError("it holds numbers that are not finite")
     return Block(path, files, rounding, dim, begin["features"])
 
 

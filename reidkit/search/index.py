@@ -66,10 +66,13 @@ class GalleryIndex:
         """float32 [Q, N]: cosine similarity of queries [Q, D] and the kept rows (of rows `at` only).
 
         Half precision took something from every row; `rounding` bounds how much these scores are wrong.
-        Memory: one block beside the result.
+        Memory: one block beside the result. Raises ReIDKitError for kept rows that are not finite.
         """
         check_dim(self.blocks, queries.shape[1])
-        return compared(self.blocks, self.place, self.row, F.normalize(queries.float(), dim=1), at)
+        found = compared(self.blocks, self.place, self.row, F.normalize(queries.float(), dim=1), at)
+        if not np.isfinite(found).all():
+            raise ReIDKitError(f"features kept in {self.folder} are not finite: delete it, they are made again")
+        return found
 
     def rounding(self, at: np.ndarray) -> np.ndarray:
         """float32 [n]: by how much the scores of these rows may be wrong."""

@@ -22,7 +22,7 @@ from reidkit.data import ReIDDataset
 from reidkit.data.loaders import Batch, BatchLoader, train_loader
 from reidkit.errors import TrainingError
 from reidkit.evaluation.forms import RELEASED
-from reidkit.files import locked, write_json
+from reidkit.files import check_writable, locked, write_json
 from reidkit.losses import LossConfig
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant
@@ -224,8 +224,9 @@ def check_arguments(**counts: int) -> None:
 def start_from_ide(name: str, dataset: ReIDDataset, recipe: Recipe, run: RunFolder, manner: Manner) -> Path:
     """The IDE run beside `run` that this one starts from (MPN Sec. 5.1): trained on first use, shared by all."""
     path = ide_path(name, dataset, recipe, run.path.parent, seed=manner.seed, preset=manner.preset)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.shared"), f"another process trains {path}; waiting for it"):
+    lock = path.with_name(f".{path.name}.shared")
+    check_writable(lock, TrainingError)
+    with locked(lock, f"another process trains {path}; waiting for it"):
         train("ide", dataset, ide_recipe(name, recipe, manner.preset), path, **asdict(manner))
     return path
 

@@ -22,13 +22,12 @@ from reidkit.files import read_json, replacing
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.zoo import variant
 from reidkit.readers import read_table
+from reidkit.tensor_files import load_tensors, not_finite
 from reidkit.training.device import choose_device
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.settings import plain
 from reidkit.training.stored import (
     UNKNOWN,
-    check_archive,
-    not_finite,
     recipe_of,
     wrong_entries,
     wrong_in_checkpoint,
@@ -125,7 +124,8 @@ class RunFolder:
         return read_metrics(self.metrics)
 
     def save_metrics(self, rows: list[dict[str, float]]) -> None:
-        """Write one row an epoch to metrics.csv, in one step."""
+        """Write one row an epoch to metrics.csv, in one step. CheckpointError where the folder was deleted."""
+        self._require_settings()
         with replacing(self.metrics) as t:
             pd.DataFrame(rows).to_csv(t, index=False)
 
@@ -139,8 +139,7 @@ class RunFolder:
         if not self.checkpoint.is_file():
             return None
         try:
-            check_archive(self.checkpoint)
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            state = load_tensors(self.checkpoint)
         except Exception as e:  # torch.load raises many kinds on damaged files
             raise CheckpointError(
                 f"{self.checkpoint} cannot be read ({type(e).__name__}: {e}). "
@@ -157,9 +156,20 @@ class RunFolder:
         return state
 
     def save_weights(self, model: ReIDModel) -> None:
-        """Write the state dict of a model, on whatever device it is, to model.safetensors, in one step."""
+        """Write the state dict of a model, on whatever device it is, to model.safetensors, in one step.
+
+        Raises CheckpointError where the folder was deleted.
+        """
+        self._require_settings()
         with replacing(self.weights) as t:
             save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, t)
+
+    def _require_settings(self) -> None:
+        if not self.settings.is_file():
+            raise CheckpointError(
+                f"{self.settings} is gone: the run folder was deleted or moved while it was trained. Bring it back to "
+                "go on from its last epoch, or call again to train from the start"
+            )
 
 
 def read_metrics(file: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from reidkit.errors import CheckpointError
-from reidkit.files import replacing, write_json
+from reidkit.files import replacing, write_json, write_text
 from reidkit.training.runs import RunFolder, load_run
 
 HEROES = (
@@ -78,9 +78,10 @@ def ship_one(run: RunFolder, folder: Path) -> Path:
                 f"{run.path}: {t.stat().st_size / 2**20:.1f} MB of weights in half precision, "
                 f"more than the {limit / 2**20:.0f} MB of its preset; train a smaller network"
             )
-    shutil.copyfile(run.metrics, target.metrics)
+    with replacing(target.metrics) as t:
+        shutil.copyfile(run.metrics, t)
     for found, file in ((run.read_settings(), target.settings), (run.read_result(), target.result)):
         write_json(file, {k: v for k, v in found.items() if k != "root"})  # where the data lay on this machine
-    target.checksum.write_text(hashlib.sha256(target.weights.read_bytes()).hexdigest() + "\n")
+    write_text(target.checksum, hashlib.sha256(target.weights.read_bytes()).hexdigest() + "\n")
     load_run(folder)  # it opens, and the hash fits
     return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 from reidkit.errors import CheckpointError, ReIDKitError
 from reidkit.evaluation.forms import TestForm
 from reidkit.models.zoo import variant
+from reidkit.tensor_files import not_finite
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.settings import MAX_SEED
 
@@ -113,19 +113,6 @@ def _wrong_in_test(test: Mapping[str, Any]) -> str:
     return ""
 
 
-def check_archive(path: Path) -> None:
-    """Compare the checksums of a file of torch.save, which torch does not, and refuse what claims memory of its own.
-
-    Raises CheckpointError, or the errors of zipfile.
-    """
-    with zipfile.ZipFile(path) as file:
-        if damaged := file.testzip():
-            raise CheckpointError(f"the checksum of {damaged} in it is another one")
-        for entry in file.infolist():
-            if entry.filename.endswith(".pkl") and b"bytearray" in file.read(entry):
-                raise CheckpointError("it holds a bytearray, which no checkpoint of this kit does")
-
-
 def wrong_in_checkpoint(state: Mapping[str, Any]) -> str:
     """What a checkpoint lacks or holds wrongly; "" where nothing is wrong."""
     if lacking := [k for k, kind in CHECKPOINT.items() if not isinstance(state.get(k), kind)]:
@@ -139,14 +126,6 @@ def wrong_in_checkpoint(state: Mapping[str, Any]) -> str:
         return f"it is of epoch {epoch} and has {len(rows)} rows of metrics"
     if bad := not_finite(state["model"]):
         return f"{bad} holds numbers that are not finite"
-    return ""
-
-
-def not_finite(tensors: Mapping[Any, Any]) -> str:
-    """The name of the first tensor that holds NaN or infinity; "" for none."""
-    for name, value in tensors.items():
-        if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
-            return str(name)
     return ""
 
 

@@ -18,8 +18,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
-from reidkit.errors import unknown_name
-from reidkit.files import locked
+from reidkit.errors import TrainingError, unknown_name
+from reidkit.files import check_writable, locked
 from reidkit.lifetime import with_me
 from reidkit.priors.source import Tool
 from reidkit.training.plan import Job, SuitePlan, default_jobs, device_of, plan_suite
@@ -182,7 +182,6 @@ def run_suite(
     )
     for system, why in plan.left_out.items():
         tqdm.write(f"{system} is left out: {why}", file=sys.stderr)
-    runs.mkdir(parents=True, exist_ok=True)
     return run_plan(plan, jobs=jobs, progress=progress)
 
 
@@ -235,7 +234,9 @@ def _train_process(path: Path, arguments: list[str], start: Sequence[str] = TRAI
     lock too, and ends with this process (Linux; elsewhere it keeps others away until it ends). start: the command
     before "train".
     """
-    with locked(path.with_name(f".{path.name}.lock"), f"another process trains {path.name}; waiting for it") as lock:
+    name = path.with_name(f".{path.name}.lock")
+    check_writable(name, TrainingError)
+    with locked(name, f"another process trains {path.name}; waiting for it") as lock:
         log, held = log_file(path), () if lock is None else (lock.fileno(),)
         if RunFolder(path).finished:
             log.unlink(missing_ok=True)  # of a training that outlived the process which would have removed it

@@ -145,4 +145,9 @@ def test_runs_are_scored_once(sidewalk_tiny, tmp_path):
     (tmp_path / "x.csv").write_text("a\n1\n")
     with pytest.raises(ReIDKitError, match=r"x\.csv cannot be read .*lacks the columns .*--sleeves --out"):
         claims_page.read_arms(tmp_path / "x.csv")
+    with pytest.raises(ReIDKitError, match=r"x\.csv cannot be read .*restore it"):
+        score_sleeves([run], sidewalk_tiny, images=16, out=tmp_path / "x.csv", progress=False)
+    (tmp_path / "x.csv").unlink()
+    with pytest.raises(ReIDKitError, match=r"cannot write .*x\.csv"):
+        score_sleeves([], sidewalk_tiny, images=16, out=out / "x.csv", progress=False)
     assert set(verdicts.arm_verdicts(claims_page.read_arms(None), claim_list.ARM_CLAIMS).verdict) == {"not run"}

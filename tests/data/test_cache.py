@@ -54,7 +54,7 @@ def test_is_built_once(ds, tmp_path, reads):
     build(ds, tmp_path / "c.u8")
     build(ds, tmp_path / "c.u8")
     assert len(reads) == 24
-    assert sorted(p.name for p in tmp_path.glob("c.u8*")) == ["c.u8", "c.u8.lock"]
+    assert sorted(p.name for p in tmp_path.glob("c.u8*")) == ["c.u8"]
 
 
 def test_a_row_that_comes_twice_is_kept_once(ds, tmp_path, reads):
@@ -144,6 +144,20 @@ def test_a_full_disk_is_one_clear_line(ds, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(DatasetError, match="make room, name another folder"):
         build(ds, tmp_path / "c.u8")
+
+
+def test_a_disk_that_fills_up_is_one_line_and_loses_nothing(ds, tmp_path, monkeypatch, reads):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(DatasetError, match=r"c\.u8: No space left.*make room.*--no-cache"),
+    ):
+        patch.setattr(cache_module.os, "fsync", full)
+        build(ds, tmp_path / "c.u8")
+    assert len(reads) == 24 and sorted(p.name for p in tmp_path.glob("*c.u8*")) == ["c.u8.part"]
+    assert len(build(ds, tmp_path / "c.u8")) == 24 and len(reads) == 24  # what is decoded is kept
 
 
 def test_a_folder_that_cannot_be_written(ds, tmp_path):

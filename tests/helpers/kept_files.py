@@ -33,7 +33,7 @@ from reidkit.reporting.results import collect_results
 from reidkit.search.blocks import GalleryFile, open_blocks, write_block
 from reidkit.training import RunFolder, load_run, recipe_for, train
 from reidkit.training.recipes import Recipe
-from reidkit.training.runs import build_model, load_weights
+from reidkit.training.runs import build_model
 from reidkit.training.steps import make_optimizer, resume
 
 
@@ -94,12 +94,14 @@ def _of_runs(folder: Path) -> list[Kind]:
             folder / "weights.pth",
             lambda: read_state_dict(folder / "weights.pth"),
             mutants.of_tensors,
+            _check_tensors,
         ),
         Kind(
             "foreign weights (.safetensors)",
             folder / "weights.safetensors",
-            lambda: load_weights(build_model(run.read_settings()), folder / "weights.safetensors"),
+            lambda: read_state_dict(folder / "weights.safetensors"),
             _of_safetensors,
+            _check_tensors,
         ),
     ]
 
@@ -247,4 +249,8 @@ def _check_metrics(table: pd.DataFrame) -> None:
 
 
 def _check_network(model) -> None:
-    assert all(torch.isfinite(v).all() for v in model.state_dict().values()), "weights that are not finite"
+    _check_tensors(model.state_dict())
+
+
+def _check_tensors(state: dict[str, torch.Tensor]) -> None:
+    assert all(torch.isfinite(v).all() for v in state.values()), "weights that are not finite"

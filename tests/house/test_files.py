@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from reidkit import files
 from reidkit.errors import CheckpointError, DatasetError, ReIDKitError
-from reidkit.files import locked, read_json, replacing, write_json, write_text
+from reidkit.files import locked, read_json, replacing, reserve, write_json, write_text
 
 DEAD = 2**22 + 1  # no Linux has so high a process number
 
@@ -173,6 +173,18 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, kind):
     assert path.read_text() == "old" and os.listdir(path.parent) == ["file"]
 
 
+def test_a_full_disk_is_noticed_before_the_work(tmp_path):
+    """One that still makes files, of no bytes."""
+    code = (
+        "import sys; from reidkit.files import check_writable; from reidkit.errors import ReIDKitError\n"
+        "try: check_writable(sys.argv[1])\nexcept ReIDKitError as e: print(e)"
+    )
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # noqa: E731
+    out, err = python(code, tmp_path / "new" / "x", preexec_fn=limit).communicate()
+    assert out.startswith(f"cannot write {tmp_path / 'new' / 'x'}: File too large"), out + err
+    assert os.listdir(tmp_path / "new") == []
+
+
 @pytest.mark.parametrize(
     "number, advice",
     [
@@ -228,7 +240,7 @@ def test_read_json_says_what_is_wrong(tmp_path):
 
 
 def test_a_lock_is_waited_for_and_freed_by_death(tmp_path):
-    lock = tmp_path / ".x.lock"
+    lock = tmp_path / "made" / ".x.lock"
     code = (
         "import sys; from reidkit.files import locked\n"
         "with locked(sys.argv[1], 'somebody else is at it'):\n"
@@ -241,7 +253,16 @@ def test_a_lock_is_waited_for_and_freed_by_death(tmp_path):
     first.send_signal(signal.SIGKILL)
     assert second.communicate(timeout=600)[0] == "in\n" and second.returncode == 0
     first.communicate()
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(lock.parent) == []
+
+
+def test_room_is_taken_at_once_or_refused(tmp_path):
+    path = tmp_path / "x"
+    with path.open("wb") as file:
+        file.truncate(1 << 20)
+    assert path.stat().st_blocks == 0
+    reserve(path)
+    assert path.stat().st_size == 1 << 20 and path.stat().st_blocks * 512 >= 1 << 20
 
 
 def test_one_at_a_time(tmp_path):

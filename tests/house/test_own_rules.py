@@ -18,6 +18,7 @@ RULES = {  # pattern: (advice, files that have a reason to do it)
             "servers.py",
             "panel_page.py",  # a step between two looks
             "test_notebooks.py",
+            "drills.py",
         },
     ),  # a cell that takes too long
     r"timeout=(\d|[1-9]\d|1[01]\d)\b": ("a busy machine is slow: wait 120 seconds or more", set()),

@@ -1,8 +1,10 @@
 """Weights of other people: wrappers, prefixes, the parts of a published network that a backbone lacks."""
 
 import argparse
+import math
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from needs import need
+from safetensors.torch import save_file
 
 from reidkit.errors import CheckpointError
 from reidkit.models import create_backbone, create_model
@@ -169,6 +172,52 @@ def test_the_weights_are_found_among_other_things(tmp_path):
         torch.save(nothing, tmp_path / "no.pth")
         with pytest.raises(CheckpointError, match="holds no tensors"):
             read_state_dict(tmp_path / "no.pth")
+
+
+def put_pickle(whole, path, pickled, compression=zipfile.ZIP_STORED):
+    """A file of torch.save with another pickle in it."""
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(name, pickled if pickled and name.endswith(".pkl") else old.read(name))
+    return path
+
+
+CLAIM = b"\x80\x02c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R."  # 2 GB of zeros, in 30 bytes
+
+
+def test_no_size_in_a_file_is_believed(tmp_path):
+    whole = tmp_path / "whole.pth"
+    torch.save({"w": torch.ones(3)}, whole)
+    (tmp_path / "old.pth").write_bytes(CLAIM)
+    torch.save({"a": torch.ones(1).expand(10**12)}, tmp_path / "wide.pth")
+    for path, words in (
+        (put_pickle(whole, tmp_path / "claim.pth", CLAIM), "holds a bytearray"),
+        (tmp_path / "old.pth", "holds a bytearray"),  # as torch wrote before 1.6, without a zip
+        (put_pickle(whole, tmp_path / "packed.pth", None, zipfile.ZIP_DEFLATED), "is compressed"),
+        (tmp_path / "wide.pth", "more numbers of a than it holds"),
+    ):
+        with pytest.raises(CheckpointError, match=words) as error:
+            read_state_dict(path)
+        assert str(path) in str(error.value)
+
+
+def test_a_changed_bit_is_noticed_where_there_is_a_checksum(tmp_path):
+    path = tmp_path / "x.pth"
+    torch.save({"w": torch.arange(1000.0)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(1000.0).numpy().tobytes()) + 100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checksum"):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value, kind):
+    path, state = tmp_path / f"x.{kind}", {"good": torch.ones(3), "bad": torch.tensor([1, value])}
+    save_file(state, path) if kind == "safetensors" else torch.save(state, path)
+    with pytest.raises(CheckpointError, match=r"not finite, in bad.*earlier checkpoint"):
+        read_state_dict(path)
 
 
 # ---- as ReID projects lay them out -----------------------------------------------------------------------------------

@@ -3,13 +3,14 @@
 import pytest
 import torch
 from needs import need
+from safetensors.torch import save_file
 
 for package in ("ipywidgets", "anywidget", "pytorch_grad_cam"):
     need(package)
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.panels.attention_panel import AttentionPanel
 from reidkit.panels.kit.layers import LAST, at_layer, layer_names
-from reidkit.panels.kit.runs import open_runs
+from reidkit.panels.kit.runs import _kept, open_runs
 from reidkit.panels.misalignment import MisalignmentSandbox
 from reidkit.panels.ranked_list import RankedList
 
@@ -22,6 +23,18 @@ def test_features_are_kept_on_disk(networks, sidewalk_tiny):
     second.model = None  # must not be needed
     second.__class__ = type("Kept", (type(second),), {"num_parts": first.num_parts})
     assert torch.equal(second.features(sidewalk_tiny.query), features)
+
+
+def test_kept_features_that_are_damaged_are_made_again(tmp_path):
+    file, features = tmp_path / "x.safetensors", torch.rand(3, 4)
+    save_file({"features": features}, file)
+    assert torch.equal(_kept(file, 3), features) and _kept(file, 2) is None
+    whole = file.read_bytes()
+    for damaged in (whole[:-1], b"", whole[:8] + b"x" + whole[9:]):
+        file.write_bytes(damaged)
+        assert _kept(file, 3) is None
+    save_file({"features": features / 0}, file)
+    assert _kept(file, 3) is None
 
 
 def test_earlier_layers_are_the_same_network(networks, sidewalk_tiny):

@@ -6,10 +6,12 @@ import torch
 from market_folder import make_market_folder
 from PIL import Image
 
+from reidkit import files
 from reidkit.data import load_dataset
 from reidkit.data.images import relative_paths
 from reidkit.data.texture import CHARTS, MIRROR, TextureBatch
 from reidkit.errors import PriorError
+from reidkit.priors import dense
 from reidkit.priors.dense import FILL, find_textures, read_iuv, require_textures, texture_file, warp
 
 
@@ -137,6 +139,17 @@ def test_textures_from_files_are_kept_until_a_map_changes(market):
     with pytest.raises(PriorError, match="first is nowhere"):
         table.lookup(["nowhere.jpg"])
     assert sorted(p.suffix for p in texture_file(market, "files").parent.iterdir()) == [".json", ".npy"]
+
+
+def test_no_room_for_textures_is_said_before_the_first(market, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "posix_fallocate", full, raising=False)
+    monkeypatch.setattr(dense, "warp", lambda *a: pytest.fail("a texture was made"))
+    with pytest.raises(PriorError, match=r"textures cannot be kept.*No space left.*make room.*--cache-dir"):
+        find_textures(market, "files", progress=False)
+    assert not list(texture_file(market, "files").parent.iterdir())
 
 
 def test_missing_and_misfitting_maps_are_named(market):

@@ -194,6 +194,23 @@ def test_interrupted_build_goes_on(ds, monkeypatch):
     assert len(calls) == 4 and calls[3] == calls[2]  # only the batch that was cut off is done again
 
 
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_rows_that_another_process_adds_meanwhile_are_kept(ds, monkeypatch, rebuild):
+    build(ds, splits=("strong",))
+    whole = build_module._batch_table
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(build_module, "_batch_table", whole)
+        build(ds, splits=("query",))
+        return whole(*arguments)
+
+    monkeypatch.setattr(build_module, "_batch_table", meanwhile)
+    assert len(build(ds, rebuild=rebuild)) == 6
+    held = {path.split("/")[0] for path in PriorTable.load(ds.root / "priors" / "sidewalk-8x4.npz").paths}
+    assert held == {"train", "query", "query_strong", "gallery_strong"}  # the other one kept the first rows
+    assert [p.name for p in (ds.root / "priors").iterdir()] == ["sidewalk-8x4.npz"]
+
+
 def test_images_without_maps(ds):
     for row in (1, 3):
         files_of(ds, row)[1].unlink()

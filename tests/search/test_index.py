@@ -14,7 +14,7 @@ from search_networks import Watched, small_network
 from reidkit.errors import DatasetError, PriorError, ReIDKitError
 from reidkit.search import blocks as blocks_module
 from reidkit.search import index as index_module
-from reidkit.search.blocks import halved
+from reidkit.search.blocks import halved, write_block
 from reidkit.search.index import open_index
 
 
@@ -197,6 +197,20 @@ def test_a_cut_block_is_read_again(gallery, network):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.warns(UserWarning, match="is damaged"):
         assert len(opened(network, gallery)) == 20 and len(network.read_names) == 20
+
+
+def test_features_that_are_not_finite_are_noticed(gallery, network):
+    index = opened(network, gallery)
+    block, rows = index.blocks[0], index.blocks[0].rows()
+    with block.path.open("r+b") as file:
+        file.seek(block.offset)
+        file.write(np.full(3, np.nan, np.float16).tobytes())
+    with pytest.raises(ReIDKitError, match=r"not finite.*delete it"):
+        opened(network, gallery).scores(torch.ones(1, index.dim))
+    block.path.unlink()
+    write_block(index.folder, block.files, np.nan_to_num(rows), np.full(len(block), np.nan, np.float32))
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert_rows(opened(network, gallery), network, gallery)
 
 
 def test_networks_that_need_priors_are_refused_first(gallery):

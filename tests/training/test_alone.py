@@ -9,7 +9,8 @@ import pytest
 from market_folder import make_market_folder
 from market_runs import SMOKE
 
-from reidkit.attention.scores import _added, _written
+from reidkit.attention.score_table import added, written
+from reidkit.attention.scores import CHECKED
 from reidkit.errors import TrainingError
 from reidkit.files import held, locked
 from reidkit.training import RunFolder
@@ -93,15 +94,15 @@ def test_a_row_that_another_process_wrote_meanwhile_is_kept(tmp_path):
     same = {"level": "strong", "method": "gradcam", "images": 8, "checks": False, "data": "x"}
     row = {"variant": "ide", "seed": 0, **same, "commit": "93e4831", "trained": None}
     for run in ("a", "b", "a"):
-        _added(out, {"run": run, **row}, {"run": run, **same})
-    assert [r["run"] for r in _written(out)] == ["a", "b"]
+        added(out, [{"run": run, **row}], {"run": run, **same}, CHECKED)
+    assert [r["run"] for r in written(out, CHECKED)] == ["a", "b"]
     assert not list(tmp_path.glob(".*"))
     with locked(tmp_path / ".a.csv.lock", "waiting"):
-        arguments = ({"run": "c", **row}, {"run": "c", **same})
-        code = "from pathlib import Path; from reidkit.attention.scores import _added\n"
-        code += f"_added(Path({str(out)!r}), *{arguments!r})"
+        arguments = ([{"run": "c", **row}], {"run": "c", **same})
+        code = "from pathlib import Path; from reidkit.attention.score_table import added\n"
+        code += f"added(Path({str(out)!r}), *{arguments!r}, {{'checks': bool}})"
         other = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
         assert "waiting for it" in other.stderr.readline()
-        assert len(_written(out)) == 2
-    assert other.wait() == 0 and len(_written(out)) == 3
+        assert len(written(out, CHECKED)) == 2
+    assert other.wait() == 0 and len(written(out, CHECKED)) == 3
     other.stderr.close()

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from reidkit.data.copies.formats import PLAIN_TAR, Limits, check_ratio, entries, reader_of, refusal
 from reidkit.data.copies.imagefile import inspect_image
 from reidkit.errors import DatasetError, ReIDKitError
-from reidkit.files import disk_error, locked
+from reidkit.files import bring_to_disk, disk_error, locked
 
 LITTER = ("__MACOSX",)  # resource forks that macOS adds to zip files
 
@@ -61,7 +61,6 @@ def unpack(
     with _told(archive, destination):
         files = plan(archive, limits, keep, progress)
         if not here:
-            destination.parent.mkdir(parents=True, exist_ok=True)
             with locked(
                 destination.with_name(f".{destination.name}.lock"),
                 f"another process unpacks to {destination}; waiting for it",
@@ -158,6 +157,7 @@ def _fill(
             _decode(work, archive, files, progress)
         if destination.exists():
             destination.rmdir()
+        bring_to_disk()
         os.replace(work, destination)
     finally:
         shutil.rmtree(work, ignore_errors=True)

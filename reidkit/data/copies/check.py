@@ -7,7 +7,6 @@ print(report); report.save("data/checks/market1501"); report.exit_code
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,9 +25,11 @@ from reidkit.data.copies.quarantine import quarantine_files
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sets.folders import QUARANTINE
 from reidkit.data.sets.published import compare_counts
-from reidkit.errors import DatasetError
+from reidkit.errors import DatasetError, ReIDKitError
+from reidkit.files import check_writable, replacing, write_text
 
 HEIGHT_BIN = 32  # pixels, of the printed histogram
+REPORT = "report.txt"
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,17 @@ class CheckReport:
         return text.encode("utf-8", "backslashreplace").decode()  # names need not be UTF-8
 
     def save(self, folder: str | Path) -> Path:
-        """Write report.txt, one CSV a table, and contact_sheet.png into `folder`; return it."""
+        """Write report.txt, one CSV a table, and contact_sheet.png into `folder`; return it.
+
+        Raises ReIDKitError where the disk does not take one of them; an older one then stays as it was.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.txt").write_text(f"{self}\n", encoding="utf-8")
+        write_text(folder / REPORT, f"{self}\n")
         for name in ("counts", "cameras", "broken", "odd", "duplicates", "labels", "sizes"):
-            getattr(self, name).to_csv(folder / f"{name}.csv", index=False, errors="surrogateescape")
-        self.sheet.save(folder / "contact_sheet.png")
+            with replacing(folder / f"{name}.csv") as file:
+                getattr(self, name).to_csv(file, index=False, errors="surrogateescape")
+        with replacing(folder / "contact_sheet.png") as file:
+            self.sheet.save(file, "PNG")
         return folder
 
 
@@ -241,11 +246,10 @@ def _unseen(decoded: bool) -> str:
 def _cannot_write(folder: Path) -> str:
     """Why no file can be written to `folder`, which is made where it is missing; "" where one can."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return ""
-    except OSError as error:
-        return f"{folder} cannot be written to ({error.strerror or error})"
+        check_writable(folder / REPORT)
+        return ""
+    except ReIDKitError as error:
+        return str(error)
 
 
 def check_command(
@@ -282,8 +286,8 @@ def check_command(
     if not refusal:
         try:
             report.save(folder)
-        except OSError as error:  # a full disk
-            refusal = f"{folder}: {error.strerror or error}"
+        except ReIDKitError as error:  # a full disk
+            refusal = str(error)
     print(
         f"\ntables and contact sheet: {folder}"
         if not refusal

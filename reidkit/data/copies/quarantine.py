@@ -31,24 +31,25 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
         raise DatasetError(f"quarantine folder {quarantine} lies inside an image folder; choose one outside of it")
     if not found:
         return 0
-    quarantine.mkdir(parents=True, exist_ok=True)
     manifest = quarantine / MANIFEST
-    is_new = not manifest.exists()
-    with manifest.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.writer(file)
-        if is_new:
-            table.writerow(("original", "moved_to", "problem"))
-        for path, problem in found:
-            target = _free_name(quarantine / os.path.relpath(path, root).replace(os.pardir, "up"))
-            table.writerow((path, target, problem))
-            file.flush()
-            try:
+    target = manifest
+    try:
+        quarantine.mkdir(parents=True, exist_ok=True)
+        is_new = not manifest.exists()
+        with manifest.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            table = csv.writer(file)
+            if is_new:
+                table.writerow(("original", "moved_to", "problem"))
+            for path, problem in found:
+                target = _free_name(quarantine / os.path.relpath(path, root).replace(os.pardir, "up"))
+                table.writerow((path, target, problem))
+                file.flush()
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(path, target)
-            except OSError as error:
-                raise DatasetError(
-                    f"cannot move {path} to {target} ({error}); what was moved before, `restore_quarantine` moves back"
-                ) from error
+    except OSError as error:
+        raise DatasetError(
+            f"cannot move broken images to {target} ({error}); what was moved before, `restore_quarantine` moves back"
+        ) from error
     return len(found)
 
 

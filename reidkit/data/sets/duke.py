@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sets.market import SPLITS, find_layout, read_layout
 from reidkit.errors import DatasetError
+from reidkit.files import bring_to_disk, disk_error
 
 DUKE_NAMES = ("DukeMTMC-reID", "DukeMTMC-reid", "dukemtmc-reid", "dukemtmcreid", "dukemtmc", "DukeMTMC", "duke")
 OCCLUDED_NAMES = (
@@ -79,10 +80,16 @@ def build_occluded_duke(
     names = {split: read_name_list(Path(lists) / file) for split, file in LISTS.items()}
     origin = {p.name: p for folder in SPLITS.values() for p in sorted((source / folder).iterdir())}
     work = destination.with_name(destination.name + ".building")
-    _copy_images(names, origin, work, progress)
-    if destination.exists():
-        destination.rmdir()
-    os.replace(work, destination)
+    try:
+        _copy_images(names, origin, work, progress)
+        if destination.exists():
+            destination.rmdir()
+        bring_to_disk()
+        os.replace(work, destination)
+    except OSError as error:
+        raise disk_error(
+            f"cannot copy the images to {work}, where what is copied stays for the next call", error, DatasetError
+        ) from error
     return load_occluded_duke(destination)
 
 

@@ -3,7 +3,8 @@
 Each chunk of the plan writes its images and maps, then a part file with its truth; a part file says "this chunk is
 complete". When all chunks are, parts are joined to one truth file a folder, and `sidewalk.json` is written last:
 a folder with that manifest is a finished data set. Every file is written under another name and then renamed, and
-what it holds depends on the plan only, so that several processes may render the same folder without harm.
+what it holds depends on the plan only, so that several processes may render the same folder without harm. The disk
+holds all files before it holds the manifest.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
@@ -28,8 +29,8 @@ from reidkit.data.sidewalk.plan import FOLDERS, Settings, Shot, plan, take
 from reidkit.data.sidewalk.tools import ToolRates
 from reidkit.data.sidewalk.truth import join_truth, pack_truth, write_meta
 from reidkit.errors import DatasetError
-from reidkit.files import MACHINE, runs_here
-from reidkit.lifetime import end_with
+from reidkit.files import MACHINE, bring_to_disk, runs_here
+from reidkit.lifetime import end_with_pool
 
 MANIFEST, MARKER = "sidewalk.json", ".rendering.json"
 MAPS = ("parsing", "segmentation")
@@ -60,6 +61,7 @@ def render_sidewalk(
     folder = Path(root).expanduser().resolve() / settings.folder_name
     if is_complete(folder, settings):
         _remove_leftovers(folder)
+        _remove_parts(folder)
         return folder
     scratch = folder / f".tmp-~{MACHINE}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
     try:
@@ -144,6 +146,12 @@ def _remove_leftovers(folder: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def _remove_parts(folder: Path) -> None:
+    for part in (folder / "truth" / "parts").glob("*.npz"):
+        with suppress(OSError):  # another process was quicker, or the folder is read-only now
+            part.unlink()
+
+
 def _check_space(folder: Path, settings: Settings, images: int) -> None:
     """Raise DatasetError before the work when the disk cannot hold it."""
     needed = images * (12_000 + 0.7 * settings.spec.height * settings.spec.width)  # bytes, on the safe side
@@ -177,9 +185,17 @@ def _part(folder: Path, index: int) -> Path:
 
 def _chunk_done(folder: Path, index: int, chunk: tuple[Shot, ...]) -> bool:
     truth = folder / "truth" / f"{chunk[0].folder}.npz"
-    if not truth.exists() and not _part(folder, index).exists():
+    if not _holds(truth) and not _holds(_part(folder, index)):
         return False
-    return all(path.exists() for shot in chunk for path in _outputs(folder, shot))
+    return all(_holds(path) for shot in chunk for path in _outputs(folder, shot))
+
+
+def _holds(path: Path) -> bool:
+    """Whether a file is there and not empty, as some file systems leave it when the power fails after a renaming."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def render_chunk(folder: Path, settings: Settings, index: int, scratch: Path) -> int:
@@ -234,7 +250,7 @@ def _run(folder, settings, todo: list[int], workers: int, scratch: Path) -> Iter
         yield from (render_chunk(folder, settings, i, scratch) for i in todo)
         return
     context = multiprocessing.get_context("spawn")  # fork is unsafe beside the threads of torch and Jupyter
-    with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_pool, (os.getpid(),)) as pool:
         try:
             with _without_main():
                 jobs = [pool.submit(render_chunk, folder, settings, i, scratch) for i in todo]
@@ -262,20 +278,18 @@ def _without_main():
 
 def _finish(folder: Path, settings: Settings, scratch: Path) -> None:
     """Join the parts, write meta.csv, then the manifest; clear away what only the rendering needed."""
-    truth = folder / "truth"
     try:
         _join(folder, settings, scratch)
     except FileNotFoundError:
         if not is_complete(folder, settings):  # else another process was faster and cleared the parts away
             raise
-    for part in (truth / "parts").glob("*.npz"):
-        part.unlink(missing_ok=True)
+    _remove_parts(folder)
 
 
 def _join(folder: Path, settings: Settings, scratch: Path) -> None:
     chunks, truth = plan(settings), folder / "truth"
     for name in FOLDERS:
-        if not (truth / f"{name}.npz").exists():
+        if not _holds(truth / f"{name}.npz"):
             parts = [_part(folder, i) for i, chunk in enumerate(chunks) if chunk[0].folder == name]
             _write(truth / f"{name}.npz", scratch, lambda path, parts=parts: join_truth(path, parts))
     _write(
@@ -286,4 +300,5 @@ def _join(folder: Path, settings: Settings, scratch: Path) -> None:
     images = {name: sum(len(chunk) for chunk in chunks if chunk[0].folder == name) for name in FOLDERS}
     counts = {f"{parent}{name}": n for name, n in images.items() for parent in ("", *(f"{m}/" for m in MAPS))}
     manifest = json.dumps({**settings.as_dict(), "counts": counts}, indent=1)
+    bring_to_disk()
     _write(folder / MANIFEST, scratch, lambda path: path.write_text(manifest))

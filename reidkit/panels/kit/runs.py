@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from reidkit.files import replacing
 from reidkit.models import ReIDModel
 from reidkit.models.base import Maps
 from reidkit.priors import PriorBatch, PriorTable
+from reidkit.tensor_files import not_finite
 from reidkit.training import RunFolder, load_run
 from reidkit.training.recipes import Recipe
 
@@ -122,8 +124,8 @@ class PanelRun:
             stamp = self.weights.stat()
             name = f"{self.weights.resolve().parent.name}-{stamp.st_mtime_ns:x}-{stamp.st_size:x}-{key}.safetensors"
             file = self.dataset.derived("cache") / "features" / name
-            if file.is_file():
-                return load_file(file)["features"]
+            if file.is_file() and (kept := _kept(file, len(table))) is not None:
+                return kept
         flat = extract_features(
             self.model, table, size=self.size, flip=flip, priors=self.priors, root=self.dataset.root, progress=progress
         )
@@ -131,6 +133,15 @@ class PanelRun:
             with replacing(file) as temporary:
                 save_file({"features": flat}, temporary)
         return flat
+
+
+def _kept(file: Path, rows: int) -> Tensor | None:
+    """The features in a file, [rows, D]; None where it is damaged, so that they are made again."""
+    try:
+        features = load_file(file)["features"]
+    except (SafetensorError, OSError, LookupError, ValueError):
+        return None
+    return features if len(features) == rows and not not_finite({"features": features}) else None
 
 
 def open_runs(

@@ -181,6 +181,13 @@ def test_quarantine_never_overwrites(market, tmp_path):
         quarantine_files([(path, "bad")], market.root, Path(path).parent / "q")
 
 
+def test_a_quarantine_that_cannot_be_written_is_one_line(market, tmp_path):
+    (tmp_path / "q" / "quarantine.csv").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"cannot move broken images to .*quarantine\.csv"):
+        quarantine_files([(market.train.path[0], "bad")], market.root, tmp_path / "q")
+    assert Path(market.train.path[0]).exists()
+
+
 @pytest.mark.parametrize("name", ["msmt17", "cuhk03-detected"])
 def test_sets_with_list_files_load_without_quarantined_images(tmp_path, name):
     (layouts.write_msmt17 if name == "msmt17" else layouts.write_cuhk03_mat)(tmp_path)

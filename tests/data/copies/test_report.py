@@ -8,6 +8,7 @@ import pytest
 from checking import check
 from typer.testing import CliRunner
 
+from reidkit import files
 from reidkit.cli import app
 from reidkit.data import load_dataset
 from reidkit.data.copies import check as check_module
@@ -49,15 +50,22 @@ def test_another_folder_for_the_report(blocked, tmp_path, option):
         assert saved[0].parent == ds.derived("checks")
 
 
-def test_a_disk_that_fills_up_while_saving(tmp_path, capsys, monkeypatch):
+def test_a_disk_that_fills_up_while_saving_keeps_the_old_report(tmp_path, capsys, monkeypatch):
     home = layouts.write_market(tmp_path / "mine")
+    assert check_command("market-layout", home) == 0
+    folder = home / "checks" / "market-layout"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(before) == 9
+    victim = next((home / "query").iterdir())
+    victim.write_bytes(victim.read_bytes()[:60])  # a new report would be another one
 
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(check_module.CheckReport, "save", full)
-    assert check_command("market-layout", home) == 0
-    assert "not saved: " in (out := capsys.readouterr().out) and "No space left" in out
+    monkeypatch.setattr(files.os, "fsync", full)
+    assert check_command("market-layout", home) == 1
+    assert "not saved: " in (out := capsys.readouterr().out) and "No space left" in out and "make room" in out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_quarantine_on_a_disk_that_cannot_be_written_to(tmp_path, monkeypatch):

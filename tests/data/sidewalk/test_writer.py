@@ -203,6 +203,29 @@ def test_deleted_files_are_rendered_again(micro, tmp_path, monkeypatch):
     assert calls == []  # complete: nothing is rendered
 
 
+def test_what_a_power_cut_left_empty_is_rendered_again(micro, tmp_path):
+    folder = render_sidewalk(tmp_path, micro, progress=False)
+    whole = digest(folder)
+    (folder / "sidewalk.json").unlink()  # it is written last: it was not there yet
+    for victim in (next((folder / "query").iterdir()), folder / "truth" / "query_shift.npz"):
+        victim.write_bytes(b"")
+    assert digest(render_sidewalk(tmp_path, micro, progress=False)) == whole
+
+
+def test_the_disk_has_all_files_before_the_manifest(micro, tmp_path, monkeypatch):
+    folder, seen = tmp_path / "sidewalk-micro", []
+    monkeypatch.setattr(writer, "bring_to_disk", lambda: seen.append({p.name for p in folder.iterdir()}))
+    render_sidewalk(tmp_path, micro, progress=False)
+    assert len(seen) == 1 and "meta.csv" in seen[0] and "sidewalk.json" not in seen[0]
+
+
+def test_parts_that_a_kill_left_behind_a_finished_rendering_go(micro, tmp_path):
+    folder = render_sidewalk(tmp_path, micro, progress=False)
+    (folder / "truth" / "parts" / "00003.npz").write_bytes(b"part")
+    render_sidewalk(tmp_path, micro, progress=False)
+    assert not list((folder / "truth" / "parts").iterdir())
+
+
 def test_killed_and_rival_processes_do_no_harm(micro, tmp_path):
     code, folder = (
         f"""
@@ -217,8 +240,7 @@ render_sidewalk({str(tmp_path / "shared")!r}, "micro", workers=1, progress=False
     assert len(list((folder / "truth" / "parts").glob("*.npz"))) == 2 and not (folder / "sidewalk.json").exists()
     rivals = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [rival.wait() for rival in rivals] == [0, 0]
-    for leftover in folder.glob(".tmp-*"):  # of the victim; cleared by a later rendering
-        shutil.rmtree(leftover)
+    assert not list(folder.glob(".tmp-*"))  # nor of the victim
     reference = digest(render_sidewalk(tmp_path / "alone", micro, progress=False))
     assert digest(folder) == reference
 
