@@ -1,4 +1,4 @@
-"""Where data sets live when nobody says where: the same place from every working directory, and nothing rendered twice."""
+"""Where data sets live when nobody says where: one place for every working directory, and nothing rendered twice."""
 
 import os
 import subprocess
