@@ -31,7 +31,7 @@ from reidkit.reporting.fig8 import badly_placed, own_rows, part_scores
 from reidkit.reporting.pictures import heat_overlay, thumbnail
 from reidkit.tour.page import glossary
 from reidkit.tour.words import SCORES, SYSTEMS, TEST_LEVELS, label
-from reidkit.training.runs import load_run
+from reidkit.training.runs import find_run, load_run
 
 NETWORKS = ("naive-mtl", "mpn")  # shipped: the network without MPN's idea, and MPN
 PEOPLE = 40  # whose pictures are searched: the features of all 100 would take most of the two minutes
@@ -44,14 +44,13 @@ class Answer:
     """What one network makes of the query.
 
     first: the `SHOWN` best gallery pictures (path, score, correct). ap: average precision of the query's whole list.
-    maps: [K, H, W] in [0, 1]. rank1, mAP: over all badly placed queries. pointing: how often the peak of a part's map
+    maps: [K, H, W] in [0, 1]. mAP: over all badly placed queries. pointing: how often the peak of a part's map
     lies in its own part of the body, over `Answers.scored` queries. Fractions in [0, 1].
     """
 
     first: pd.DataFrame
     ap: float
     maps: np.ndarray
-    rank1: float
     mAP: float
     pointing: float
 
@@ -86,7 +85,7 @@ def ask(test: ReIDDataset, networks: tuple[str, ...] = NETWORKS, people: int = P
     row = badly_placed(few.query)
     wrong = few.query.index[few.query.detector != "ok"]  # too large, or cut at head or legs
     nets = {label(net.name): net for net in map(load_run, networks)}
-    size = next(iter(nets.values())).extraction.size
+    size = find_run(networks[0]).recipe().size
     scores = part_scores(nets, test, size, images)
     picture = torch.from_numpy(read_image(few.query.path.iloc[row], size))
     return Answers(
@@ -108,7 +107,7 @@ def _answer(
     """One network's ranked list, part maps and scores; wrong: the rows of the badly placed queries."""
     asked, gallery = test.query.loc[wrong], test.gallery
     qf, gf = net.extract(asked.path, progress=False), net.extract(gallery.path, progress=False)  # [Q, D], [G, D]
-    place, one = wrong.get_loc(row), test.query.loc[row]
+    place, one = int(np.flatnonzero(wrong == row)[0]), test.query.loc[row]
     known = {"g_pids": gallery.pid, "g_camids": gallery.camid}
     first = top_k(qf[place], gf, SHOWN, q_pid=one.pid, q_camid=one.camid, **known)
     result = evaluate_ranking(qf, gf, asked.pid, gallery.pid, asked.camid, gallery.camid)
@@ -116,7 +115,6 @@ def _answer(
         first=first.assign(path=gallery.path.iloc[first.gallery_index].to_numpy()),
         ap=float(result.per_query.ap.iloc[place]),
         maps=part_attention(net, normalize(picture[None]))[0].numpy(),
-        rank1=float(result.cmc[0]),
         mAP=float(result.mAP),
         pointing=float(pointing),
     )
@@ -156,7 +154,8 @@ def section(answers: Answers) -> str:
         "here are rendered, so that where each body part is, is known exactly. This query's box is too large, by a "
         f"detector's mistake: the body fills rows {100 * query.top:.0f} to {100 * query.bottom:.0f} % of the picture. "
         f"It is the first such query of the test level <i>{html.escape(answers.level)}</i>, chosen by that rule and "
-        f"not by its outcome; it is looked for in {searched}, taken by other cameras.</p>",
+        f"not by its outcome; it is looked for in {searched}, of which those of the same person by the same camera do "
+        "not count.</p>",
     ]
     for name, answer in answers.networks.items():
         parts.append(
@@ -168,7 +167,7 @@ def section(answers: Answers) -> str:
     )
     for name, answer in answers.networks.items():
         parts.append(
-            f"<h3>{html.escape(name)}: the peak lies in the own part of the body in {100 * answer.pointing:.0f} %</h3>"
+            f"<h3>{html.escape(name)}: {100 * answer.pointing:.0f} % of its maps peak in their part of the body</h3>"
             + _maps(answers, answer)
         )
     parts.append(
@@ -183,11 +182,11 @@ def section(answers: Answers) -> str:
 
 def _list(answers: Answers, answer: Answer) -> str:
     tiles = [_tile(thumbnail(answers.picture, TILE), "query", "the query", "query")]
-    for place, hit in enumerate(answer.first.itertuples(), 1):
-        words = f"{place}. {'✓ the same' if hit.correct else '✗ another'}"
-        kind = "right" if hit.correct else "wrong"
-        with Image.open(hit.path) as image:
-            tiles.append(_tile(thumbnail(image, TILE), f"{words}, likeness {hit.score:.2f}", words, kind))
+    hits = zip(answer.first.path, answer.first.correct, answer.first.score)
+    for place, (path, correct, score) in enumerate(hits, 1):
+        words, kind = f"{place}. {'✓ same' if correct else '✗ another'}", "right" if correct else "wrong"
+        with Image.open(path) as image:
+            tiles.append(_tile(thumbnail(image, TILE), f"{words} person, likeness {score:.2f}", words, kind))
     said = f"{answer.first.correct.sum()} of {len(answer.first)} show the same person; average precision of the whole "
     said += f"list {100 * answer.ap:.1f}."
     return f"<div class=row>{''.join(tiles)}</div><p class=soft>{said}</p>"
