@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-import nbformat
 import pytest
 from needs import need
 from paths import REPO
@@ -42,7 +41,7 @@ def test_a_typed_root_is_what_is_typed(sidewalk_tiny, data_root, monkeypatch):
 
 @pytest.mark.parametrize("where", ["repository", "notebooks", "elsewhere"])
 def test_a_kernel_sees_the_same_data_wherever_it_starts(where, sidewalk_tiny, data_root, tmp_path, monkeypatch):
-    client = need("nbclient")
+    client, nbformat = need("nbclient"), need("nbformat")
     folder = {"repository": REPO, "notebooks": REPO / "notebooks", "elsewhere": tmp_path}[where]
     before = sorted(folder.iterdir())
     monkeypatch.setenv("REIDKIT_DATA", str(data_root))
