@@ -7,6 +7,8 @@ FREE_GB ?= 8
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+IP ?= 127.0.0.1
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 FORMATTED := reidkit tests data_scripts notebooks/*.py notebooks/*/*.py
 
 .DEFAULT_GOAL := help
@@ -36,8 +38,11 @@ $(STAMP): pyproject.toml
 tour: setup  ## train, evaluate, execute the notebooks: build/tour/index.html
 	$(PY) -m reidkit.tour
 
-lab: setup  ## open JupyterLab at notebook 00
-	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
+lab: setup  ## open JupyterLab at notebook 00; its root is this folder
+	@test -z "$(AS_ROOT)" || echo "make: you are root, and JupyterLab is started with $(AS_ROOT): who has its token may do anything on this machine"
+	@test "$(IP)" = 127.0.0.1 || echo "make: open to every computer that reaches $(IP), if it has the token in the address below"
+	@test "$(IP)" != 127.0.0.1 || echo "make: open to this machine only (127.0.0.1), with the token in the address below. From another computer: ssh -L 8888:127.0.0.1:8888 USER@THIS_MACHINE, then open that address there. Container with a published port: make lab IP=0.0.0.0"
+	@exec $(PY) -m jupyterlab --ip=$(IP) --ServerApp.root_dir="$(CURDIR)" $(AS_ROOT) $(LAB) notebooks/00_start_here.ipynb
 
 test: setup  ## run every test (notebooks and browser included)
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from reidkit.data.copies.prepare import describe, run_script
+from reidkit.data.place import shown_root
 from reidkit.data.sets.duke import build_occluded_duke
 from reidkit.errors import ReIDKitError
 
@@ -25,7 +26,7 @@ def main() -> int:
     parser.add_argument("--duke", help="folder of DukeMTMC-reID")
     parser.add_argument("--lists", help="folder with train.list, query.list, gallery.list")
     parser.add_argument("--archive", help="an archive of the finished layout, instead of --duke and --lists")
-    parser.add_argument("--root", default="data", help="where data sets live (default: data)")
+    parser.add_argument("--root", default=shown_root(), help="where data sets live (default: %(default)s)")
     args = parser.parse_args()
     if bool(args.duke) != bool(args.lists):
         parser.error("--duke and --lists belong together")

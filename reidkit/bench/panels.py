@@ -33,7 +33,7 @@ def run(
     kinds: Sequence[str] | None = None,
     *,
     preset: str = "quick",
-    root: str = "data",
+    root: str | None = None,
     size: str = "small",
     identities: int = 12,
     values: int = 3,
@@ -42,7 +42,8 @@ def run(
     """Milliseconds of process time, on one thread, for each control of each panel.
 
     kinds: class names of panels, default all eight. preset: whose networks ("paper": ResNet-50). root, size: where the
-    Sidewalk set lies, and which. identities: of the test set. values: how many other values a control is moved to.
+    Sidewalk set lies (None: `data_root()`), and which. identities: of the test set. values: how many other values a
+    control is moved to.
     Returns the target and rows {"panel", "control", "moves", "ms", "back_ms"}: the slowest of the moves, and of going
     back. Raises UnknownNameError for a panel that is none, ReIDKitError without ipywidgets or when a move fails.
     """

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reidkit.cli.options import (
+    DATA,
     DataOptions,
     Device,
     Progress,
@@ -25,7 +26,7 @@ from reidkit.errors import one_of
 
 def data_check(
     name: str,
-    root: Root = Path("data"),
+    root: Root = DATA,
     size: Size = None,
     options: DataOptions = None,
     decode: bool = True,
@@ -53,7 +54,7 @@ def data_check(
     )
 
 
-def data_restore(name: str, root: Root = Path("data"), size: Size = None, options: DataOptions = None) -> None:
+def data_restore(name: str, root: Root = DATA, size: Size = None, options: DataOptions = None) -> None:
     """Move the images back that `data check --quarantine` moved aside."""
     from reidkit.data.copies.quarantine import restore_command
 
@@ -62,7 +63,7 @@ def data_restore(name: str, root: Root = Path("data"), size: Size = None, option
 
 def sidewalk_render(
     size: Size = None,
-    out: Path = Path("data"),
+    out: Path = DATA,
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
@@ -76,7 +77,7 @@ def sidewalk_render(
 
 def priors_build(
     name: str,
-    root: Root = Path("data"),
+    root: Root = DATA,
     size: Size = None,
     options: DataOptions = None,
     tool: Annotated[str, typer.Option(help="sidewalk, files, torchvision+segformer")] = "files",

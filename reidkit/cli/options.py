@@ -15,10 +15,13 @@ from typing import Annotated, Any
 import typer
 
 from reidkit.data import ReIDDataset, load_dataset, loader_options
+from reidkit.data.place import shown_root
 from reidkit.errors import ReIDKitError, one_of, unknown_name
 from reidkit.lifetime import SIGINT_CODE, SIGTERM_CODE
 from reidkit.priors.source import TOOLS, Tool
 from reidkit.training.settings import MAX_SEED, read_value
+
+DATA = shown_root()  # where data sets live if no --root is typed; read once, when the command starts
 
 DatasetName = Annotated[
     str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, ...; your own: folder, csv")
@@ -178,7 +181,7 @@ def dataset_of(
             f"the run does not say how its data set {settings['dataset']!r} was loaded (it was made by an older kit, "
             "or in Python from tables of your own): name it with --dataset and --root, or go on in Python"
         )
-    place = root or settings.get("root") or Path("data")
+    place = root or settings.get("root") or DATA
     typed = typed_options(source["name"], changes) if size is None else data_options(source["name"], size, changes)
     options = source["options"] | typed
     dataset = load_dataset(source["name"], root=place, cache_dir=cache_dir, **options)

@@ -9,6 +9,7 @@ import torch
 import typer
 
 from reidkit.cli.options import (
+    DATA,
     Cache,
     CacheDir,
     Compile,
@@ -46,7 +47,7 @@ def reproduce(
     ctx: typer.Context,
     suite: Annotated[str, typer.Argument(help="mpn-table1, cgpn-table3, ...")],
     dataset: DatasetName = "sidewalk",
-    root: Root = Path("data"),
+    root: Root = DATA,
     size: Size = None,
     options: DataOptions = None,
     only: Annotated[str | None, typer.Option(help="Only these rows, e.g. baseline,naive-mtl,mpn")] = None,

@@ -11,6 +11,7 @@ import typer
 
 from reidkit.bench import BENCHES, run_bench
 from reidkit.cli.options import (
+    DATA,
     Device,
     Progress,
     Root,
@@ -136,7 +137,7 @@ def export(
 
 def attention_scores(
     runs: Annotated[list[Path], typer.Argument(help="Finished run folders.")],
-    root: Root = Path("data"),
+    root: Root = DATA,
     size: Size = None,
     level: Annotated[str, typer.Option(help="Test level whose queries are explained.")] = "strong",
     images: Annotated[int, typer.Option(min=1)] = 200,

@@ -10,6 +10,7 @@ import torch
 import typer
 
 from reidkit.cli.options import (
+    DATA,
     Cache,
     CacheDir,
     Compile,
@@ -53,7 +54,7 @@ def train(
         str | None, typer.Argument(help="A line of `reidkit variants`; with --resume the run's own")
     ] = None,
     dataset: DatasetName = "sidewalk",
-    root: Root = Path("data"),
+    root: Root = DATA,
     size: Size = None,
     options: DataOptions = None,
     preset: Preset = None,
@@ -216,7 +217,7 @@ def evaluate(
     ds = (
         dataset_of(old, root, cache_dir, size, options)
         if dataset is None
-        else open_dataset(dataset, root or Path("data"), size, cache_dir=cache_dir, options=options)
+        else open_dataset(dataset, root or DATA, size, cache_dir=cache_dir, options=options)
     )
     result = evaluate_run(
         run,
@@ -244,7 +245,7 @@ def ablate(
     ctx: typer.Context,
     suite: str,
     dataset: DatasetName = "sidewalk",
-    root: Root = Path("data"),
+    root: Root = DATA,
     size: Size = None,
     options: DataOptions = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,

@@ -1,7 +1,7 @@
 """Data sets as tables, PxK sampling, transforms that move image and prior together.
 
-ds = load_dataset("sidewalk", root="data", size="tiny")    # rendered on first use
-ds = load_dataset("market1501", root="data")               # a copy that you have
+ds = load_dataset("sidewalk", size="tiny")                 # rendered on first use, below `data_root()`
+ds = load_dataset("market1501", root="/disk/reid")         # a copy that you have
 """
 
 from __future__ import annotations
@@ -14,11 +14,21 @@ from typing import Any, get_type_hints
 
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.pictures import list_images, open_image
+from reidkit.data.place import data_root
 from reidkit.data.sampler import PKSampler
 from reidkit.data.sets.published import honest_label
 from reidkit.errors import unknown_name
 
-__all__ = ["DATASETS", "PKSampler", "ReIDDataset", "list_images", "load_dataset", "loader_options", "open_image"]
+__all__ = [
+    "DATASETS",
+    "PKSampler",
+    "ReIDDataset",
+    "data_root",
+    "list_images",
+    "load_dataset",
+    "loader_options",
+    "open_image",
+]
 
 # name -> (module, function, options that the name stands for). Imported on use: only CUHK03 needs h5py.
 DATASETS = {
@@ -36,13 +46,14 @@ DATASETS = {
 
 
 def load_dataset(
-    name: str, root: str | Path = "data", *, cache_dir: str | Path | None = None, **options
+    name: str, root: str | Path | None = None, *, cache_dir: str | Path | None = None, **options
 ) -> ReIDDataset:
     """A data set by name (the keys of `DATASETS`).
 
-    root: where data sets live. "sidewalk" is rendered below it on first use; the real sets are found in
-        `root` itself or in the folder their archive unpacks to; "market-layout" takes any folder in
-        Market-1501's layout. "folder" reads pictures of your own below `root`, "csv" those that a CSV lists.
+    root: where data sets live; None: in `data_root()`, whatever the working directory. "sidewalk" is rendered below it
+        on first use; the real sets are found in `root` itself or in the folder their archive unpacks to;
+        "market-layout" takes any folder in Market-1501's layout. "folder" reads pictures of your own below `root`,
+        "csv" those that a CSV lists.
     cache_dir: where decoded images, priors and reports are kept instead of below the data set's own folder, for data
         on a disk that cannot be written to.
     options: of the set's own loader, such as `seed` and `size` of Sidewalk: "tiny", "small", "medium", "many",
@@ -53,6 +64,7 @@ def load_dataset(
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
+    root = data_root() if root is None else root
     ds = _loader(name)(root, **DATASETS[name][2], **options)
     source = {"name": name, "root": str(Path(root).absolute()), "options": options}
     ds = replace(ds, source=source, cache_dir=Path(cache_dir) if cache_dir else None)

@@ -1,6 +1,6 @@
 """MPN Fig. 8 with networks of our own: K part maps of one picture, a row a network, and scores beside them.
 
-python -m reidkit.reporting.fig8 --root data --out docs/fig8.jpg   # shipped heroes, Sidewalk medium, level strong
+python -m reidkit.reporting.fig8 --out docs/fig8.jpg   # shipped heroes, Sidewalk medium, level strong
 
 A picture can be chosen to please, so this one is chosen by a rule, and what many pictures say stands beside it.
 """
@@ -22,6 +22,7 @@ from reidkit.attention.measures import body_rows
 from reidkit.attention.scores import score_model
 from reidkit.data import ReIDDataset, load_dataset
 from reidkit.data.images import read_image
+from reidkit.data.place import data_root
 from reidkit.data.sidewalk import load_truth
 from reidkit.data.transforms import normalize
 from reidkit.files import replacing
@@ -120,7 +121,7 @@ def shipped_figure(root: str | Path, images: int = 60) -> tuple[Image.Image, pd.
 def main(argv: list[str] | None = None) -> None:
     """Draw the shipped networks and print their scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("data"))
+    parser.add_argument("--root", type=Path, default=data_root())
     parser.add_argument("--out", type=Path, default=Path("docs/fig8.jpg"))
     parser.add_argument("--images", type=int, default=60)
     args = parser.parse_args(argv)

@@ -58,8 +58,12 @@ def test_readme_is_about_two_screens_and_names_what_a_stranger_looks_for():
         "CONTRIBUTING.md",
         "docs/results.md",
         "docs/responsible-use.md",
+        "docs/teaching.md",
     ):
         assert word in text
+    first_screen = text[: text.index("## The notebooks")]
+    for word in ("make tour", "make lab", "minutes", "Where to click first", "LICENSE", "CITATION.cff", "fig8.jpg"):
+        assert word in first_screen, word
     listed = re.findall(r"^\| \[`(\w+)`\]\(notebooks/\1\.ipynb\) \|", text, flags=re.M)
     assert listed == sorted(p.stem for p in (REPO / "notebooks").glob("[0-9][0-9]_*.py"))
     pictures = re.findall(r'<img src="([^"]+)"[^>]* alt="[^"]+">', text)

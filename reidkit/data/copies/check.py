@@ -1,6 +1,6 @@
 """`reidkit data check NAME`: is the copy on this disk the data set that the papers used, and can all be read?
 
-report = check_dataset(load_dataset("market1501", root="data"))
+report = check_dataset(load_dataset("market1501", root="/disk/reid"))
 print(report); report.save("data/checks/market1501"); report.exit_code
 """
 
@@ -254,7 +254,7 @@ def _cannot_write(folder: Path) -> str:
 
 def check_command(
     name: str,
-    root: str | Path = "data",
+    root: str | Path,
     *,
     decode: bool = True,
     workers: int | None = None,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reidkit.data.copies.archives import Limits, holds_something, unpack
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.place import shown_root
 from reidkit.data.sets.published import OFFICIAL_PAGES, compare_counts
 from reidkit.errors import DatasetError, ReIDKitError, unknown_name
 from reidkit.files import replacing
@@ -33,7 +34,7 @@ WITHDRAWN = ("dukemtmc", "occluded-duke")  # see duke.py
 def prepare_dataset(
     name: str,
     archive: str | Path,
-    root: str | Path = "data",
+    root: str | Path,
     *,
     extra: Sequence[str | Path] = (),
     loads: Sequence[str] | None = None,
@@ -94,7 +95,7 @@ def script_parser(description: str) -> argparse.ArgumentParser:
     """The arguments that every script of `data_scripts/` takes."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", help="the downloaded file (zip, tar or 7z); without it the official page is named")
-    parser.add_argument("--root", default="data", help="where data sets live (default: data)")
+    parser.add_argument("--root", default=shown_root(), help="where data sets live (default: %(default)s)")
     parser.add_argument(
         "--no-decode",
         dest="decode",

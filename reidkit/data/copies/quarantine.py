@@ -84,7 +84,7 @@ def restore_quarantine(quarantine: str | Path) -> int:
     return len(rows)
 
 
-def restore_command(name: str, root: str | Path = "data", **options) -> int:
+def restore_command(name: str, root: str | Path, **options) -> int:
     """All of `reidkit data restore NAME`: move the files back that `data check NAME --quarantine` moved; how many.
 
     root: as for `load_dataset`, or the data set's own folder. options: of the set's loader (`size` of Sidewalk).

@@ -48,7 +48,7 @@ MOST_BYTES = 64 << 20  # of one image
 VIEWS = 10  # columns of a person's row: five images of view 1, five of view 2
 
 
-def load_cuhk03(root: str | Path = "data", boxes: Boxes = "detected", *, progress: bool = True) -> ReIDDataset:
+def load_cuhk03(root: str | Path, boxes: Boxes = "detected", *, progress: bool = True) -> ReIDDataset:
     """CUHK03, new protocol: 767 training identities, 1,400 queries, 5,332 (labeled: 5,328) gallery images.
 
     root: the data set's folder or the folder above it. boxes: "detected" or "labeled".

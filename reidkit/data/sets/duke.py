@@ -38,7 +38,7 @@ OCCLUDED_NAMES = (
 LISTS = {"train": "train.list", "query": "query.list", "gallery": "gallery.list"}
 
 
-def load_dukemtmc(root: str | Path = "data") -> ReIDDataset:
+def load_dukemtmc(root: str | Path) -> ReIDDataset:
     """DukeMTMC-reID (Zheng et al., ICCV 2017): 702 training identities, 2,228 queries, 17,661 gallery images.
 
     Withdrawn by its authors in 2019 because the people in it had not consented (see the top of this file):
@@ -49,7 +49,7 @@ def load_dukemtmc(root: str | Path = "data") -> ReIDDataset:
     return _load(root, DUKE_NAMES, "dukemtmc")
 
 
-def load_occluded_duke(root: str | Path = "data") -> ReIDDataset:
+def load_occluded_duke(root: str | Path) -> ReIDDataset:
     """Occluded-DukeMTMC (Miao et al., ICCV 2019): every query is occluded; 15,618 / 2,210 / 17,661 images.
 
     The images are DukeMTMC-reID's, withdrawn in 2019 because the people in it had not consented: the authors

@@ -161,7 +161,7 @@ def _check_overlap(tables: Mapping[str, pd.DataFrame], name: str, overlap: Liter
     warnings.warn(message, stacklevel=3)
 
 
-def load_market1501(root: str | Path = "data") -> ReIDDataset:
+def load_market1501(root: str | Path) -> ReIDDataset:
     """Market-1501 (Zheng et al., ICCV 2015): 751 training identities, 3,368 queries, 19,732 gallery images.
 
     root: the data set's folder or the folder it was unpacked into.

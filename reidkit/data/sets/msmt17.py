@@ -32,7 +32,7 @@ LISTS = {"train": "list_train.txt", "val": "list_val.txt", "query": "list_query.
 IMAGE_NAME = re.compile(rf"[0-9]+_[0-9]+_(?P<camid>{NUMBER})_.*{SUFFIX}", re.IGNORECASE | re.ASCII)
 
 
-def load_msmt17(root: str | Path = "data") -> ReIDDataset:
+def load_msmt17(root: str | Path) -> ReIDDataset:
     """MSMT17, V1 or V2: 1,041 training identities, 11,659 queries, 82,161 gallery images.
 
     root: the data set's folder or the folder it was unpacked into.
