@@ -29,7 +29,7 @@ from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
 from reidkit.priors.dense import TextureTable
 from reidkit.priors.source import Tool
-from reidkit.provenance import provenance
+from reidkit.provenance import numerics, provenance
 from reidkit.training.decoded import decoded
 from reidkit.training.device import choose_compile, choose_device, choose_precision, make_accelerator
 from reidkit.training.evaluate import evaluate_model, form_of, has_views
@@ -40,7 +40,7 @@ from reidkit.training.preflight import check_start, default_prior_tool, priors_f
 from reidkit.training.presets import warn_from_scratch
 from reidkit.training.processes import ids_per_process
 from reidkit.training.recipes import Recipe, resolved
-from reidkit.training.record import check_claim, claim, run_settings, trained_alone
+from reidkit.training.record import check_claim, claim, how_it_ran, run_settings, trained_alone
 from reidkit.training.runs import RunFolder, build_model, load_run
 from reidkit.training.settings import MAX_SEED
 from reidkit.training.steps import (
@@ -144,6 +144,8 @@ def train(
             folder.save_weights(model)
             result = {**settings, **tested(evaluate, recipe, preset, multi_query=has_views(dataset))}
             ran = {"seed": seed, "precision": precision, **how_it_ran(rows, checkpoint, start_wall, start_cpu)}
+            ran |= {"processes": accelerator.num_processes, "workers": workers, "cache": cache}
+            ran |= {"priors": priors and priors.digest(), **numerics(accelerator.device)}
             write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **ran)})
     accelerator.wait_for_everyone()
     return folder.read_result()
@@ -156,19 +158,6 @@ def new_network(settings: dict[str, Any], recipe: Recipe, initialise_from: str |
     if initialise_from:
         copy_backbone(load_run(initialise_from), model)
     return model
-
-
-def how_it_ran(
-    rows: list[dict[str, float]], checkpoint: dict[str, Any] | None, wall: float, cpu: float
-) -> dict[str, Any]:
-    """The provenance of a run that began at these times of the two clocks, and trained these rows of metrics."""
-    return {
-        "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0,
-        "compiled": all(row.get("compiled", False) for row in rows),  # a row of an older kit does not say
-        "wall_s": round(time.time() - wall, 1),
-        "cpu_s": round(time.process_time() - cpu, 1),
-        "training_s": round(sum(row["seconds"] for row in rows), 1),  # of all epochs, not of this process
-    }
 
 
 def batches(
