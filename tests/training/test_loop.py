@@ -7,6 +7,7 @@ import pytest
 import torch
 from market_folder import make_market_folder
 from market_runs import FAST
+from stepping import small_batch, small_recipe, small_step
 
 from reidkit.data import load_dataset
 from reidkit.errors import CheckpointError, TrainingError
@@ -15,7 +16,7 @@ from reidkit.models import create_model
 from reidkit.training import RunFolder, loop, recipe_for, train
 from reidkit.training.device import make_accelerator
 from reidkit.training.settings import MAX_SEED
-from reidkit.training.steps import make_optimizer, resume, split_parameters, state_of
+from reidkit.training.steps import augmentation, make_optimizer, resume, split_parameters, state_of
 
 
 @pytest.mark.parametrize("value", [-1, MAX_SEED + 1, 1.0, True, "1", None])
@@ -52,6 +53,21 @@ def test_tests_between_epochs_come_every_so_many(tmp_path):
     rows = pd.read_csv(RunFolder(tmp_path / "r").metrics)
     assert rows.mAP.notna().tolist() == rows.rank1.notna().tolist() == [False, True, False, True]
     assert rows.mAP.iloc[-1] == pytest.approx(RunFolder(tmp_path / "r").read_result()["metrics"]["test"]["mAP"])
+
+
+def test_no_clipping_norm_clips_nothing():
+    """As one that no gradient reaches; a tiny one leaves next to nothing of the step."""
+    moved = {}
+    for norm in (None, 1e9, 1e-6):
+        recipe = small_recipe("ide", clip_norm=norm, weight_decay=0.0)
+        gradients, optimizer = small_step("ide", recipe)
+        before = torch.cat([p.detach().flatten() for p in gradients.model.parameters()])
+        batch = augmentation(recipe)(small_batch(recipe), torch.Generator().manual_seed(0))
+        loop.training_step(batch, gradients, optimizer, recipe, 0.01)
+        after = torch.cat([p.detach().flatten() for p in gradients.model.parameters()])
+        moved[norm] = after - before
+    assert torch.equal(moved[None], moved[1e9]) and moved[None].norm() > 1e-3
+    assert moved[1e-6].norm() < 1e-3 * moved[None].norm()
 
 
 # ---------------------------------------------------------------- what is taken up again
