@@ -17,7 +17,6 @@ from reidkit.data import load_dataset
 from reidkit.losses import total_loss
 from reidkit.models import create_model
 from reidkit.models.zoo import variant
-from reidkit.priors.dense import TextureTable
 from reidkit.priors.find import find_priors
 from reidkit.provenance import gpu_switches, numerics
 from reidkit.training import RunFolder, recipe_for, train
@@ -87,29 +86,6 @@ def test_a_run_without_priors_says_so_and_a_test_says_its_libraries(trained, tmp
     assert RunFolder(run).read_result()["provenance"]["priors"] is None
     done = call("evaluate", run, "--root", root, "--no-progress", "--save", tmp_path / "e.json")
     assert done.exit_code == 0 and '"instructions"' in (tmp_path / "e.json").read_text()
-
-
-def test_the_digest_of_priors_follows_what_they_say_and_not_when_they_were_made(sidewalk_tiny):
-    table = find_priors(sidewalk_tiny, "sidewalk", grid=(12, 4), progress=False)
-    turned = table.subset(table.paths[::-1])
-    assert replace(table, stamps=table.stamps + 1, manifest={}).digest() == table.digest() == turned.digest()
-    other = {
-        "masks": np.concatenate([~table.masks[:1], table.masks[1:]]),
-        "top": table.top + np.float32(0.01),
-        "bottom": table.bottom - np.float32(0.01),
-        "reliable": ~table.reliable,
-        "paths": ("x", *table.paths[1:]),
-    }
-    digests = {table.digest(), *(replace(table, **{key: value}).digest() for key, value in other.items())}
-    assert len(digests) == 1 + len(other)
-
-
-def test_the_digest_of_textures():
-    textures = np.arange(2 * 24 * 4, dtype=np.uint8).reshape(2, 24, 4, 1, 1)
-    one, turned = TextureTable(("a", "b"), textures), TextureTable(("b", "a"), textures[::-1])
-    swapped, first = TextureTable(("b", "a"), textures), TextureTable(("a",), textures)
-    assert one.digest() == turned.digest()
-    assert len({one.digest(), swapped.digest(), first.digest()}) == 3
 
 
 def test_the_switches_of_a_gpu_are_read_where_torch_keeps_them(monkeypatch):
