@@ -29,7 +29,7 @@ from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
 from reidkit.priors.dense import TextureTable
 from reidkit.priors.source import Tool
-from reidkit.provenance import numerics, provenance
+from reidkit.provenance import provenance
 from reidkit.training.decoded import decoded
 from reidkit.training.device import choose_compile, choose_device, choose_precision, make_accelerator
 from reidkit.training.evaluate import evaluate_model, form_of, has_views
@@ -113,7 +113,6 @@ def train(
     check_claim(folder, settings)
     if folder.finished:
         return folder.read_result()
-
     start_wall, start_cpu = time.time(), time.process_time()
     accelerator, checkpoint = make_accelerator(chosen, precision), folder.load_checkpoint()
     ide = ide_recipe(name, recipe, preset) if checkpoint is None and recipe.ide_init and not initialise_from else None
@@ -143,9 +142,8 @@ def train(
             warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
             folder.save_weights(model)
             result = {**settings, **tested(evaluate, recipe, preset, multi_query=has_views(dataset))}
-            ran = {"seed": seed, "precision": precision, **how_it_ran(rows, checkpoint, start_wall, start_cpu)}
-            ran |= {"processes": accelerator.num_processes, "workers": workers, "cache": cache}
-            ran |= {"priors": priors and priors.digest(), **numerics(accelerator.device)}
+            ran = {"seed": seed, "precision": precision, "workers": workers, "cache": cache}
+            ran |= how_it_ran(rows, checkpoint, start_wall, start_cpu, accelerator, priors)
             write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **ran)})
     accelerator.wait_for_everyone()
     return folder.read_result()
