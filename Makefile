@@ -10,9 +10,11 @@ WORKERS ?= 2
 IP ?= 127.0.0.1
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 FORMATTED := reidkit tests data_scripts notebooks/*.py notebooks/*/*.py
+CORE := tests/test_losses.py tests/models tests/priors tests/evaluation tests/data/test_sampler.py \
+  $(patsubst %,tests/training/test_%.py,training loop step watch memory compiled)
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup venv tour lab test fuzz notebooks dashboard rendered heroes lint clean
+.PHONY: help check setup venv tour lab test coverage mutants fuzz notebooks dashboard rendered heroes lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
@@ -46,6 +48,13 @@ lab: setup  ## open JupyterLab at notebook 00; its root is this folder
 
 test: setup  ## run every test (notebooks and browser included)
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
+
+coverage: setup  ## branches that the core rooms' own tests take
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" -k "not overfit and not eager_one" --cov --cov-report=json:build/coverage.json $(CORE)
+	$(PY) tests/helpers/covered.py build/coverage.json
+
+mutants: setup  ## change the core rooms' code: do their tests notice?
+	$(PY) tests/helpers/mutation.py
 
 fuzz: setup  ## damage every kind of file many times: docs/reliability.md
 	$(PY) tests/helpers/fuzz.py

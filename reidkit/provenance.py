@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+LIBRARIES = ("numpy", "pillow", "torchvision", "accelerate")  # torch has an entry of its own
 
 
 def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:
@@ -22,6 +26,33 @@ def provenance(device: torch.device | str, **more: Any) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         **more,
+    }
+
+
+def numerics(device: torch.device | str) -> dict[str, Any]:
+    """What the last bits of a training depend on beside seed, device, threads and processes (docs/determinism.md).
+
+    libraries: versions of what decodes, resizes, batches and computes. instructions: the set of vector instructions
+    that torch's CPU kernels use here. gpu: libraries and switches of a CUDA device, None on another one.
+    """
+    return {
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "gpu": gpu_switches() if torch.device(device).type == "cuda" else None,
+    }
+
+
+def gpu_switches() -> dict[str, Any]:
+    """CUDA and cuDNN, and what torch lets them do: search for the fastest algorithm, vary, compute float32 in TF32."""
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     }
 
 

@@ -1,6 +1,7 @@
 """Each loss against a slow, obvious reference, a hand-worked example, and gradcheck."""
 
 import math
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -117,6 +118,13 @@ def test_triplet_without_a_violating_triplet_is_zero_with_a_gradient(case):
             assert torch.equal(gradient, torch.zeros_like(x))
 
 
+def test_a_single_violating_triplet_is_divided_by_one():
+    """Points on a line: of the four anchors only the third violates, by 1.5 - 2 + 0.75."""
+    x, labels = torch.tensor([[0.0], [1.0], [3.0], [4.5]]), torch.tensor([0, 0, 1, 1])
+    assert losses.batch_hard_triplet(x, labels, 0.75, "euclidean").item() == 0.25
+    assert losses.batch_hard_triplet(x, labels, 0.75, "euclidean", "all").item() == 0.25 / 4
+
+
 def test_triplet_of_equal_features_has_a_finite_gradient():
     x = torch.ones(4, 3, requires_grad=True)
     loss = losses.batch_hard_triplet(x, torch.tensor([0, 0, 1, 1]), 1.2, "euclidean")
@@ -213,6 +221,12 @@ def test_labels_in_any_order_and_of_any_sizes(labels):
     for metric in losses.METRICS:
         triplet = losses.batch_hard_triplet(h, labels, 0.4, metric)
         assert triplet.item() == pytest.approx(slow_triplet(h, labels, 0.4, metric, "violating"), abs=1e-9)
+
+
+def test_class_means_of_float32_are_float32():
+    x = features(dtype=torch.float32)
+    exact = losses.class_means(x.double(), LABELS)
+    torch.testing.assert_close(losses.class_means(x, LABELS).double(), exact, rtol=1e-5, atol=1e-6)
 
 
 def test_alignment_inside_autocast_is_computed_in_float32():
@@ -335,6 +349,19 @@ def test_total_of_cgpn_is_its_equation_4():
     assert set(terms) == {"identity", "triplet", "supervision"}
 
 
+@pytest.mark.parametrize("weight", [0.5, 2])
+def test_a_weight_multiplies_its_term(weight):
+    out = output(0, triplet_features=[features(d=3, seed=4)], supervision=[(features(seed=5), features(seed=6))])
+    out.aux = output(1)
+    plain = {"margin": 1.2, "triplet": "features", "alignment": "sample"}
+    total, terms = total_loss(out, LABELS, LossConfig(**plain))
+    for name in ("identity", "triplet", "alignment", "supervision"):
+        heavier, same = total_loss(out, LABELS, LossConfig(**plain, **{f"{name}_weight": weight}))
+        part = sum(term for key, term in terms.items() if key.startswith(name))
+        assert same.keys() == terms.keys() and all(same[key] == terms[key] for key in terms)
+        assert (heavier - total).item() == pytest.approx((weight - 1) * part.item())
+
+
 def test_features_and_pairs_of_different_widths_are_summed():
     out = output(0, triplet_features=[features(d=3, seed=4), features(d=2, seed=5), features(d=3, seed=6)])
     config = LossConfig(triplet="features", margin=1.2, metric="euclidean")
@@ -348,6 +375,21 @@ def test_features_and_pairs_of_different_widths_are_summed():
 def test_whole_numbers_are_features_too():
     x = torch.tensor([[0], [1], [3], [5]])
     assert losses.batch_hard_triplet(x, torch.tensor([0, 0, 1, 1]), 1.0, "euclidean", "all").item() == 0.25
+
+
+def test_unasked_every_weight_is_one_but_that_of_soft_sharing():
+    weights = {field.name: field.default for field in fields(LossConfig) if field.name.endswith("_weight")}
+    assert weights.pop("soft_sharing_weight") == 0 and list(weights.values()) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"margin": -0.1}, {"margin": float("inf")}, {"triplet_weight": float("nan")}, {"alignment_weight": "much"}],
+)
+def test_margin_and_weights_are_finite_and_not_negative(setting):
+    assert LossConfig(margin=0, triplet_weight=0).margin == 0
+    with pytest.raises(TrainingError, match=next(iter(setting))):
+        LossConfig(**setting)
 
 
 def test_soft_sharing_weight_and_cross_entropy_alone():

@@ -13,6 +13,7 @@ mirroring is not exactly U -> 1 - U; for flipped images that is taken for good e
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -119,6 +120,13 @@ class TextureTable:
         if absent := [path for path in paths if path not in self._rows]:
             raise PriorError(f"{len(absent)} of {len(paths)} images have no textures, the first is {absent[0]}")
         return TextureBatch(torch.from_numpy(self.textures[[self._rows[path] for path in paths]]))
+
+    def digest(self) -> str:
+        """SHA-256 over path and texture of every image: equal for equal textures, whenever they were made."""
+        digest = hashlib.sha256()
+        for path, row in sorted(self._rows.items()):
+            digest.update(f"{path}\n".encode(errors="surrogateescape") + self.textures[row].tobytes())
+        return digest.hexdigest()
 
 
 def texture_file(ds: ReIDDataset, tool: Tool) -> Path:

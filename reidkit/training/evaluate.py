@@ -23,7 +23,7 @@ from reidkit.models import ReIDModel
 from reidkit.priors import PriorTable
 from reidkit.priors.dense import TextureTable
 from reidkit.priors.source import Tool
-from reidkit.provenance import provenance
+from reidkit.provenance import numerics, provenance
 from reidkit.training.device import Precision, choose_device, choose_precision
 from reidkit.training.preflight import check_matches, default_prior_tool, priors_for, recipe_on
 from reidkit.training.recipes import Recipe
@@ -199,7 +199,7 @@ def evaluate_run(
         "flip": form.flip,
         "ap": ap,
         "metrics": metrics,
-        "provenance": provenance(features.device),
+        "provenance": provenance(features.device, **numerics(features.device)),
     }
 
 

@@ -40,7 +40,7 @@ from reidkit.training.preflight import check_start, default_prior_tool, priors_f
 from reidkit.training.presets import warn_from_scratch
 from reidkit.training.processes import ids_per_process
 from reidkit.training.recipes import Recipe, resolved
-from reidkit.training.record import check_claim, claim, run_settings, trained_alone
+from reidkit.training.record import check_claim, claim, how_it_ran, run_settings, trained_alone
 from reidkit.training.runs import RunFolder, build_model, load_run
 from reidkit.training.settings import MAX_SEED
 from reidkit.training.steps import (
@@ -113,7 +113,6 @@ def train(
     check_claim(folder, settings)
     if folder.finished:
         return folder.read_result()
-
     start_wall, start_cpu = time.time(), time.process_time()
     accelerator, checkpoint = make_accelerator(chosen, precision), folder.load_checkpoint()
     ide = ide_recipe(name, recipe, preset) if checkpoint is None and recipe.ide_init and not initialise_from else None
@@ -143,7 +142,8 @@ def train(
             warn_below_chance(rows[-1], model, loss_config, recipe.epochs * len(loader), folder)
             folder.save_weights(model)
             result = {**settings, **tested(evaluate, recipe, preset, multi_query=has_views(dataset))}
-            ran = {"seed": seed, "precision": precision, **how_it_ran(rows, checkpoint, start_wall, start_cpu)}
+            ran = {"seed": seed, "precision": precision, "workers": workers, "cache": cache}
+            ran |= how_it_ran(rows, checkpoint, start_wall, start_cpu, accelerator, priors)
             write_json(folder.result, {**result, "provenance": provenance(accelerator.device, **ran)})
     accelerator.wait_for_everyone()
     return folder.read_result()
@@ -156,19 +156,6 @@ def new_network(settings: dict[str, Any], recipe: Recipe, initialise_from: str |
     if initialise_from:
         copy_backbone(load_run(initialise_from), model)
     return model
-
-
-def how_it_ran(
-    rows: list[dict[str, float]], checkpoint: dict[str, Any] | None, wall: float, cpu: float
-) -> dict[str, Any]:
-    """The provenance of a run that began at these times of the two clocks, and trained these rows of metrics."""
-    return {
-        "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0,
-        "compiled": all(row.get("compiled", False) for row in rows),  # a row of an older kit does not say
-        "wall_s": round(time.time() - wall, 1),
-        "cpu_s": round(time.process_time() - cpu, 1),
-        "training_s": round(sum(row["seconds"] for row in rows), 1),  # of all epochs, not of this process
-    }
 
 
 def batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,10 @@ from accelerate import Accelerator
 from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
 from reidkit.files import disk_error, held, write_json
+from reidkit.priors import PriorTable
+from reidkit.priors.dense import TextureTable
 from reidkit.priors.source import Tool
+from reidkit.provenance import numerics
 from reidkit.training.device import Precision
 from reidkit.training.ide import own_changes
 from reidkit.training.recipes import Recipe, changes_from
@@ -141,6 +145,27 @@ def trained_alone(run: RunFolder, checkpoint: dict[str, Any] | None, accelerator
         if (now and now["epoch"]) != (checkpoint and checkpoint["epoch"]) or run.finished:
             raise TrainingError(f"{run.path} was trained by another process meanwhile; call again to go on from there")
         yield
+
+
+def how_it_ran(
+    rows: list[dict[str, float]],
+    checkpoint: dict[str, Any] | None,
+    wall: float,
+    cpu: float,
+    accelerator: Accelerator,
+    priors: PriorTable | TextureTable | None,
+) -> dict[str, Any]:
+    """The provenance of a run that began at these times of the two clocks, and trained these rows of metrics."""
+    return {
+        "resumed_after_epoch": checkpoint["epoch"] if checkpoint else 0,
+        "compiled": all(row.get("compiled", False) for row in rows),  # a row of an older kit does not say
+        "processes": accelerator.num_processes,
+        "priors": None if priors is None else priors.digest(),
+        **numerics(accelerator.device),
+        "wall_s": round(time.time() - wall, 1),
+        "cpu_s": round(time.process_time() - cpu, 1),
+        "training_s": round(sum(row["seconds"] for row in rows), 1),  # of all epochs, not of this process
+    }
 
 
 def _plain(info) -> dict[str, Any]:

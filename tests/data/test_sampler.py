@@ -33,6 +33,16 @@ def test_cover_sees_every_identity_once_and_fills_the_last_batch():
     assert all(len(set(ids(b))) == 2 for b in batches)
 
 
+def test_any_identity_outside_of_the_last_step_may_fill_it():
+    """Also those of the step just before it."""
+    sampler, fillers = PKSampler(PIDS, 2, 2), set()
+    for epoch in range(40):
+        first, second, last = (set(ids(b)) for b in sampler.epoch_batches(epoch))
+        (filler,) = last & (first | second)
+        fillers.add("first" if filler in first else "second")
+    assert fillers == {"first", "second"}
+
+
 def test_independent_is_as_long_as_the_released_code():
     market = np.random.default_rng(0).integers(0, 751, 12936)
     assert len(PKSampler(market, 6, 8, mode="independent")) == 269
@@ -124,10 +134,51 @@ def test_unknown_mode_and_empty_set():
         PKSampler([], 2, 2)
 
 
+def test_one_identity_one_image_one_batch():
+    """The smallest of everything is allowed."""
+    assert list(PKSampler([4], 1, 1, batches_per_epoch=1)) == [[0]]
+    assert len(PKSampler([4, 4, 4], 1, 1, mode="independent")) == 3
+    assert list(PKSampler([4], 1, 1, rank=0, world_size=1)) == [[0]]
+
+
+def test_defaults_are_the_first_epoch_of_seed_0_in_one_process():
+    plain = PKSampler(PIDS, 2, 2)
+    named = PKSampler(PIDS, 2, 2, seed=0, mode="cover", batches_per_epoch=None, rank=0, world_size=1)
+    assert (plain.seed, plain.rank, plain.world_size, plain.epoch, plain.done) == (0, 0, 1, 0, 0)
+    assert plain.state_dict() == named.state_dict() and list(plain) == list(named)
+
+
+def test_what_is_done_is_counted_within_an_epoch():
+    sampler, seen = PKSampler(PIDS, 2, 2), []
+    for _ in range(4):
+        sampler.advance()
+        seen.append((sampler.epoch, sampler.done))
+    assert seen == [(0, 1), (0, 2), (1, 0), (1, 1)]
+    sampler.set_epoch(1)  # where it stands: nothing is lost
+    assert sampler.done == 1
+    sampler.set_epoch(0)
+    assert (sampler.epoch, sampler.done) == (0, 0)
+
+
+def test_images_are_drawn_apart_from_identities():
+    """Another K changes the images and not the order of the identities; seed and epoch change both."""
+    few, many = PKSampler(PIDS, 2, 1, seed=2), PKSampler(PIDS, 2, 2, seed=2)
+    for epoch in (0, 1):
+        assert [ids(b, k=1) for b in few.epoch_batches(epoch)] == [ids(b) for b in many.epoch_batches(epoch)]
+    assert few.epoch_batches(0).tolist() != few.epoch_batches(1).tolist()
+
+
 def test_batch_size_and_k():
     assert ids_per_batch(48, 8) == 6
     with pytest.raises(TrainingError, match=r"50 does not fit .* 48 or 56"):
         ids_per_batch(50, 8)
+    assert (ids_per_batch(1, 1), ids_per_batch(3, 1), ids_per_batch(2, 2)) == (1, 3, 1)
+    with pytest.raises(TrainingError, match=r"0 does not fit .* 1 images .* 1 or 1"):
+        ids_per_batch(0, 1)
+    with pytest.raises(TrainingError, match=r"7 does not fit .* 8 images .* 8 or 8"):
+        ids_per_batch(7, 8)
+    with pytest.raises(TrainingError, match="0 images an identity"):
+        ids_per_batch(8, 0)
 
 
 @settings(max_examples=60, deadline=None)

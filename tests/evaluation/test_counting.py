@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from counting import Operators
 from needs import need
 from slow_ranking import HAND, compare, distances, problems, random_problem, reference
 
@@ -14,7 +15,7 @@ from reidkit.bench.evaluate import synthetic_market
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import counting, evaluate_ranking, ranking, screening
 from reidkit.evaluation import scores as scores_module
-from reidkit.evaluation.counting import device_ranks
+from reidkit.evaluation.counting import device_ranks, padded, strip_ranks
 from reidkit.evaluation.protocol import GroundTruth
 from reidkit.evaluation.ranking import summarise
 from reidkit.evaluation.scores import distance_strips, tensor_strips
@@ -29,6 +30,22 @@ def counted(distance, *labels, ap="step", junk_pids=(-1,), camera_rule=True):
 def test_counted_by_hand():
     result = counted(*HAND.values())
     assert result.mAP == pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3) and result.mINP == pytest.approx(3 / 6)
+
+
+def test_rows_are_read_again_for_matches_that_tie_and_for_no_others(monkeypatch):
+    """A row at a time here; lists of matches of different lengths."""
+    monkeypatch.setattr(counting, "GATHERED_BYTES", 1)
+    scores = torch.arange(40.0).flip(0).repeat(3, 1)  # [3, 40], the first image is the best
+    positives = padded([np.array([0, 5]), np.array([3]), np.array([1, 2, 39])])
+    chunks = []
+    for query, image, score in ((0, 0, 39.0), (0, 7, 34.0), (2, 0, 0.0)):  # nothing new; as image 5; as image 39
+        scores[query, image] = score
+        with Operators() as operators:
+            ranks = strip_ranks(scores, positives)
+        chunks.append(operators.calls["index"])
+    assert chunks[1] == chunks[0] and chunks[2] == 2 * chunks[0]  # one of no row, one of a row; two
+    assert ranks[0].tolist()[:2] == [1, 6] and ranks[1, 0] == 4
+    assert ranks[2].tolist() == [1, 2, 40]  # image 0 is now last but one: it comes before image 39
 
 
 @settings(max_examples=200, deadline=None)

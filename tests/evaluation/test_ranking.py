@@ -56,6 +56,26 @@ def test_cmc_by_hand():
     assert len(evaluate_distance(distance, **labels, max_rank=2).cmc) == 2
 
 
+def test_a_result_in_words_and_at_the_ends_of_its_curve():
+    distance = np.array([[1, 2, 3, 4], [3, 2, 1, 4], [2, 1, 4, 3]], float)
+    result = evaluate_distance(distance, [1, 1, 9], [1, 2, 3, 4], [1, 1, 1], [2, 2, 2, 2])
+    assert repr(result) == (
+        "RankingResult(mAP=0.6667, mINP=0.6667, rank1=0.5000, ap='step', camera_rule=True; 2 of 3 queries have a match)"
+    )
+    assert (result.rank(2), result.rank(3), result.rank(4), result.rank(99)) == (0.5, 1.0, 1.0, 1.0)
+    for wrong in (0, -1):
+        with pytest.raises(ReIDKitError, match=f"k >= 1, got {wrong}"):
+            result.rank(wrong)
+    short = evaluate_distance(distance, [1, 1, 9], [1, 2, 3, 4], [1, 1, 1], [2, 2, 2, 2], max_rank=1)
+    assert short.cmc.tolist() == [0.5] and short.rank(10) == 0.5
+
+
+def test_ready_distances_on_a_cpu_are_swept_there(monkeypatch):
+    """Whole strips are compared at once on a GPU only (`counting`): on a CPU that reads each score many times."""
+    monkeypatch.setattr(ranking_module, "device_ranks", lambda *a: pytest.fail("counted as on a GPU"))
+    assert evaluate_distance(**HAND).mAP == evaluate_distance(**HAND, device="cpu").mAP == pytest.approx(13 / 18)
+
+
 def test_average_precision_of_a_perfect_list_is_one():
     ranks = np.arange(1, 6)
     assert average_precision(ranks, "step") == average_precision(ranks, "trapezoid") == 1.0

@@ -171,9 +171,11 @@ def test_continuous_integration_runs_make_test():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
-@pytest.mark.parametrize(("lint", "test"), [(0, 0), (1, 0), (0, 2), (1, 2)])
-def test_continuous_integration_lints_first_and_closes_with_pytest(tmp_path, lint, test):
-    """A failed lint fails the whole, the tests run all the same, and pytest's line is the last."""
+@pytest.mark.parametrize(
+    ("lint", "coverage", "test"), [(0, 0, 0), (1, 0, 0), (0, 0, 2), (1, 0, 2), (0, 3, 0), (1, 3, 2)]
+)
+def test_continuous_integration_lints_first_and_closes_with_pytest(tmp_path, lint, coverage, test):
+    """A failed lint fails the whole, as few branches do; the tests run all the same, and pytest's line is the last."""
     (tmp_path / ".ci").mkdir()
     shutil.copy(REPO / ".ci" / "run", tmp_path / ".ci" / "run")
     make = tmp_path / "bin" / "make"
@@ -181,6 +183,7 @@ def test_continuous_integration_lints_first_and_closes_with_pytest(tmp_path, lin
     make.write_text(f"""#!/bin/sh
 case "$1" in
   lint) echo "1 error, 1 failed in 9.99s"; exit {lint};;
+  coverage) echo "9 passed in 8.88s"; echo "losses 9 of 10 branches"; exit {coverage};;
   test) echo "7 passed in 0.50s"; exit {test};;
 esac
 """)
@@ -188,7 +191,8 @@ esac
     environment = os.environ | {"PATH": f"{make.parent}:{os.environ['PATH']}", "CHROMIUM": "/bin/true"}
     done = subprocess.run([tmp_path / ".ci" / "run"], env=environment, capture_output=True, text=True)
     lines = done.stdout.splitlines()
-    assert done.returncode == (test or lint) and lines[-1] == "7 passed in 0.50s"
+    assert done.returncode == (test or lint or coverage) and lines[-1] == "7 passed in 0.50s"
+    assert "losses 9 of 10 branches" in lines and ("make coverage failed" in done.stdout) == bool(coverage)
     assert lines.index("1 error, 1 failed in 9.99s") < lines.index("7 passed in 0.50s")
     assert ("make lint failed" in done.stdout) == bool(lint)
 

@@ -147,6 +147,87 @@ def test_present_means_more_than_the_threshold():
     assert not coarse_prior(parsing, segmentation, (4, 2), min_head=0).reliable
 
 
+def test_unasked_more_than_four_and_ten_pixels_of_a_thousand_are_present():
+    """On the grid of 24 x 8 cells that both papers have."""
+    for heads, legs, reliable in ((5, 11, True), (4, 11, False), (5, 10, False)):
+        parsing = np.zeros((50, 20), int)
+        parsing[10:40, 5:15] = 5
+        parsing[10, 5 : 5 + heads], parsing[30, 5:15], parsing[31, 5 : legs - 5] = 2, 9, 9
+        one, batch = coarse_prior(parsing, parsing > 0), coarse_priors(parsing[None], parsing[None] > 0)
+        assert (one.reliable, batch.reliable.tolist()) == (reliable, [reliable])
+        assert one.mask.shape == (24, 8) and batch.mask.shape == (1, 24, 8)
+        assert prior_steps(parsing, parsing > 0).dilated.shape == (24, 8)
+
+
+def test_more_than_means_more_than_in_batches_too():
+    parsing, segmentation = (m[None] for m in figure())  # 2 of 32 pixels are head, 4 leg
+    for limits, reliable in (
+        ({"min_head": 2 / 32, "min_leg": 0}, False),
+        ({"min_head": 1.9 / 32, "min_leg": 3.9 / 32}, True),
+        ({"min_head": 0, "min_leg": 4 / 32}, False),
+        ({"min_head": 1, "min_leg": 0}, False),
+        ({"min_head": 0, "min_leg": 1}, False),
+    ):
+        assert coarse_priors(parsing, segmentation, (4, 2), **limits).reliable.item() is reliable
+        assert coarse_prior(parsing[0], segmentation[0], (4, 2), **limits).reliable is reliable
+
+
+def test_the_threshold_may_be_none_or_all_of_a_cell():
+    parsing, segmentation = figure()
+    limits = {"min_head": 0, "min_leg": 0}
+    for threshold, cells in ((0, [[1, 1]] * 4), (1, [[0, 0], [1, 1], [0, 0], [0, 0]])):
+        one = coarse_prior(parsing, segmentation, (4, 2), threshold=threshold, **limits)
+        batch = coarse_priors(parsing[None], segmentation[None], (4, 2), threshold=threshold, **limits)
+        assert one.mask.tolist() == batch.mask[0].tolist() == np.array(cells, bool).tolist()
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_chunks_change_nothing(monkeypatch, images):
+    parsings, segmentations = synthetic_maps(5, 48, 16)
+    parsings[3] = 0  # not reliable
+    whole = coarse_priors(parsings, segmentations)
+    monkeypatch.setattr("reidkit.priors.coarse.CHUNK_PIXELS", images * 48 * 16)
+    parts = coarse_priors(parsings, segmentations)
+    assert parts.reliable.tolist() == [True, True, True, False, True]
+    for name in ("mask", "top", "bottom", "reliable"):
+        assert getattr(parts, name).tolist() == getattr(whole, name).tolist()
+
+
+def test_no_images_no_priors():
+    none = coarse_priors(np.zeros((0, 8, 4), int), np.zeros((0, 8, 4), np.float32), (4, 2))
+    assert none.mask.shape == (0, 4, 2) and none.top.shape == none.reliable.shape == (0,)
+
+
+def test_weights_of_cells_are_shared_and_cannot_be_written():
+    assert area_weights(8, 4) is area_weights(8, 4)
+    with pytest.raises(ValueError, match="read-only"):
+        area_weights(8, 4)[0, 0] = 1
+
+
+def test_stripes_are_as_many_as_asked():
+    assert prior_steps(*figure(), grid=(4, 2), num_parts=2).stripes.tolist() == [0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("label, refused", [(0, False), (19, False), (20, True)])
+def test_labels_end_at_19(label, refused):
+    parsing = np.full((8, 4), label)
+    if refused:
+        with pytest.raises(PriorError, match="label 20 "):
+            coarse_prior(parsing, parsing > 0)
+    else:
+        assert not coarse_prior(parsing, parsing > 0).reliable
+
+
+def test_a_soft_map_may_touch_both_ends_of_its_range():
+    parsing, segmentation = figure()
+    soft = segmentation.astype(np.float32)
+    one, other = (coarse_prior(parsing, maps, (4, 2)).mask for maps in (soft, segmentation))
+    assert one.tolist() == other.tolist()
+    for wrong in (-0.25, 1.25):
+        with pytest.raises(PriorError, match=str(wrong)):
+            coarse_prior(parsing, np.where(segmentation, wrong, 0.5), (4, 2))
+
+
 def test_soft_segmentation_counts_by_its_value():
     parsing, _ = figure()
     soft = np.full((8, 4), 0.4, np.float32)
@@ -192,7 +273,9 @@ def test_bad_maps_are_refused(change, message):
         coarse_priors(parsing[None], segmentation[None])
 
 
-@pytest.mark.parametrize("bad", [{"grid": (0, 8)}, {"threshold": 1.5}, {"min_head": -0.1}])
+@pytest.mark.parametrize(
+    "bad", [{"grid": (0, 8)}, {"grid": (4, 2, 1)}, {"threshold": 1.5}, {"min_head": -0.1}, {"min_leg": 2}]
+)
 def test_senseless_settings_are_refused(bad):
     with pytest.raises(PriorError, match="got"):
         coarse_prior(*figure(), **bad)

@@ -16,6 +16,7 @@ from reidkit.data import load_dataset
 from reidkit.errors import PriorError, UnknownNameError
 from reidkit.priors import PriorTable, build_command, build_priors, default_file, find_priors, require_priors
 from reidkit.priors.files import FileMaps
+from reidkit.priors.find import make_priors, prior_work
 
 GRID = (8, 4)
 
@@ -65,6 +66,21 @@ def test_one_error_says_what_is_needed_what_is_there_and_what_to_type(ds, maps):
     with pytest.raises(PriorError) as same:
         find(ds, grid=(24, 8), splits=("train", "query"))
     assert str(same.value) == text
+
+
+def test_the_work_that_is_left_is_counted_and_then_done(ds, maps):
+    """Of maps that are named, of a file that holds some of them, of maps that were drawn anew."""
+    assert prior_work(ds, "files", grid=GRID, maps=maps) == (24, 24)
+    with pytest.raises(PriorError, match="have no maps"):
+        prior_work(ds, "files", grid=GRID)
+    made = make_priors(ds, "files", grid=GRID, maps=maps, progress=False)
+    assert len(made) == 24 and prior_work(ds, "files", grid=GRID, maps=maps) == (24, 0)
+    assert prior_work(ds, "files", grid=GRID) == (24, 0)
+    redraw(ds, ds.train[:5], maps["parsing_dir"].parent, FIGURES["lip"])
+    assert prior_work(ds, "files", grid=GRID) == (24, 5)
+    with pytest.warns(UserWarning, match="the maps of 5 of 24 images have changed"):
+        again = make_priors(ds, "files", grid=GRID, progress=False)
+    assert again.digest() == made.digest() and len(again) == 24
 
 
 def test_without_any_file_the_command_leaves_the_folders_open(ds):

@@ -63,6 +63,12 @@ def test_a_run_may_change_its_number_of_processes(sidewalk_tiny, tmp_path):
     together(stopped_after_one_epoch, 2, tmp_path / "b", "mpn", dataset, recipe, folders["changed"])
     assert RunFolder(folders["changed"]).load_checkpoint()["epoch"] == 1 and not RunFolder(folders["changed"]).finished
     whole_training("mpn", dataset, recipe, folders["changed"])
+    ran = {name: RunFolder(folder).read_result()["provenance"] for name, folder in folders.items()}
+    assert {name: (p["processes"], p["resumed_after_epoch"]) for name, p in ran.items()} == {
+        "one": (1, 0),
+        "two": (2, 0),
+        "changed": (1, 1),
+    }
     torch.manual_seed(0)  # of the run: its network as it began
     began = build_model(RunFolder(folders["one"]).read_settings()).state_dict()
     learned = {name: moved(began, load_file(folder / "model.safetensors")) for name, folder in folders.items()}
