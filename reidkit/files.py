@@ -282,3 +282,11 @@ def _refusal_of_the_disk(e: Exception, temporary: Path, path: Path) -> OSError |
     except OSError as refusal:
         return refusal
     return None
+
+
+def holds(path: Path) -> bool:
+    """Whether a file is there and not empty, as some file systems leave it when the power fails after a renaming."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False

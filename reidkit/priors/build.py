@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
@@ -20,11 +19,12 @@ from reidkit.data.images import relative_paths
 from reidkit.errors import PriorError, unknown_name
 from reidkit.files import LEAST, locked
 from reidkit.priors.anatomy import EARLY
-from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD, coarse_priors
+from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import LabelSet
 from reidkit.priors.missing import about_missing
+from reidkit.priors.rows import batch_table, stacked
 from reidkit.priors.source import MapSource, Missing, Tool, check_choices, open_source
-from reidkit.priors.store import COUNTED, PriorTable, empty_table, make_table
+from reidkit.priors.store import COUNTED, PriorTable, empty_table
 
 PIPELINE_VERSION = 1  # raise when coarse_priors changes its results: older caches are then rebuilt
 SAVE_SECONDS = 20  # at most this much work is lost when the machine goes down
@@ -255,7 +255,7 @@ def compute(
             with locked(out.with_name(f".{out.name}.lock"), f"another process writes {out}; waiting for it"):
                 if _state(out) != seen:
                     table = table.merged(_cached(out, table.grid, settings)[0])
-                table = table.merged(_stacked(done, settings))
+                table = table.merged(stacked(done, settings))
                 done.clear()
                 table.save(out)
                 seen = _state(out)
@@ -265,7 +265,7 @@ def compute(
         with tqdm(total=len(todo), desc="priors", unit="img", disable=not progress) as bar:
             for start in range(0, len(todo), source.batch_size):
                 batch = todo[start : start + source.batch_size]
-                rows, last = _batch_table(batch, stamps, source, settings), start + len(batch) == len(todo)
+                rows, last = batch_table(batch, stamps, source, settings), start + len(batch) == len(todo)
                 if (last or start + len(batch) >= EARLY) and (reason := source.doubt(whole=whole and last)):
                     raise PriorError(reason)
                 done.append(rows)
@@ -290,33 +290,3 @@ def _put_back(found: PriorTable, written: PriorTable, out: Path) -> None:
         found.save(out)
     else:
         out.unlink(missing_ok=True)
-
-
-def _batch_table(
-    paths: list[str], stamps: Mapping[str, int], source: MapSource, settings: Mapping[str, Any]
-) -> PriorTable:
-    """Rows of one batch. Images may differ in size: those of one size go through the pipeline together."""
-    h, w = settings["grid"]
-    n = len(paths)
-    mask, top, bottom = np.ones((n, h, w), bool), np.zeros(n, np.float32), np.ones(n, np.float32)
-    reliable = np.zeros(n, bool)
-    found = [row for row, path in enumerate(paths) if stamps[path]]  # the others stay "whole image"
-    maps = dict(zip(found, source.maps([paths[row] for row in found])))
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for row, (parsing, _) in maps.items():
-        by_size.setdefault(parsing.shape, []).append(row)
-    for rows in by_size.values():
-        parsings, segmentations = (np.stack([maps[row][i] for row in rows]) for i in (0, 1))
-        thresholds = {key: settings[key] for key in ("min_head", "min_leg", "threshold")}
-        priors = coarse_priors(parsings, segmentations, (h, w), **thresholds)
-        for column, values in zip((mask, top, bottom, reliable), priors):
-            column[rows] = values.numpy()
-    marks = np.array([stamps[path] for path in paths], np.uint64)
-    return make_table(paths, mask, top, bottom, reliable, marks, settings=settings)
-
-
-def _stacked(tables: list[PriorTable], settings: Mapping[str, Any]) -> PriorTable:
-    """Tables of different paths, one below the other."""
-    names = ("masks", "top", "bottom", "reliable", "stamps")
-    columns = (np.concatenate([getattr(t, name) for t in tables]) for name in names)
-    return make_table([path for t in tables for path in t.paths], *columns, settings=settings)

@@ -6,15 +6,13 @@ whole new one.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from reidkit.errors import CheckpointError, ReIDKitError, UnknownNameError
 from reidkit.evaluation.extract import Extraction
@@ -22,7 +20,7 @@ from reidkit.files import read_json, replacing
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.zoo import variant
 from reidkit.readers import read_table
-from reidkit.tensor_files import load_tensors, not_finite
+from reidkit.tensor_files import load_tensors
 from reidkit.training.device import choose_device
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.settings import plain
@@ -33,6 +31,7 @@ from reidkit.training.stored import (
     wrong_in_checkpoint,
     wrong_in_result,
 )
+from reidkit.training.weights import check_hash, check_shapes, load_weights
 
 CHECKPOINT_VERSION = 1
 SHIPPED = Path(__file__).resolve().parents[2] / "results" / "sidewalk" / "checkpoints"
@@ -181,37 +180,6 @@ def read_metrics(file: Path) -> pd.DataFrame:
     return read_table(file, {"epoch": int}, error=CheckpointError, **how)
 
 
-def check_shapes(model: ReIDModel, path: Path) -> None:
-    """Raise CheckpointError unless a safetensors file, of which the header is read, holds a model of these shapes."""
-    try:
-        with safe_open(path, "pt") as file:
-            theirs = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist; the run is not finished") from None
-    except (SafetensorError, OSError, ValueError) as e:
-        raise CheckpointError(f"{path} is damaged ({e}); train the run again") from e
-    own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    if own != theirs:
-        missing, extra = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
-        shapes = [f"{k}: {theirs[k]} instead of {own[k]}" for k in own.keys() & theirs.keys() if own[k] != theirs[k]]
-        raise CheckpointError(
-            f"{path} belongs to another model than {model.name}: missing {missing[:4]}, "
-            f"unexpected {extra[:4]}, other shapes {shapes[:4]}"
-        )
-
-
-def load_weights(model: ReIDModel, path: Path) -> None:
-    """Load a safetensors file into a model of the same shape, or raise CheckpointError that says what differs."""
-    check_shapes(model, path)
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as e:
-        raise CheckpointError(f"{path} is damaged ({e}); train the run again") from e
-    if bad := not_finite(state):
-        raise CheckpointError(f"{path} holds numbers that are not finite, in {bad}; train the run again")
-    model.load_state_dict(state)
-
-
 def build_model(settings: dict[str, Any], pretrained: bool = False, where: str | Path = "recipe.json") -> ReIDModel:
     """The (untrained) network that a run's settings describe; where: the file that they were read from.
 
@@ -298,13 +266,3 @@ def extraction_of(recipe: Recipe) -> Extraction:
     """How a run's own recipe looks at test images."""
     precision = "no" if recipe.precision == "auto" else recipe.precision
     return Extraction(recipe.size, flip=recipe.test_flip, precision=precision)
-
-
-def check_hash(weights: Path, checksum: Path) -> None:
-    """Raise CheckpointError where the weights are not the ones that were shipped."""
-    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
-    if found != (expected := checksum.read_text().strip()):
-        raise CheckpointError(
-            f"{weights} is not the file that was shipped (SHA-256 {found[:12]}, expected "
-            f"{expected[:12]}); restore it with git, or delete {checksum} if you changed it yourself"
-        )

@@ -233,6 +233,7 @@ FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those
     "provenance": 0,
     "lifetime": 0,
     "readers": 0,
+    "tensor_files": 0,
     "data": 1,
     "losses": 1,
     "priors": 2,

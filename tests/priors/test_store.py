@@ -179,7 +179,7 @@ def test_an_empty_table_is_a_table(ds, tmp_path):
 
 
 def test_interrupted_build_goes_on(ds, monkeypatch):
-    original, calls = build_module._batch_table, []
+    original, calls = build_module.batch_table, []
 
     def interrupted(paths, *rest):
         calls.append(paths)
@@ -187,7 +187,7 @@ def test_interrupted_build_goes_on(ds, monkeypatch):
             raise KeyboardInterrupt
         return original(paths, *rest)
 
-    monkeypatch.setattr(build_module, "_batch_table", interrupted)
+    monkeypatch.setattr(build_module, "batch_table", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(ds, batch_size=2)
     build(ds, batch_size=2)
@@ -197,14 +197,14 @@ def test_interrupted_build_goes_on(ds, monkeypatch):
 @pytest.mark.parametrize("rebuild", [False, True])
 def test_rows_that_another_process_adds_meanwhile_are_kept(ds, monkeypatch, rebuild):
     build(ds, splits=("strong",))
-    whole = build_module._batch_table
+    whole = build_module.batch_table
 
     def meanwhile(*arguments):
-        monkeypatch.setattr(build_module, "_batch_table", whole)
+        monkeypatch.setattr(build_module, "batch_table", whole)
         build(ds, splits=("query",))
         return whole(*arguments)
 
-    monkeypatch.setattr(build_module, "_batch_table", meanwhile)
+    monkeypatch.setattr(build_module, "batch_table", meanwhile)
     assert len(build(ds, rebuild=rebuild)) == 6
     held = {path.split("/")[0] for path in PriorTable.load(ds.root / "priors" / "sidewalk-8x4.npz").paths}
     assert held == {"train", "query", "query_strong", "gallery_strong"}  # the other one kept the first rows
