@@ -737,6 +737,29 @@ scored = outcome["metrics"][mine.level]
 print({k: round(scored[k], 3) for k in ("rank1", "mAP", "queries")}, "after 6 small batches: that it runs is the point")
 
 # %% [markdown]
+# ## What a step costs
+#
+# MPN puts ten small tasks on one backbone. `reidkit bench train` times one training step of it (forward, losses,
+# backward, optimiser) beside a *bare* step: the same ResNet-50 with average pooling and one classifier. The loop beside
+# the step is `fit` itself, which also cuts, moves, flips and erases its images.
+#
+# **Predict.** How much longer than the bare step is MPN's: a tenth, a third, twice?
+
+# %%
+import json
+
+from reidkit.reporting import speed
+
+measured = json.loads(Path("../results/benchmarks/train.json").read_text())
+speed.training_speed(measured, title=f"a training step of ResNet-50 at 384x128 on {measured['provenance']['device']}")
+
+# %%
+costs = pd.DataFrame(measured["rows"]).set_index("network")
+(loop,) = measured["loops"]
+print(costs[["seconds_a_step", "times_bare", "losses_share"]].to_string())
+print(f"the loop of {loop['network']} reaches {loop['of_step']:.0%} of the images a second of its step")
+
+# %% [markdown]
 # ## The paper's recipe on Market-1501, with a GPU
 #
 # In the kit's folder, once the data set lies under `data/` (notebook 06 tells about priors from real tools):
