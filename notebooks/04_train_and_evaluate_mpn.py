@@ -805,10 +805,10 @@ print(
 # %% [markdown]
 # ## What a step costs
 #
-# MPN puts twelve small tasks on one backbone, six of them for training only. `reidkit bench train` times one training step of it
-# (forward, losses, backward, optimiser) beside a *bare* step: the same ResNet-50 with average
-# pooling and one classifier. The loop beside the step is `fit` itself, which also cuts, moves,
-# flips and erases its images.
+# MPN puts twelve small tasks on one backbone, six of them for training only. `reidkit bench train`
+# times one training step of it (forward, losses, backward, optimiser) beside a *bare* step: the
+# same ResNet-50 with average pooling and one classifier. The loop beside the step is `fit` itself,
+# which also cuts, moves, flips and erases its images.
 #
 # **Predict.** How much longer than the bare step is MPN's: a tenth, a third, twice?
 

@@ -28,9 +28,11 @@ def curves(
     figure, axes = axes_of(1, len(panels), 8.4, 3.2, sharey=shared)
     for ax, (title, lines) in zip(axes[0], panels.items()):
         for (name, (x, y)), (colour, marker) in zip(lines.items(), plots.styles(list(lines))):
-            many = len(x) > 20
+            many = len(x) > 20  # points that need no mark and no tick of their own
             ax.plot(x, y, color=colour, marker="" if many else marker, lw=2, ms=5, label=name)
         ax.set(title=title, xlabel=xlabel)
+        if not many:
+            ax.set_xticks(x)
         ax.set_yscale("log") if title in log else ax.set_ylim(0, None)
         open_axes(ax)
     axes[0, 0].set_ylabel(ylabel)
@@ -77,15 +79,20 @@ def precision_areas(ranks: Sequence[int], areas: Mapping[str, float]) -> Figure:
     return figure
 
 
-def sweep(panels: Mapping[str, Mapping[str, pd.DataFrame]], xlabel: str, title: str) -> Figure:
-    """Means over seeds against a setting; a panel a level, a line a metric, a bar of one sd.
+def sweep(
+    panels: Mapping[str, Mapping[str, pd.DataFrame]], system: str, xlabel: str, title: str
+) -> Figure:
+    """A system's means over seeds against a setting: a panel a level, a line a metric (the second
+    one dashed), a bar of one sd.
 
     panels: {level: {metric: a table with the columns mean and sd, its index the setting}}.
     """
     figure, axes = axes_of(1, len(panels), 8.4, 3.6, sharey=True)
+    colour, marker = plots.SYSTEMS[system]
     for ax, (level, lines) in zip(axes[0], panels.items()):
-        for (name, t), (colour, marker) in zip(lines.items(), plots.styles(list(lines))):
+        for (name, t), line, face in zip(lines.items(), ("-", "--"), (colour, "white")):
             style = {"color": colour, "marker": marker, "ms": 6, "capsize": 3, "label": name}
+            style |= {"ls": line, "markerfacecolor": face}
             ax.errorbar(t.index, t["mean"], t["sd"].fillna(0), **style)
         ax.set(title=level, xlabel=xlabel, xticks=t.index)
         open_axes(ax)

@@ -17,8 +17,8 @@ from .base import as_jpeg, axes_of, frame
 
 
 def grid(images: Sequence, titles: Sequence[str] | None = None, **shape) -> Jpeg:
-    """`plots.image_grid`, small."""
-    return as_jpeg(plots.image_grid(images, titles, **shape))
+    """`plots.image_grid` in one row, or as `shape` says; small."""
+    return as_jpeg(plots.image_grid(images, titles, **{"columns": len(images)} | shape))
 
 
 def sheet(

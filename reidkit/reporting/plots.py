@@ -6,6 +6,7 @@ sign as well as by a colour. matplotlib is imported inside, so that training nee
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,12 +46,26 @@ RIGHT, WRONG, IGNORED = ("#0072B2", "+"), ("#D55E00", "x"), ("#7F7F7F", "o")  # 
 
 
 def styles(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(colour, marker) of each name: a system's own, in any order and company; others take what these leave free."""
-    known = [SYSTEMS.get(LABELS.get(name.lower(), name.lower())) for name in names]
+    """(colour, marker) of each name: a system's own, in any order and company; others take what these leave free.
+
+    What stands behind a comma is not the system's name: "MPNo, strong" is drawn as MPNo.
+    """
+    systems = [name.split(",")[0].lower() for name in names]
+    known = [SYSTEMS.get(LABELS.get(system, system)) for system in systems]
     taken = {style[0] for style in known if style}
     free = [style for style in zip(COLOURS, MARKERS) if style[0] not in taken] or list(zip(COLOURS, MARKERS))
     others = iter(range(len(names)))
     return [style or free[next(others) % len(free)] for style in known]
+
+
+def line_styles(names: Sequence[str]) -> list[dict[str, str]]:
+    """Colour and marker as `styles`, ready for `plot`; lines of one colour differ: solid, dashed, dotted."""
+    chosen, seen = styles(names), Counter()
+    lines = []
+    for colour, marker in chosen:
+        lines.append({"color": colour, "marker": marker, "ls": ("-", "--", ":")[seen[colour] % 3]})
+        seen[colour] += 1
+    return lines
 
 
 def _axes(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
@@ -79,9 +94,10 @@ def cmc_curve(curves: Mapping[str, Sequence[float]], max_rank: int = 20, title: 
     """
     figure, axes = _axes(1, 1, 5, 3.4)
     ax = _plain(axes[0, 0], xlabel="rank k", ylabel="queries with a match (%)", title=title)
-    for (name, cmc), (colour, marker) in zip(curves.items(), styles(list(curves))):
+    for (name, cmc), style in zip(curves.items(), line_styles(list(curves))):
         values = 100 * np.asarray(cmc, dtype=float)[:max_rank]  # [k]
-        ax.plot(np.arange(1, len(values) + 1), values, color=colour, marker=marker, ms=4, label=name)
+        ax.plot(np.arange(1, len(values) + 1), values, ms=4, label=name, **style)
+    ax.set_xticks([k for k in (1, 5, 10, 15, 20, 50) if k <= max_rank])
     ax.legend(frameon=False)
     return figure
 
@@ -123,10 +139,10 @@ def training_curves(runs: Mapping[str, pd.DataFrame | str | Path], columns: Sequ
     figure, axes = _axes(1, len(columns), max(6.5, 4.2 * len(columns)), 3.4)
     for ax, column in zip(axes[0], columns):
         _plain(ax, xlabel="epoch", ylabel=column)
-        for (name, t), (colour, marker) in zip(tables.items(), styles(list(tables))):
+        for (name, t), style in zip(tables.items(), line_styles(list(tables))):
             if column in t:
                 t = t[["epoch", column]].dropna()
-                ax.plot(t["epoch"], t[column], color=colour, marker=marker, ms=3, label=name)
+                ax.plot(t["epoch"], t[column], ms=3, label=name, **style)
         if not ax.lines:
             raise ReIDKitError(f"no run has the column {column!r}; there are {sorted(set().union(*tables.values()))}")
     axes[0, 0].legend(frameon=False)

@@ -180,9 +180,10 @@ def test_areas_under_precision_are_the_average_precision():
 
 def test_a_sweep_draws_mean_and_spread_and_hard_sharing_is_dashed():
     t = pd.DataFrame({"mean": [40.0, 42, 41], "sd": [1.0, np.nan, 2]}, index=[4, 6, 8])
-    figure = figures.sweep({"mild": {"mAP": t}, "strong": {"mAP": t.assign(mean=t["mean"] - 5)}}, "K", "t")
+    figure = figures.sweep({"mild": {"mAP": t}, "strong": {"mAP": t.assign(mean=t["mean"] - 5)}}, "mpn", "K", "t")
     assert [ax.get_title() for ax in figure.axes] == ["mild", "strong"]
-    assert figure.axes[1].lines[0].get_ydata().tolist() == [35, 37, 36]
+    line = figure.axes[1].lines[0]
+    assert line.get_ydata().tolist() == [35, 37, 36] and line.get_color() == plots.SYSTEMS["mpn"][0]
     figure = figures.soft_against_hard({"conv 1": t.set_axis(["0", "1", "hard"])}, "t")
     dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     assert set(dashed[0].get_ydata()) == {41} and figure.axes[0].get_xticklabels()[-1].get_text() == "hard"

@@ -82,6 +82,9 @@ def test_a_system_has_one_colour_and_marker_everywhere(tmp_path):
     assert mpn == plots.SYSTEMS["mpn-no-ca"] and other[0] != mpn[0]
     assert len(set(plots.styles([*"abcdefgh"]))) == 8 and len(plots.styles([*"abcdefghij"])) == 10
     assert len(set(plots.SYSTEMS.values())) == len(plots.SYSTEMS)
+    same = plots.line_styles(["MPNo, mild", "MPNo, strong", "baseline, mild"])
+    assert [s["color"] for s in same] == [plots.SYSTEMS[n][0] for n in ("mpn-no-ca", "mpn-no-ca", "baseline")]
+    assert [s["ls"] for s in same] == ["-", "--", "-"]
     table = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})
     drawn = (plots.cmc_curve({"mpn": [0.8]}), plots.training_curves({"baseline": table, "mpn": table}))
     lines = [line for figure in drawn for line in figure.axes[0].lines if line.get_label() == "mpn"]
