@@ -514,12 +514,8 @@ if truth is not None:
         for k in range(K):
             regional[regions[i, k]] += 0.5 * colours[k % 8]
         rows[kind] = [regional.astype(np.uint8), *overlays(pictures[i], maps["MPN"][i])[1:]]
-        print(
-            f"{kind}: energy in the own stripe "
-            + "  ".join(f"{e:.0%}" for e in by_kit[i])
-            + "; chance "
-            + "  ".join(f"{c:.0%}" for c in area(regions)[i])
-        )
+        shares, chances = ("  ".join(f"{v:.0%}" for v in t[i]) for t in (by_kit, area(regions)))
+        say(f"{kind}: energy in the own stripe {shares}; chance {chances}")
     display(sheet(rows, ["the K shares\nof the body", *PARTS[1:]]))
 
 # %% [markdown]

@@ -483,7 +483,7 @@ times.round(2).astype(object).fillna("-")
 # %%
 name, size = DATASET["name"], DATASET.get("size")
 here = f"--dataset {name}" + (f" --size {size}" if size else "")
-table1 = "reidkit ablate mpn-table1"
+table1, cut = "reidkit ablate mpn-table1", " \\\n    "  # a long line goes on in the next one
 commands = {
     "one row, one seed": f"reidkit train mpn {here} --preset {PRESET} --seed 3",
     "a table, more seeds": f"{table1} {here} --preset {PRESET} --seeds {SEEDS + 2}",
@@ -493,13 +493,13 @@ commands = {
     "siblings only": f"{table1} --dataset sidewalk --size siblings --preset long --seeds 3",
     "more channels": f"{table1} {here} --preset long --seeds 3 --set backbone=small-256",
     "the paper's recipe, ResNet-50 at 384 x 128, on a GPU": (
-        f"{table1} --dataset sidewalk --size full --preset paper --seeds 3 \\\n"
-        "    --device cuda --jobs 1"
+        f"{table1} --dataset sidewalk --size full --preset paper --seeds 3 --device cuda --jobs 1"
     ),
     "another K": f"reidkit train mpn {here} --preset {PRESET} --set model.num_parts=5",
     "collect": "reidkit report runs --save results/sidewalk/runs.csv",
 }
-print("\n".join(f"# {what}\n{command}" for what, command in commands.items()))
+for what, command in commands.items():
+    print(f"# {what}\n{command.replace(' --preset', cut + '--preset')}")
 
 # %% [markdown]
 # ## Your turn

@@ -25,7 +25,7 @@ def sheet(
     rows: Mapping[str, Sequence],
     titles: Sequence[str],
     fontsize: int = 8,
-    dpi: int = plots.PHOTO_DPI,
+    dpi: int = 78,  # many such sheets fit in one notebook
 ) -> Jpeg:
     """Rows of pictures. rows: {label: [picture, ...]}, arrays or PIL images; titles: of the
     columns."""
@@ -49,9 +49,8 @@ def maps_over(
 ) -> Figure:
     """Rows: images [H, W, 3]; columns: {heading: maps [B, H, W]} over the grey image, bright is
     strong."""
-    figure, axes = axes_of(
-        len(pictures), len(columns) + 1, 0.85 * (len(columns) + 1), 2.1 * len(pictures)
-    )
+    size = 0.85 * (len(columns) + 1), 2.1 * len(pictures)
+    figure, axes = axes_of(len(pictures), len(columns) + 1, *size, dpi=plots.PHOTO_DPI)
     for i, (row, picture) in enumerate(zip(axes, pictures)):
         row[0].imshow(picture)
         row[0].set_ylabel(captions[i], fontsize=8)
@@ -72,7 +71,8 @@ def two_lists(queries: Sequence[tuple], title: str) -> Figure:
     queries: (caption, query file, [(file, right), ...] of the first network, the second's).
     """
     widths = {"width_ratios": [1, 0.2, 1, 1, 1, 1, 0.2, 1, 1, 1, 1]}
-    figure, axes = axes_of(len(queries), 11, 8.2, 2.3 * len(queries), gridspec_kw=widths)
+    shape = len(queries), 11, 8.2, 2.3 * len(queries)
+    figure, axes = axes_of(*shape, gridspec_kw=widths, dpi=plots.PHOTO_DPI)
     for row, (caption, query, first, second) in zip(axes, queries):
         row[0].imshow(Image.open(query))
         frame(row[0], "black", text="query")
@@ -107,7 +107,7 @@ def lists(rows: Sequence[tuple], length: int = 8, height: float = 1.55) -> Jpeg:
                 spine.set(
                     color=colour, linewidth=2.5, linestyle=(0, (3, 1)) if sign == "x" else "-"
                 )
-    return as_jpeg(figure)
+    return as_jpeg(figure, dpi=90)  # many small photographs
 
 
 def match_by_part(query: str, right: tuple, wrong: tuple) -> Jpeg:

@@ -113,7 +113,7 @@ def by_count(
             yerr=up or None,
             fmt="o",
             ms=6,
-            color=plots.COLOURS[0 if spread is None else 1],
+            color="#333333" if spread is None else plots.SYSTEMS["cgpn"][0],
         )
         ax.annotate(
             s.removeprefix("cgpn-"),

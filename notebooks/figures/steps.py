@@ -163,8 +163,8 @@ def cgpn_structure(branches: Sequence, channels: int, num_parts: int) -> Figure:
         arrow(6.6, y + 0.74, 7.1, y + 0.74)
         box(7.1, y + 0.58, 2.0, 0.32, f"fg of {branch.name}: {2 * channels} -> 256", blue)
         arrow(3.1, y + 0.5, 3.6, y + 0.27)
-        names = ",  ".join(group.name for group in branch.groups)
-        box(3.6, y + 0.1, 3.0, 0.32, f"GMP of stripe groups  {names}", yellow)
+        names = ", ".join(group.name for group in branch.groups)
+        box(3.6, y + 0.1, 3.0, 0.32, f"GMP of stripes  {names}", yellow)
         arrow(6.6, y + 0.26, 7.1, y + 0.26)
         box(7.1, y + 0.1, 2.0, 0.32, f"{len(branch.groups)} fl: {channels} -> 256 each", yellow)
     length = f"{num_parts} features\nside by side:\n{num_parts} x 256\n= {num_parts * 256}"
