@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,7 @@ def styles(names: Sequence[str]) -> list[tuple[str, str]]:
     return [style or free[next(others) % len(free)] for style in known]
 
 
-def line_styles(names: Sequence[str]) -> list[dict[str, str]]:
+def line_styles(names: Sequence[str]) -> list[dict[str, Any]]:
     """Colour and marker as `styles`, ready for `plot`; lines of one colour differ: solid, dashed, dotted."""
     chosen, seen = styles(names), Counter()
     lines = []
