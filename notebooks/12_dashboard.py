@@ -58,14 +58,9 @@ few = subset(ds.at_level("strong") if "strong" in ds.levels else ds, IDENTITIES)
 networks = open_runs(folders, few)
 pair = {name: networks[name] for name in PAIR}
 table = RESULTS if RESULTS.is_file() else None
-weights = {
-    n: round(sum(p.numel() for p in r.model.parameters()) / 1e6, 2) for n, r in networks.items()
-}
-display(
-    pd.DataFrame(
-        {"parts": {n: r.num_parts for n, r in networks.items()}, "million weights": weights}
-    )
-)
+weights = {n: sum(p.numel() for p in r.model.parameters()) / 1e6 for n, r in networks.items()}
+about = {"parts": {n: r.num_parts for n, r in networks.items()}, "million weights": weights}
+display(pd.DataFrame(about).round(2))
 print(f"{len(few.query)} queries and {len(few.gallery)} gallery images, level {few.level}")
 
 # %% [markdown]

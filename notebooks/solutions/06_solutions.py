@@ -27,7 +27,7 @@ print("1:", check_exercise("06.1", answer_1))
 from reidkit.priors.labels import LABEL_SETS, LEG_LABELS, label_table
 
 names = LABEL_SETS["pascal"]
-print(dict(enumerate(names)))
+print(*(f"{label}: {name}" for label, name in enumerate(names)), sep="\n")
 answer_2 = [i for i, lip in enumerate(label_table("pascal")) if lip in LEG_LABELS]
 print("2:", answer_2, check_exercise("06.2", answer_2))
 

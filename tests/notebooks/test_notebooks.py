@@ -127,7 +127,7 @@ def test_answers_are_closed_until_asked(lesson):
             asked = bool(re.search(r"\bpredict\b", cell.source, flags=re.I))
         elif cell.outputs:
             hidden = cell.metadata.get("jupyter", {}).get("outputs_hidden", False)
-            panel = re.search(rf"\b({'|'.join(panels.__all__)})\(", cell.source)
+            panel = re.search(rf"\b({'|'.join(panels.__all__)})\b", cell.source)
             assert hidden == (asked and not panel), cell.source
             closed += hidden
     assert closed or lesson.stem == "12_dashboard"
