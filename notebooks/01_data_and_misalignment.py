@@ -1,14 +1,15 @@
 # %% [markdown]
 # # 01 Data and the misalignment problem
 #
-# **What you will learn.** What a re-identification data set is (tables of images, identities and cameras, and a
-# protocol), what the rendered *Sidewalk* set holds, why colour alone does not solve it, what happens to fixed stripes
-# when a detector's box is off, what a batch and an epoch are, and how to switch to a set of photographs.
+# **What you will learn.** What a re-identification data set is (tables of images, identities and
+# cameras, and a protocol), what the rendered *Sidewalk* set holds, why colour alone does not solve
+# it, what happens to fixed stripes when a detector's box is off, what a batch and an epoch are, and
+# how to switch to a set of photographs.
 #
 # **Prerequisites.** [00 Start here](00_start_here.ipynb) (Rank-1 and mAP).
 #
-# **Paper.** MPN, Sec. 1 and Fig. 1 (misalignment), Sec. 5.1 (data sets, batches, augmentation); CGPN, Sec. 4.2
-# (batches).
+# **Paper.** MPN, Sec. 1 and Fig. 1 (misalignment), Sec. 5.1 (data sets, batches, augmentation);
+# CGPN, Sec. 4.2 (batches).
 #
 # **Minutes.** 1 on a 2-core CPU (2 more if Sidewalk must be rendered first), 1 on a GPU.
 
@@ -16,7 +17,7 @@
 from pathlib import Path
 
 # Settings: the same names in every notebook. Change one, then run all cells again.
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it is under ROOT
 ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
 PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
@@ -26,11 +27,13 @@ SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
 # %% [markdown]
 # ## A data set is three tables
 #
-# Everything the kit needs to know about an image is its file, who is in it (`pid`) and which camera took it
-# (`camid`). Models learn from **train**; each **query** image is searched for in the **gallery**. Nobody in train
-# appears in query or gallery: the model must tell apart people it has never seen.
+# Everything the kit needs to know about an image is its file, who is in it (`pid`) and which camera
+# took it (`camid`). Models learn from **train**; each **query** image is searched for in the
+# **gallery**. Nobody in train appears in query or gallery: the model must tell apart people it has
+# never seen.
 
 # %%
+import figures
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -40,13 +43,13 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from reidkit.data import load_dataset
 from reidkit.reporting import plots
 
-set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # a tenth of the bytes of PNG for pictures
+set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})  # a tenth of PNG's bytes
 ds = load_dataset(**DATASET, root=ROOT)  # Sidewalk is rendered on first use
 ds.summary()
 
 # %% [markdown]
-# Some sections below need a ground truth that no photographed set has: where each body part is, exactly. They always
-# use Sidewalk, whatever `DATASET` says.
+# Some sections below need a ground truth that no photographed set has: where each body part is,
+# exactly. They always use Sidewalk, whatever `DATASET` says.
 
 # %%
 sidewalk = ds
@@ -62,9 +65,10 @@ def named(table):
 named(ds.train).iloc[::700, :8]
 
 # %% [markdown]
-# The name of a file carries its labels. Market-1501 began it and most sets follow: `0002_c1s1_000451_03.jpg` is
-# identity 2, camera 1, sequence 1, frame 451, third box of that frame. A few lines read it; the kit's own reader
-# (`reidkit.data.sets.market.parse_name`) also handles the odd names of real archives.
+# The name of a file carries its labels. Market-1501 began it and most sets follow:
+# `0002_c1s1_000451_03.jpg` is identity 2, camera 1, sequence 1, frame 451, third box of that frame.
+# A few lines read it; the kit's own reader (`reidkit.data.sets.market.parse_name`) also handles the
+# odd names of real archives.
 
 # %%
 import re
@@ -86,21 +90,23 @@ print(f"our three lines and the kit agree on {same} of {len(files)} names")
 # %% [markdown]
 # ## The protocol: who counts as a right answer
 #
-# Two identities in the gallery are special. **-1 is junk**: a box that hardly hits a person. It is removed from
-# every ranked list, neither right nor wrong. **0 is a distractor**: a person nobody asks for, or an empty street that
-# the detector took for one. Distractors stay, and can only be wrong. And for each query the images *of the same person
-# under the same camera* are removed too.
+# Two identities in the gallery are special. **-1 is junk**: a box that hardly hits a person. It is
+# removed from every ranked list, neither right nor wrong. **0 is a distractor**: a person nobody
+# asks for, or an empty street that the detector took for one. Distractors stay, and can only be
+# wrong. And for each query the images *of the same person under the same camera* are removed too.
 
 # %%
 kinds = np.select(
-    [ds.gallery.pid.isin(ds.junk_pids), ds.gallery.pid == 0], ["junk (-1)", "distractor (0)"], "a test person"
+    [ds.gallery.pid.isin(ds.junk_pids), ds.gallery.pid == 0],
+    ["junk (-1)", "distractor (0)"],
+    "a test person",
 )
 counts = pd.crosstab(kinds, ds.gallery.camid, margins=True, margins_name="all")
 counts.rename_axis(index="gallery image", columns="camera")
 
 # %% [markdown]
-# **Predict:** take the first query. How many of the gallery's images can be right for it: hundreds, about fifty, or
-# fewer than twenty?
+# **Predict:** take the first query. How many of the gallery's images can be right for it: hundreds,
+# about fifty, or fewer than twenty?
 
 # %%
 from reidkit.evaluation.protocol import GroundTruth
@@ -112,7 +118,9 @@ ignored = np.flatnonzero(g.pid.isin(ds.junk_pids) | (same_person & same_camera))
 print(f"query: person {q.pid}, camera {q.camid}")
 print(f"{len(right)} right, {len(ignored)} ignored, {len(g) - len(right) - len(ignored)} wrong")
 
-kit_right, kit_ignored = GroundTruth(ds.query.pid, g.pid, ds.query.camid, g.camid, ds.junk_pids).of(0)
+kit_right, kit_ignored = GroundTruth(ds.query.pid, g.pid, ds.query.camid, g.camid, ds.junk_pids).of(
+    0
+)
 agree = np.array_equal(right, kit_right) and np.array_equal(ignored, np.sort(kit_ignored))
 print("the kit's protocol agrees:", agree)
 
@@ -121,37 +129,44 @@ print("the kit's protocol agrees:", agree)
 #
 # ## Look at the images
 #
-# One row a camera, different people in each row. Each camera has its own street, light, colour cast, sharpness and
-# noise.
+# One row a camera, different people in each row. Each camera has its own street, light, colour
+# cast, sharpness and noise.
 
 # %%
 from reidkit.data.contact_sheet import contact_sheet
 
-sheet = contact_sheet(ds.train, title=f"{ds.name}: training images", columns=12, thumb=(96, 48), seed=SEED)
+sheet = contact_sheet(
+    ds.train, title=f"{ds.name}: training images", columns=12, thumb=(96, 48), seed=SEED
+)
 plots.image_grid([sheet], height=sheet.height / 100)
 
 # %% [markdown]
 # ## What Sidewalk is
 #
-# Sidewalk's people are drawn: jointed bodies that walk, seen from any side, in clothes of one shared palette of 14
-# colours. Two strangers often wear the same colours, and only *where* they wear them tells them apart. About half of
-# the people have **siblings**, who are the same person but for one part: other shoes, a hat, another bag. Below,
-# groups of siblings, each person twice; the title says what sets an image's person apart from the first of the group.
+# Sidewalk's people are drawn: jointed bodies that walk, seen from any side, in clothes of one
+# shared palette of 14 colours. Two strangers often wear the same colours, and only *where* they
+# wear them tells them apart. About half of the people have **siblings**, who are the same person
+# but for one part: other shoes, a hat, another bag. Below, groups of siblings, each person twice;
+# the title says what sets an image's person apart from the first of the group.
 
 # %%
 people = sidewalk.train.drop_duplicates("pid")
 clear = sidewalk.train[(sidewalk.train.detector == "ok") & (sidewalk.train.occluder == "none")]
 twice = clear.groupby(["group", "camid", "pid"]).head(2)  # two images a person and camera
 members = 2 if DATASET.get("size") == "tiny" else 3
-full = twice.groupby(["group", "camid"]).filter(lambda t: t.pid.nunique() == members and len(t) == 2 * members)
-full = full[full.camid == full.groupby("group").camid.transform("min")]  # one camera, so that light is no difference
+full = twice.groupby(["group", "camid"]).filter(
+    lambda t: t.pid.nunique() == members and len(t) == 2 * members
+)
+# one camera, so that light is no difference
+full = full[full.camid == full.groupby("group").camid.transform("min")]
 full = full[full.group.isin(full.group.unique()[:4])]
 names = full.differs.str.replace("-", "first").str.replace("_", "\n")
 titles = [f"id {pid}\n{name}" for pid, name in zip(full.pid, names)]
 plots.image_grid([plt.imread(p) for p in full.path], titles, columns=4 * members, height=1.9)
 
 # %% [markdown]
-# A model that looks at the whole picture and averages will not find a shoe. That is what *part* features are for.
+# A model that looks at the whole picture and averages will not find a shoe. That is what *part*
+# features are for.
 #
 # How many people have a sibling, and in what do the siblings differ?
 
@@ -163,16 +178,22 @@ people.differs[people.differs != "-"].value_counts().rename("people").to_frame()
 # %% [markdown]
 # ### The detector errs
 #
-# A pedestrian detector drew the boxes, and its boxes are off: shifted and scaled a little always, and sometimes
-# `head` or `legs` are cut off or the box is `loose`. Things and people stand in front (`occluder`). Training images
-# have medium errors; there are two test sets, `mild` and `strong`.
+# A pedestrian detector drew the boxes, and its boxes are off: shifted and scaled a little always,
+# and sometimes `head` or `legs` are cut off or the box is `loose`. Things and people stand in front
+# (`occluder`). Training images have medium errors; there are two test sets, `mild` and `strong`.
 
 # %%
 tables = {"train": sidewalk.train}
 for level in ("mild", "strong"):
-    tables |= {f"{level} query": sidewalk.levels[level][0], f"{level} gallery": sidewalk.levels[level][1]}
+    tables |= {
+        f"{level} query": sidewalk.levels[level][0],
+        f"{level} gallery": sidewalk.levels[level][1],
+    }
 rows = {
-    name: {**t[t.pid > 0].detector.value_counts(normalize=True), "occluded": (t[t.pid > 0].occluder != "none").mean()}
+    name: {
+        **t[t.pid > 0].detector.value_counts(normalize=True),
+        "occluded": (t[t.pid > 0].occluder != "none").mean(),
+    }
     for name, t in tables.items()
 }
 (100 * pd.DataFrame(rows).T[["ok", "head", "legs", "loose", "occluded"]]).round(1).add_suffix(" %")
@@ -191,22 +212,28 @@ cases = [
 ]
 examples = [strong[(strong.detector == d) & (strong.occluder == o)].iloc[:1] for d, o in cases]
 examples = pd.concat(examples)
-titles = [f"box {r.detector}" + (f", {r.occluder}" if r.occluder != "none" else "") for r in examples.itertuples()]
+titles = [
+    f"box {r.detector}" + (f", {r.occluder}" if r.occluder != "none" else "")
+    for r in examples.itertuples()
+]
 plots.image_grid([plt.imread(p) for p in examples.path], titles, columns=8, height=2.2)
 
 # %% [markdown]
 # ### The ground truth nobody else has
 #
-# Each image is drawn as a map of named pieces and coloured afterwards, so labels are exact. For the images above:
-# body parts (orange head, blue torso, light blue arms, green legs, yellow feet, purple accessories), LIP labels as a
-# human parser would give them (20 classes; no bag, no neck), and how much of each part can be seen.
+# Each image is drawn as a map of named pieces and coloured afterwards, so labels are exact. For the
+# images above: body parts (orange head, blue torso, light blue arms, green legs, yellow feet,
+# purple accessories), LIP labels as a human parser would give them (20 classes; no bag, no neck),
+# and how much of each part can be seen.
 
 # %%
 from reidkit.data.sidewalk import PART_NAMES, load_truth
 from reidkit.data.sidewalk.sheet import PART_COLOURS, overlay
 
 truth = load_truth(sidewalk, examples)
-pictures = [overlay(plt.imread(p), parts, weight=0.75) for p, parts in zip(examples.path, truth.parts)]
+pictures = [
+    overlay(plt.imread(p), parts, weight=0.75) for p, parts in zip(examples.path, truth.parts)
+]
 pictures += [plots.LIP_COLOURS[parsing] for parsing in truth.parsing]
 labels = ["body parts"] * len(examples) + ["LIP labels"] * len(examples)
 plots.image_grid(pictures, labels, columns=8, height=2.2)
@@ -217,14 +244,14 @@ extent = pd.DataFrame({"body from": truth.top, "to": truth.bottom}, index=titles
 pd.concat([extent.round(2), seen.round(0).add_suffix(" seen %")], axis=1)
 
 # %% [markdown]
-# `body from` 0.1 `to` 0.9 means: the body begins at 10 % of the picture's height and ends at 90 %. Negative numbers
-# and numbers above 1 are bodies that the box cut.
+# `body from` 0.1 `to` 0.9 means: the body begins at 10 % of the picture's height and ends at 90 %.
+# Negative numbers and numbers above 1 are bodies that the box cut.
 #
 # ## Colour alone does not solve it
 #
-# The simplest feature there is: how often each colour occurs. Colours are counted in 4 x 4 x 4 boxes of red, green
-# and blue; the square root makes the dot product of two histograms a measure of their overlap. With `K > 1` the
-# picture is cut in K stripes and each has its own histogram.
+# The simplest feature there is: how often each colour occurs. Colours are counted in 4 x 4 x 4
+# boxes of red, green and blue; the square root makes the dot product of two histograms a measure of
+# their overlap. With `K > 1` the picture is cut in K stripes and each has its own histogram.
 
 # %%
 from reidkit.data.loaders import test_batches
@@ -234,7 +261,8 @@ BOXES = 4
 
 
 def histograms(images, K=1, top=0.0, bottom=1.0, weight=1.0):
-    """Colour histograms [B, K*64] of uint8 images [B, 3, H, W], in K stripes between top and bottom (a number or [B]).
+    """Colour histograms [B, K*64] of uint8 images [B, 3, H, W], in K stripes between top and
+    bottom (a number or [B]).
 
     weight: [B, H, W], how much a pixel counts.
     """
@@ -279,8 +307,8 @@ for K in (1, 6):
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Hardly better than random numbers. Why? **Predict** what happens when the protocol's camera rule is switched off, so
-# that images of the query's own camera may count as right answers.
+# Hardly better than random numbers. Why? **Predict** what happens when the protocol's camera rule
+# is switched off, so that images of the query's own camera may count as right answers.
 
 # %%
 no_camera = ds.query.assign(camid=0)  # a camera that took no gallery image: nothing is removed
@@ -292,8 +320,9 @@ for K, (qf, gf) in features.items():
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# The histogram recognises the *street and the camera*, not the person. That is what the rule is for: without it, a
-# good score could mean a good memory for walls. Here is what one query finds ("x" wrong, "+" right).
+# The histogram recognises the *street and the camera*, not the person. That is what the rule is
+# for: without it, a good score could mean a good memory for walls. Here is what one query finds
+# ("x" wrong, "+" right).
 
 # %%
 from reidkit.evaluation.ranked_list import top_k
@@ -301,7 +330,9 @@ from reidkit.evaluation.ranked_list import top_k
 row = 5
 q = ds.query.iloc[row]
 qf, gf = features[6]
-best = top_k(qf[row], gf, 9, q_pid=q.pid, q_camid=q.camid, g_pids=ds.gallery.pid, g_camids=ds.gallery.camid)
+best = top_k(
+    qf[row], gf, 9, q_pid=q.pid, q_camid=q.camid, g_pids=ds.gallery.pid, g_camids=ds.gallery.camid
+)
 found = ds.gallery.iloc[best.gallery_index]
 captions = [f"camera {c}" for c in found.camid]
 plots.ranked_list(
@@ -313,9 +344,9 @@ plots.ranked_list(
 )
 
 # %% [markdown]
-# Now let an oracle help: on Sidewalk we know which pixels are the person. How much of the failure is the background,
-# and what do stripes add? A third oracle, **ROI**, cuts its six stripes between the true upper and lower end of the
-# body instead of the whole picture.
+# Now let an oracle help: on Sidewalk we know which pixels are the person. How much of the failure
+# is the background, and what do stripes add? A third oracle, **ROI**, cuts its six stripes between
+# the true upper and lower end of the body instead of the whole picture.
 
 # %%
 from reidkit.data.images import read_image
@@ -332,11 +363,16 @@ def at_size(maps, size=(144, 48)):
     return maps[:, rows[:, None], columns[None]]
 
 
+# %%
 def oracle_histograms(table):
     """The features of three oracles, by name."""
     truth, images = load_truth(sidewalk, table), pixels(table)
     person = at_size(truth.segmentation)
-    top, bottom = np.nan_to_num(truth.top, nan=0.0), np.nan_to_num(truth.bottom, nan=1.0)  # NaN: an empty street
+    # NaN: an empty street
+    top, bottom = (
+        np.nan_to_num(truth.top, nan=0.0),
+        np.nan_to_num(truth.bottom, nan=1.0),
+    )
     return {
         "person": histograms(images, 1, weight=person),
         "person, 6 stripes": histograms(images, 6, weight=person),
@@ -354,13 +390,14 @@ for name, qf in query_features.items():
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Two lessons with no network at all: leave the background out, and look at *parts*. Both papers of this kit are about
-# parts. But a stripe is only a part as long as the box is right.
+# Two lessons with no network at all: leave the background out, and look at *parts*. Both papers of
+# this kit are about parts. But a stripe is only a part as long as the box is right.
 #
 # ## The misalignment problem
 #
-# The `shift` level shows the mild queries again, with everything standing 0, 5, 10, 15 and 20 % of the picture's
-# height lower, as if the detector's box were too high. Six uniform stripes are drawn on.
+# The `shift` level shows the mild queries again, with everything standing 0, 5, 10, 15 and 20 % of
+# the picture's height lower, as if the detector's box were too high. Six uniform stripes are drawn
+# on.
 #
 # **Predict:** at a shift of 10 %, which body part does the stripe hold that held the head?
 
@@ -375,53 +412,62 @@ one = one.get_group(list(one.groups)[min(7, len(one) - 1)]).sort_values("shift")
 whole = np.ones((1, 1), bool)
 cut = [prior_overlay(plt.imread(p), whole, 0, 1, K) for p in one.path]
 cut += [prior_overlay(PART_COLOURS[p], whole, 0, 1, K) for p in load_truth(sidewalk, one).parts]
-plots.image_grid(cut, [f"shift {s:.2f}" for s in one["shift"]] + ["exact parts"] * len(one), columns=5, height=2.6)
+plots.image_grid(
+    cut,
+    [f"shift {s:.2f}" for s in one["shift"]] + ["exact parts"] * len(one),
+    columns=5,
+    height=2.6,
+)
 
 # %% [markdown]
-# Over all queries: what does each stripe really hold? A row below is a stripe (1 is the top one), a number the
-# percentage of that stripe's pixels that are street (or something in front of the person), head, torso, ...
+# Over all queries: what does each stripe really hold? A row below is a stripe (1 is the top one), a
+# number the percentage of that stripe's pixels that are street (or something in front of the
+# person), head, torso, ...
 
 
 # %%
 def contents(table):
-    """What each of K stripes holds, from the exact part maps. [N, K, 7] pixels: not the person, head, torso, ..."""
+    """What each of K stripes holds, from the exact part maps. [N, K, 7] pixels: not the person,
+    head, torso, ..."""
     parts = load_truth(sidewalk, table).parts  # [N, H, W]
     stripe = np.arange(parts.shape[1]) * K // parts.shape[1]  # [H]
-    held = [[(parts[:, stripe == k] == i).sum((1, 2)) for i in range(len(PART_NAMES) + 1)] for k in range(K)]
+    held = [
+        [(parts[:, stripe == k] == i).sum((1, 2)) for i in range(len(PART_NAMES) + 1)]
+        for k in range(K)
+    ]
     return np.array(held).transpose(2, 0, 1)
 
 
 held = {s: contents(shifted[shifted["shift"] == s]) for s in shifts}
 share = {s: h.sum(0) / h.sum((0, 2))[:, None] for s, h in held.items()}  # [K, 7], rows sum to 1
-figure, axes = plt.subplots(1, 3, figsize=(10.4, 3.1), layout="constrained", sharey=True)
-for ax, s in zip(axes, (0.0, 0.1, 0.2)):
-    ax.imshow(share[s], cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    ax.set(title=f"shift {s:.2f}", xticks=range(7), yticks=range(K), yticklabels=range(1, K + 1))
-    ax.set_xticklabels(["street", *PART_NAMES], fontsize=8, rotation=30)
-    for (k, i), v in np.ndenumerate(share[s]):
-        ax.text(i, k, f"{100 * v:.0f}", ha="center", va="center", fontsize=8, color="white" if v < 0.6 else "black")
-axes[0].set_ylabel("stripe")
-plt.show()
+chosen = {f"shift {s:.2f}": share[s] for s in (0.0, 0.1, 0.2)}
+figures.percentages(chosen, ["street", *PART_NAMES])
 
 # %% [markdown]
-# The head sinks from stripe 1 to stripe 2, and stripe 1 is left with street. The feet leave the picture. How fast
-# does it go wrong? In a picture of height 1 a stripe is 1/K high, so a shift by $s$ moves a share $sK$ of each
-# stripe's pixels into the next one, until at $s = 1/K$ all have left theirs. Measured, pixel by pixel:
+# The head sinks from stripe 1 to stripe 2, and stripe 1 is left with street. The feet leave the
+# picture. How fast does it go wrong? In a picture of height 1 a stripe is 1/K high, so a shift by
+# $s$ moves a share $sK$ of each stripe's pixels into the next one, until at $s = 1/K$ all have left
+# theirs. Measured, pixel by pixel:
 
 
 # %%
 def moved_share(parts, s):
-    """Share of the person's pixels [N, H, W] that are in another stripe (or outside) after a shift down by s."""
+    """Share of the person's pixels [N, H, W] that are in another stripe (or outside) after a shift
+    down by s."""
     H = parts.shape[1]
     rows = (parts > 0).sum((0, 2))  # [H] person pixels a row
     stripe, later = np.arange(H) * K // H, (np.arange(H) + s * H) * K // H
     return rows[stripe != later].sum() / rows.sum()
 
 
+# %%
 parts = load_truth(sidewalk, shifted[shifted["shift"] == 0]).parts
-likeness = lambda a, b: np.minimum(a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)).sum(-1)
+likeness = lambda a, b: np.minimum(a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)).sum(
+    -1
+)
 with np.errstate(invalid="ignore"):
-    alike = {s: likeness(held[0.0][..., 1:], held[s][..., 1:]) for s in shifts}  # [N, K], NaN: nobody in the stripe
+    # [N, K], NaN: nobody in the stripe
+    alike = {s: likeness(held[0.0][..., 1:], held[s][..., 1:]) for s in shifts}
 table = pd.DataFrame(
     {
         "expected: left their stripe": [min(1, s * K) for s in shifts],
@@ -434,10 +480,12 @@ table = pd.DataFrame(
 (100 * table).round(1).add_suffix(" %")
 
 # %% [markdown]
-# The third column compares what a stripe held of the person before and after: 100 % means the same mixture of parts.
-# It falls more slowly, because neighbouring stripes often hold the same part (a leg is two stripes long).
+# The third column compares what a stripe held of the person before and after: 100 % means the same
+# mixture of parts. It falls more slowly, because neighbouring stripes often hold the same part (a
+# leg is two stripes long).
 #
-# Does it matter for retrieval? The three colour oracles again, with shifted queries against an unshifted gallery.
+# Does it matter for retrieval? The three colour oracles again, with shifted queries against an
+# unshifted gallery.
 #
 # **Predict:** which of the three curves falls, and which stays?
 
@@ -449,13 +497,9 @@ for s in shifts:
         found = rank1_and_map(qf, gallery_features[name], q, sidewalk.gallery)
         curves[name].append(found["Rank-1"])
 
-figure, ax = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
-for i, (name, values) in enumerate(curves.items()):
-    ax.plot(shifts, values, color=plots.COLOURS[i], marker=plots.MARKERS[i], label=name)
-ax.set(xlabel="shift of the query crop (fraction of its height)", ylabel="Rank-1 (%)", ylim=(0, None), xticks=shifts)
-ax.legend(frameon=False, title="colours of the ...")
-ax.grid(alpha=0.25)
-plt.show()
+lines = {f"colours of the {name}": (shifts, values) for name, values in curves.items()}
+xlabel = "shift of the query crop (fraction of its height)"
+figures.curves({"no network, only colours": lines}, xlabel, "Rank-1 (%)")
 
 # %%
 pd.DataFrame(curves, index=pd.Index(shifts, name="shift")).assign(
@@ -463,22 +507,25 @@ pd.DataFrame(curves, index=pd.Index(shifts, name="shift")).assign(
 )
 
 # %% [markdown]
-# Uniform stripes are better than no stripes while the box is right, and worse than none when it is off by 20 %.
-# Stripes of the true ROI keep nearly all they had; the little that everybody loses left the picture with the feet.
-# No network, no learning: the whole difference is *where the stripes are cut*. An oracle is not on offer at test
-# time, and running two segmentation networks on each gallery image is dear. MPN's idea: use an imperfect ROI ([02
-# Coarse priors](02_coarse_priors.ipynb)) **in training only**, to teach the network to find its parts by itself.
+# Uniform stripes are better than no stripes while the box is right, and worse than none when it is
+# off by 20 %. Stripes of the true ROI keep nearly all they had; the little that everybody loses
+# left the picture with the feet. No network, no learning: the whole difference is *where the
+# stripes are cut*. An oracle is not on offer at test time, and running two segmentation networks on
+# each gallery image is dear. MPN's idea: use an imperfect ROI ([02 Coarse
+# priors](02_coarse_priors.ipynb)) **in training only**, to teach the network to find its parts by
+# itself.
 #
 # ## A validation split, so that nothing is tuned on test
 #
-# Settings are chosen on *training* identities that are held out. Siblings stay on one side: otherwise the model would
-# have trained on the held-out person but for the shoes. Derived for any table, then compared with
-# `validation_split`.
+# Settings are chosen on *training* identities that are held out. Siblings stay on one side:
+# otherwise the model would have trained on the held-out person but for the shoes. Derived for any
+# table, then compared with `validation_split`.
 
 
 # %%
 def hold_out(train, fraction=0.2, seed=0):
-    """(train, query, gallery): whole groups held out; one image a person and camera asks, the rest answers."""
+    """(train, query, gallery): whole groups held out; one image a person and camera asks, the rest
+    answers."""
     group = train.group if "group" in train else train.pid
     shuffled = np.random.default_rng(seed).permutation(np.unique(group))
     held = group.isin(shuffled[: round(fraction * len(shuffled))])
@@ -499,10 +546,10 @@ validation.summary()
 # %% [markdown]
 # ## Batches of P people x K images
 #
-# Triplet losses compare images *inside a batch*: to have positives and negatives, a batch holds P people with K images
-# each. The paper writes S x A = 6 x 8 (MPN Sec. 5.1); CGPN writes 8 x 8. An epoch here visits every person once, in
-# random order; the last batch is filled up with people seen before. A person with fewer than K images lends some of
-# them twice.
+# Triplet losses compare images *inside a batch*: to have positives and negatives, a batch holds P
+# people with K images each. The paper writes S x A = 6 x 8 (MPN Sec. 5.1); CGPN writes 8 x 8. An
+# epoch here visits every person once, in random order; the last batch is filled up with people seen
+# before. A person with fewer than K images lends some of them twice.
 
 # %%
 from reidkit.data import PKSampler
@@ -536,10 +583,10 @@ plots.image_grid([plt.imread(p) for p in first.path], titles, columns=16, height
 # %% [markdown]
 # ### What is an epoch?
 #
-# Users of every toolbox ask. There are two answers in use. `cover`, above, goes once through the *people*: its length
-# does not depend on the number of images. `independent` (MPN's released code) draws the people of each
-# batch anew and calls as many batches an epoch as the number of *images* allows. "70 epochs" means nothing until it is
-# counted in batches.
+# Users of every toolbox ask. There are two answers in use. `cover`, above, goes once through the
+# *people*: its length does not depend on the number of images. `independent` (MPN's released code)
+# draws the people of each batch anew and calls as many batches an epoch as the number of *images*
+# allows. "70 epochs" means nothing until it is counted in batches.
 
 # %%
 rows = []
@@ -547,14 +594,24 @@ for mode in ("cover", "independent"):
     s = PKSampler(labels, P, A, seed=SEED, mode=mode)
     used = np.unique(s.epoch_batches(0))
     rows.append(
-        (ds.name, mode, f"{P} x {A}", len(s), len(np.unique(labels[used])) / ds.num_train_ids, len(used) / len(labels))
+        (
+            ds.name,
+            mode,
+            f"{P} x {A}",
+            len(s),
+            len(np.unique(labels[used])) / ds.num_train_ids,
+            len(used) / len(labels),
+        )
     )
-epochs = pd.DataFrame(rows, columns=["data set", "epoch", "P x K", "batches", "people seen", "images seen"])
+epochs = pd.DataFrame(
+    rows, columns=["data set", "epoch", "P x K", "batches", "people seen", "images seen"]
+)
 epochs.round(2)
 
 # %% [markdown]
-# The same counted for the papers' recipes on Market-1501. The number of people and images is the published one;
-# MPN enlarges the training set by a factor of five with translated copies, and its epoch grows with it.
+# The same counted for the papers' recipes on Market-1501. The number of people and images is the
+# published one; MPN enlarges the training set by a factor of five with translated copies, and its
+# epoch grows with it.
 
 # %%
 from reidkit.data.sets.published import PUBLISHED
@@ -569,14 +626,17 @@ recipes = (
 for name, p, a, mode, copies, n in recipes:
     length = len(PKSampler(np.arange(market.images * copies) % market.ids, p, a, mode=mode))
     rows.append((name, mode, f"{p} x {a}", length, n, n * length))
-pd.DataFrame(rows, columns=["recipe", "epoch", "P x K", "batches an epoch", "epochs (paper)", "batches in all"])
+pd.DataFrame(
+    rows,
+    columns=["recipe", "epoch", "P x K", "batches an epoch", "epochs (paper)", "batches in all"],
+)
 
 # %% [markdown]
 # ## Transforms that move image, mask and boundaries together
 #
-# In training, MPN's auxiliary tasks see where the person is: a mask on the feature grid and two boundaries
-# (notebook 02). When an image is flipped or translated, they must move with it. `train_loader` delivers both; here is
-# one batch.
+# In training, MPN's auxiliary tasks see where the person is: a mask on the feature grid and two
+# boundaries (notebook 02). When an image is flipped or translated, they must move with it.
+# `train_loader` delivers both; here is one batch.
 
 # %%
 from reidkit.data.loaders import train_loader
@@ -584,15 +644,24 @@ from reidkit.priors import build_priors
 
 grid = {"quick": (18, 6), "paper": (24, 8)}[PRESET]  # rows and columns of the network's feature map
 priors = build_priors(sidewalk, "sidewalk", grid=grid, progress=False)
-loader = train_loader(sidewalk, size=recipe.size, num_ids=P, num_instances=A, seed=SEED, priors=priors)
+loader = train_loader(
+    sidewalk, size=recipe.size, num_ids=P, num_instances=A, seed=SEED, priors=priors
+)
 batch = next(iter(loader))
-print("images", tuple(batch.images.shape), batch.images.dtype, " labels", batch.labels[:6].tolist(), "...")
+print(
+    "images",
+    tuple(batch.images.shape),
+    batch.images.dtype,
+    " labels",
+    batch.labels[:6].tolist(),
+    "...",
+)
 print({name: tuple(t.shape) for name, t in batch.prior._asdict().items()})
 
 # %% [markdown]
-# The flip mirrors the columns of image and mask and leaves the boundaries. The translation of Sec. 5.1 moves image,
-# mask and boundaries; where the image has no pixels its edge is repeated (a black bar would tell the network the
-# shift). Derived in a line each, then compared.
+# The flip mirrors the columns of image and mask and leaves the boundaries. The translation of Sec.
+# 5.1 moves image, mask and boundaries; where the image has no pixels its edge is repeated (a black
+# bar would tell the network the shift). Derived in a line each, then compared.
 
 # %%
 from reidkit.data.transforms import flip_images, translate_images
@@ -613,11 +682,15 @@ source = (torch.arange(H) - round(dy * H)).clamp(min=0)  # the row that each row
 print("translation, image:", torch.equal(lower, batch.images[:, :, source]))
 good = batch.prior.reliable
 expected = (batch.prior.top + dy).clamp(0, 1)[good]
-print("translation, upper boundary: max difference", float((lower_prior.top[good] - expected).abs().max()))
+print(
+    "translation, upper boundary: max difference",
+    float((lower_prior.top[good] - expected).abs().max()),
+)
 
 # %% [markdown]
-# Together with random erasing, `TrainAugment` makes a training batch: flip, normalise, erase. Below: the person as
-# the prior knows it, after each transform. Orange lines: the six stripes between the boundaries.
+# Together with random erasing, `TrainAugment` makes a training batch: flip, normalise, erase.
+# Below: the person as the prior knows it, after each transform. Orange lines: the six stripes
+# between the boundaries.
 
 # %%
 from reidkit.data.transforms import AugmentConfig, TrainAugment
@@ -625,7 +698,8 @@ from reidkit.data.transforms import AugmentConfig, TrainAugment
 config = AugmentConfig(size=recipe.size, erasing=1.0)
 augmented = TrainAugment(config)(batch, torch.Generator().manual_seed(SEED))
 mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean, config.std))
-visible = ((augmented.images * std + mean).clamp(0, 1) * 255).byte()  # undo the normalisation, to look at it
+# undo the normalisation, to look at it
+visible = ((augmented.images * std + mean).clamp(0, 1) * 255).byte()
 i = int(torch.nonzero(good & (batch.prior.bottom < 0.95))[0])
 stages = {
     "loaded": (batch.images, batch.prior),
@@ -638,11 +712,13 @@ for images, prior in stages.values():
     mask, top, bottom = (getattr(prior, k)[i].numpy() for k in ("mask", "top", "bottom"))
     pictures += [images[i].permute(1, 2, 0).numpy()]
     pictures += [prior_overlay(pictures[-1], mask, float(top), float(bottom), 6)]
-plots.image_grid(pictures, [t for name in stages for t in (name, "with prior")], columns=8, height=2.2)
+plots.image_grid(
+    pictures, [t for name in stages for t in (name, "with prior")], columns=8, height=2.2
+)
 
 # %% [markdown]
-# What if the mask is forgotten? The overlap (intersection over union) of the mask with the true person, on the same
-# grid:
+# What if the mask is forgotten? The overlap (intersection over union) of the mask with the true
+# person, on the same grid:
 
 # %%
 from torch.nn.functional import adaptive_avg_pool2d
@@ -663,27 +739,33 @@ print(f"image flipped, mask flipped too   {mean_iou(flipped_prior.mask, true_mas
 print(f"image flipped, mask forgotten     {mean_iou(batch.prior.mask, true_mask.flip(-1)):.3f}")
 
 # %% [markdown]
-# A forgotten mask does not crash anything: training just gets worse. Tests guard such things better than eyes.
+# A forgotten mask does not crash anything: training just gets worse. Tests guard such things better
+# than eyes.
 #
 # ## Photographs instead: one setting
 #
-# Change the settings cell to `DATASET = {"name": "market1501"}`, put the unpacked archive under `data/`, and run all
-# cells again: tables, protocol, contact sheet, colour baseline, validation split and batches are then those of the
-# photographs. These sets have a parser; the counts are the published ones.
+# Change the settings cell to `DATASET = {"name": "market1501"}`, put the unpacked archive under
+# `data/`, and run all cells again: tables, protocol, contact sheet, colour baseline, validation
+# split and batches are then those of the photographs. These sets have a parser; the counts are the
+# published ones.
 
 # %%
 from reidkit.data.sets.published import OFFICIAL_PAGES
 
 rows = {
-    name: {f"{split} {what}": getattr(c, what) for split, c in splits.items() for what in ("ids", "images")}
+    name: {
+        f"{split} {what}": getattr(c, what)
+        for split, c in splits.items()
+        for what in ("ids", "images")
+    }
     | {"page": OFFICIAL_PAGES[re.sub("-(detected|labeled)", "", name)].split(" ")[0].strip(":;")}
     for name, splits in PUBLISHED.items()
 }
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# What if the files are not there? Errors of the kit name the culprit and say what to do. (`told` prints them instead
-# of stopping the notebook, with the long folder names shortened.)
+# What if the files are not there? Errors of the kit name the culprit and say what to do. (`told`
+# prints them instead of stopping the notebook, with the long folder names shortened.)
 
 # %%
 import shutil
@@ -694,13 +776,14 @@ from lesson import told
 told(lambda: load_dataset("market1501", root=ROOT).summary(), data=ROOT)
 
 # %% [markdown]
-# If you count with a paper beside you, some of its numbers will not come out; they are slips of the papers. For
-# DukeMTMC-reID MPN prints 2,268 queries and 36,441 images, CGPN 16,552 training images: the set has 2,228, 36,411 and
-# 16,522. And CUHK03 has "six cameras" in CGPN's text and two in MPN's: its files tell two views apart, those of the
-# pair of cameras that saw the person, and the protocol needs no more.
+# If you count with a paper beside you, some of its numbers will not come out; they are slips of the
+# papers. For DukeMTMC-reID MPN prints 2,268 queries and 36,441 images, CGPN 16,552 training images:
+# the set has 2,228, 36,411 and 16,522. And CUHK03 has "six cameras" in CGPN's text and two in
+# MPN's: its files tell two views apart, those of the pair of cameras that saw the person, and the
+# protocol needs no more.
 #
-# Any folder in Market-1501's layout will do (`"market-layout"`). Here is a small one, made from images of Sidewalk,
-# with a stray `Thumbs.db` as in the real archive.
+# Any folder in Market-1501's layout will do (`"market-layout"`). Here is a small one, made from
+# images of Sidewalk, with a stray `Thumbs.db` as in the real archive.
 
 # %%
 temporary = tempfile.TemporaryDirectory()
@@ -719,9 +802,9 @@ for folder, table in parts_of.items():
 told(lambda: load_dataset("market-layout", root=mine).summary())
 
 # %% [markdown]
-# `reidkit data check NAME` reads every file: counts against the published ones, images that do not decode, one picture
-# in train and in test, cameras. Plant two faults: a file cut off in the middle, and a training image copied to the
-# gallery under another name.
+# `reidkit data check NAME` reads every file: counts against the published ones, images that do not
+# decode, one picture in train and in test, cameras. Plant two faults: a file cut off in the middle,
+# and a training image copied to the gallery under another name.
 
 # %%
 from reidkit.data.copies.check import check_dataset
@@ -745,21 +828,22 @@ temporary.cleanup()
 #
 # ```text
 # python data_scripts/market1501.py --help               unpack a downloaded archive, safely
-# reidkit data check market1501 --root data              is the copy sound? exit code, tables, contact sheet
+# reidkit data check market1501 --root data              is the copy sound? tables, contact sheet
 # reidkit train mpn --dataset market1501 --preset paper  on a GPU
 # ```
 #
-# **Before you download people.** The photographs in these sets show people who were mostly not asked. DukeMTMC was
-# withdrawn by its authors in 2019; the kit reads a copy that you have a right to and helps nobody to a new one. Mind
-# each set's licence, and do not build surveillance with this. Sidewalk was drawn so that the ideas can be taught
-# without anybody's picture.
+# **Before you download people.** The photographs in these sets show people who were mostly not
+# asked. DukeMTMC was withdrawn by its authors in 2019; the kit reads a copy that you have a right
+# to and helps nobody to a new one. Mind each set's licence, and do not build surveillance with
+# this. Sidewalk was drawn so that the ideas can be taught without anybody's picture.
 #
 # ## Play with it
 #
-# Move the crop and watch the stripes: which body part does each stripe hold? The panel opens with the kit's *heroes*
-# on Sidewalk `medium` (192x64, rendered now if it was not yet, in about 40 CPU seconds), at the first query whose match
-# the stripe Baseline loses, and MPN keeps, when the person slides down by 15 % of the height. Without a shift, on mild
-# boxes, the stripes are not behind: *straighten*, and see.
+# Move the crop and watch the stripes: which body part does each stripe hold? The panel opens with
+# the kit's *heroes* on Sidewalk `medium` (192x64, rendered now if it was not yet, in about 40 CPU
+# seconds), at the first query whose match the stripe Baseline loses, and MPN keeps, when the person
+# slides down by 15 % of the height. Without a shift, on mild boxes, the stripes are not behind:
+# *straighten*, and see.
 
 # %%
 from reidkit.panels.misalignment import MisalignmentSandbox
@@ -775,13 +859,15 @@ sandbox
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
-# [solutions/01_solutions](solutions/01_solutions.ipynb).
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for
+# afterwards: [solutions/01_solutions](solutions/01_solutions.ipynb).
 #
-# 1. With K = 8 stripes and a box that is 5 % too high, which share of the person's pixels changes its stripe?
-# 2. Market-1501 is enlarged five times by translation; batches are 6 x 8. How many batches has an `independent` epoch?
-# 3. Write a function `ignored(g_pids, g_camids, pid, camid)` that returns, for arrays of gallery labels, which images
-#    the protocol removes from this query's list (an array of bool).
+# 1. With K = 8 stripes and a box that is 5 % too high, which share of the person's pixels changes
+#    its stripe?
+# 2. Market-1501 is enlarged five times by translation; batches are 6 x 8. How many batches has an
+#    `independent` epoch?
+# 3. Write a function `ignored(g_pids, g_camids, pid, camid)` that returns, for arrays of gallery
+#    labels, which images the protocol removes from this query's list (an array of bool).
 
 # %%
 from exercises import check_exercise
@@ -798,29 +884,32 @@ print("3:", check_exercise("01.3", answer_3))
 # ## Questionnaire
 #
 # **1. Why does the whole-picture histogram do well when images of the query's own camera count?**
-# <details><summary>answer</summary>They show the same street in the same light, with the same colour cast: the
-# histogram matches the scene.</details>
+# <details><summary>answer</summary>They show the same street in the same light, with the same
+# colour cast: the histogram matches the scene.</details>
 #
 # **2. What is the difference between junk and distractors?**
-# <details><summary>answer</summary>Junk (-1) is removed from each list. A distractor (0) stays and counts as wrong: it
-# pushes right answers down.</details>
+# <details><summary>answer</summary>Junk (-1) is removed from each list. A distractor (0) stays and
+# counts as wrong: it pushes right answers down.</details>
 #
-# **3. Six uniform stripes beat one histogram of the person on unshifted queries and lose at a shift of 20 %. Why?**
-# <details><summary>answer</summary>Stripes compare part with part, which is more information, as long as the same
-# stripe holds the same part in both images. At a shift above 1/6 every pixel is compared with another stripe's. One
-# histogram does not know where anything is, so it cannot be wrong about it.</details>
+# **3. Six uniform stripes beat one histogram of the person on unshifted queries and lose at
+# a shift of 20 %. Why?**
+# <details><summary>answer</summary>Stripes compare part with part, which is more information, as
+# long as the same stripe holds the same part in both images. At a shift above 1/6 every pixel is
+# compared with another stripe's. One histogram does not know where anything is, so it cannot be
+# wrong about it.</details>
 #
 # **4. Why must siblings not be split between training and validation?**
-# <details><summary>answer</summary>The held-out person would be known but for one part: the score would flatter, and
-# settings chosen by it would be wrong.</details>
+# <details><summary>answer</summary>The held-out person would be known but for one part: the score
+# would flatter, and settings chosen by it would be wrong.</details>
 #
 # **5. Two papers train for 70 and for 240 epochs. Which trains longer?**
-# <details><summary>answer</summary>One cannot say before counting batches: an epoch that visits each person once is
-# much shorter than one that is as long as the number of images allows.</details>
+# <details><summary>answer</summary>One cannot say before counting batches: an epoch that visits
+# each person once is much shorter than one that is as long as the number of images
+# allows.</details>
 #
 # ## Summary
 #
-# A data set is three tables and a protocol. Cameras and streets make colour alone useless; parts help a lot, and
-# fixed stripes stop being parts as soon as the box is off. All numbers here are ours, on rendered images, with colour
-# histograms and no learning. Next: [02 Coarse priors](02_coarse_priors.ipynb), where the body is found with two
-# imperfect tools.
+# A data set is three tables and a protocol. Cameras and streets make colour alone useless; parts
+# help a lot, and fixed stripes stop being parts as soon as the box is off. All numbers here are
+# ours, on rendered images, with colour histograms and no learning. Next: [02 Coarse
+# priors](02_coarse_priors.ipynb), where the body is found with two imperfect tools.

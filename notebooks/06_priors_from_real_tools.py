@@ -1,13 +1,16 @@
 # %% [markdown]
 # # 06 Priors from real tools
 #
-# **What you will learn.** How to get coarse priors for photographs: from maps that other programs wrote (in three
-# label sets), or from two networks that the kit runs itself; what is cached and when it is built anew; how to look at
-# thousands of priors at once; what goes wrong with real files, and what the kit says then.
+# **What you will learn.** How to get coarse priors for photographs: from maps that other programs
+# wrote (in three label sets), or from two networks that the kit runs itself; what is cached and
+# when it is built anew; how to look at thousands of priors at once; what goes wrong with real
+# files, and what the kit says then.
 #
-# **Prerequisites.** [02 Coarse priors](02_coarse_priors.ipynb). The last part needs the package `transformers`.
+# **Prerequisites.** [02 Coarse priors](02_coarse_priors.ipynb). The last part needs the package
+# `transformers`.
 #
-# **Paper.** MPN, Sec. 3.2 and Fig. 4: the tools are a human parser trained on LIP ([44]) and a person segmenter ([45]).
+# **Paper.** MPN, Sec. 3.2 and Fig. 4: the tools are a human parser trained on LIP ([44]) and a
+# person segmenter ([45]).
 #
 # **Minutes.** 1 on a 2-core CPU, 1 on a GPU. With real networks instead of tiny ones: see the end.
 
@@ -15,7 +18,7 @@
 from pathlib import Path
 
 # Settings: the same names in every notebook. Change one, then run all cells again.
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it is under ROOT
 ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
 PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
@@ -23,8 +26,9 @@ WEIGHTS = None  # None: tiny networks with random weights. Real ones, downloaded
 # WEIGHTS = {"segmentation_weights": "DEFAULT", "parsing_model": "mattmdjaga/segformer_b2_clothes"}
 
 # %% [markdown]
-# The maps of the first part are Sidewalk's, so that the answer is known. 400 training images are enough. Set `DATASET`
-# to photographs and the networks of the last part see those; nothing is trained, whatever `PRESET` says.
+# The maps of the first part are Sidewalk's, so that the answer is known. 400 training images are
+# enough. Set `DATASET` to photographs and the networks of the last part see those; nothing is
+# trained, whatever `PRESET` says.
 
 # %%
 from dataclasses import replace
@@ -33,13 +37,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import display
+from lesson import say
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from reidkit.data import load_dataset
 from reidkit.priors import build_priors, image_paths, open_source, prior_sheet
 from reidkit.reporting import plots
 
-set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})  # a tenth of the bytes of PNG for pictures
+set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})  # a tenth of PNG's bytes
 ds = load_dataset(**DATASET, root=ROOT)
 sidewalk = ds
 if DATASET["name"] != "sidewalk":
@@ -52,15 +57,27 @@ print(len(paths), "images, such as", paths[0])
 # %% [markdown]
 # ## Three label sets
 #
-# Parsers are trained on one of three sets of labels. The pipeline speaks LIP, the paper's choice; the other two are
-# translated by *name*. What LIP lacks becomes what a LIP parser would make of it: a bag is background (Fig. 4a), a
-# belt is upper clothes.
+# Parsers are trained on one of three sets of labels. The pipeline speaks LIP, the paper's choice;
+# the other two are translated by *name*. What LIP lacks becomes what a LIP parser would make of it:
+# a bag is background (Fig. 4a), a belt is upper clothes.
 
 # %%
-from reidkit.priors.labels import HEAD_LABELS, LABEL_SETS, LEG_LABELS, LIP_LABELS, TO_LIP, label_table
+from reidkit.priors.labels import (
+    HEAD_LABELS,
+    LABEL_SETS,
+    LEG_LABELS,
+    LIP_LABELS,
+    TO_LIP,
+    label_table,
+)
 
-ours = {name: [LIP_LABELS.index(TO_LIP[label]) for label in labels] for name, labels in LABEL_SETS.items()}
-print("equal to the kit's tables:", {name: ours[name] == label_table(name).tolist() for name in ours})
+ours = {
+    name: [LIP_LABELS.index(TO_LIP[label]) for label in labels]
+    for name, labels in LABEL_SETS.items()
+}
+print(
+    "equal to the kit's tables:", {name: ours[name] == label_table(name).tolist() for name in ours}
+)
 rows = max(len(labels) for labels in LABEL_SETS.values())
 table = {}
 for name, labels in LABEL_SETS.items():
@@ -87,12 +104,14 @@ with pd.option_context("display.max_colwidth", None):
 # %% [markdown]
 # ## Maps of another program: tool `files`
 #
-# The maps lie in two folders that mirror the data set. For `bounding_box_train/0002_c1s1_000451_03.jpg` they are
-# `<parsing_dir>/bounding_box_train/0002_c1s1_000451_03.png` and the same name below `<segmentation_dir>`. A parsing map
-# is a PNG whose pixel *index* is the label (palette or grey, as SCHP and most parsers write it); a segmentation map is
-# a mask, or a probability times 255.
+# The maps lie in two folders that mirror the data set. For
+# `bounding_box_train/0002_c1s1_000451_03.jpg` they are
+# `<parsing_dir>/bounding_box_train/0002_c1s1_000451_03.png` and the same name below
+# `<segmentation_dir>`. A parsing map is a PNG whose pixel *index* is the label (palette or grey, as
+# SCHP and most parsers write it); a segmentation map is a mask, or a probability times 255.
 #
-# To try it, write Sidewalk's parsing maps in the two other label sets, as if three parsers had seen the images.
+# To try it, write Sidewalk's parsing maps in the two other label sets, as if three parsers had seen
+# the images.
 
 # %%
 import tempfile
@@ -111,18 +130,28 @@ TO_PASCAL = {
 }
 maps = open_source(sidewalk, "sidewalk").maps(paths)
 palette = plots.LIP_COLOURS.ravel().tolist()
+
+# %%
 for name, names in {"lip": {}, "atr": TO_ATR, "pascal": TO_PASCAL}.items():
-    translate = np.array([LABEL_SETS[name].index(names.get(label, label)) for label in LIP_LABELS], np.uint8)
+    translate = np.array(
+        [LABEL_SETS[name].index(names.get(label, label)) for label in LIP_LABELS], np.uint8
+    )
     for path, (parsing, _) in zip(paths, maps):
         file = work / name / Path(path).with_suffix(".png")
         file.parent.mkdir(parents=True, exist_ok=True)
         image = Image.fromarray(translate[parsing])  # the pixel value is the label
         image.putpalette(palette)  # colours are for human eyes
         image.save(file)
-print(sorted(p.name for p in work.iterdir()), "each with", len(list((work / "atr").rglob("*.png"))), "maps")
+print(
+    sorted(p.name for p in work.iterdir()),
+    "each with",
+    len(list((work / "atr").rglob("*.png"))),
+    "maps",
+)
 
 # %% [markdown]
-# **Predict:** the same maps in three label sets. Which step of the pipeline can come out differently?
+# **Predict:** the same maps in three label sets. Which step of the pipeline can come out
+# differently?
 
 # %%
 segmentations = sidewalk.root / "segmentation"
@@ -162,9 +191,10 @@ tables = {name: priors_from(name, name) for name in LABEL_SETS}
 changed_priors(tables, tables["lip"])
 
 # %% [markdown]
-# The union asks only "is it body?", so masks differ only where the verdict does. ATR keeps all that step 1 counts.
-# Pascal has no clothes, and we wrote a skirt as "upper legs": a person whose legs do not show below a skirt counts as
-# having legs, and gets a prior that LIP would refuse. It is rare. What the parser found in such images:
+# The union asks only "is it body?", so masks differ only where the verdict does. ATR keeps all that
+# step 1 counts. Pascal has no clothes, and we wrote a skirt as "upper legs": a person whose legs do
+# not show below a skirt counts as having legs, and gets a prior that LIP would refuse. It is rare.
+# What the parser found in such images:
 
 # %%
 changed = np.flatnonzero(tables["pascal"].reliable != tables["lip"].reliable)
@@ -174,8 +204,8 @@ for row in changed[:4]:
 # %% [markdown]
 # ### The error that no single map shows
 #
-# An ATR map read as LIP is a valid map: its labels 0..17 are all LIP labels, only other ones. Step 1 would count the
-# wrong things:
+# An ATR map read as LIP is a valid map: its labels 0..17 are all LIP labels, only other ones. Step
+# 1 would count the wrong things:
 
 # %%
 from reidkit.priors import coarse_priors
@@ -184,13 +214,18 @@ atr_maps = [np.asarray(Image.open(work / "atr" / Path(path).with_suffix(".png"))
 atr = LABEL_SETS["atr"]
 print("counted as head:", [atr[i] for i in HEAD_LABELS if i < len(atr)])
 print("counted as legs:", [atr[i] for i in LEG_LABELS if i < len(atr)])
-mistaken = coarse_priors(np.stack(atr_maps), np.stack([segmentation for _, segmentation in maps]), GRID)
-print(f"reliable: {tables['atr'].reliable.mean():.0%} read as ATR, {mistaken.reliable.float().mean():.0%} read as LIP")
+mistaken = coarse_priors(
+    np.stack(atr_maps), np.stack([segmentation for _, segmentation in maps]), GRID
+)
+print(
+    f"reliable: {tables['atr'].reliable.mean():.0%} read as ATR, "
+    f"{mistaken.reliable.float().mean():.0%} read as LIP"
+)
 
 # %% [markdown]
-# Upper clothes pass for a head, and trousers for nothing; training would go on with bad priors. One map cannot show it,
-# but 400 can: every label has its place and its size. How high does each label lie in the body, and how much of the
-# body does it cover?
+# Upper clothes pass for a head, and trousers for nothing; training would go on with bad priors. One
+# map cannot show it, but 400 can: every label has its place and its size. How high does each label
+# lie in the body, and how much of the body does it cover?
 #
 # **Predict:** which names give the mistake away when these maps are read as LIP?
 
@@ -214,29 +249,32 @@ pd.DataFrame(
 ).round(1)
 
 # %% [markdown]
-# Sunglasses that cover half of the body, a face at its feet. `build_priors` keeps these counts while it reads, and
-# refuses such maps after the first 64 and again at the end:
+# Sunglasses that cover half of the body, a face at its feet. `build_priors` keeps these counts
+# while it reads, and refuses such maps after the first 64 and again at the end:
 
 # %%
 from reidkit.errors import PriorError
 
 for name in LABEL_SETS:
-    print(f"read as {name}: {sum(implausible(census, name).values()):.0%} of the body is implausible")
+    print(
+        f"read as {name}: {sum(implausible(census, name).values()):.0%} of the body is implausible"
+    )
 try:
     priors_from("atr", "lip")
 except PriorError as error:
-    print(str(error).partition(" The maps were read")[0])
+    say(str(error).partition(" The maps were read")[0])
 
 # %% [markdown]
-# It also notices masks in the place of parsing maps, labels in the place of masks, and folders that were swapped. What
-# it cannot notice is a parser that works badly. Two things can: the share of reliable priors (it should be near what
-# you expect of the data) and a look at a contact sheet. So look.
+# It also notices masks in the place of parsing maps, labels in the place of masks, and folders that
+# were swapped. What it cannot notice is a parser that works badly. Two things can: the share of
+# reliable priors (it should be near what you expect of the data) and a look at a contact sheet. So
+# look.
 #
 # ## Look at all of them
 #
-# `prior_sheet` sorts by `prior_quality`, a rule of thumb: tall ROI, no empty rows in it, an area like the others'.
-# Each case: photograph, parsing, segmentation, and the mask with its stripes. First what was not reliable, then the
-# most doubtful, then the best.
+# `prior_sheet` sorts by `prior_quality`, a rule of thumb: tall ROI, no empty rows in it, an area
+# like the others'. Each case: photograph, parsing, segmentation, and the mask with its stripes.
+# First what was not reliable, then the most doubtful, then the best.
 
 # %%
 source = open_source(few, "files", parsing_dir=work / "lip", segmentation_dir=segmentations)
@@ -244,8 +282,9 @@ sheet = prior_sheet(few, tables["lip"], source=source, count=4, height=140, per_
 plots.image_grid([sheet], height=sheet.height / 100)
 
 # %% [markdown]
-# Is the rule of thumb any good? On Sidewalk the true boundaries are known. Reliable priors in four groups by quality,
-# from the most doubtful quarter to the best, with the mean error of their boundaries:
+# Is the rule of thumb any good? On Sidewalk the true boundaries are known. Reliable priors in four
+# groups by quality, from the most doubtful quarter to the best, with the mean error of their
+# boundaries:
 
 # %%
 from reidkit.priors import prior_quality
@@ -261,14 +300,15 @@ columns = ["quality", "upper error %", "lower error %", "tool failed %", "occlud
 t.groupby("quarter", observed=True)[columns].mean().round(2)
 
 # %% [markdown]
-# The doubtful quarter is where the errors are, most of them where something hides the feet. Good enough for choosing
-# what to look at; it is not a measurement, and nothing in training depends on it.
+# The doubtful quarter is where the errors are, most of them where something hides the feet. Good
+# enough for choosing what to look at; it is not a measurement, and nothing in training depends on
+# it.
 #
 # ## What is cached, and when it is built anew
 #
-# Priors are computed once and kept in one small file with a **manifest**: how they were made, and from what. The file
-# stays valid while settings and map files are the same. (`told` prints results, warnings and errors, with long folder
-# names shortened.)
+# Priors are computed once and kept in one small file with a **manifest**: how they were made, and
+# from what. The file stays valid while settings and map files are the same. (`told` prints results,
+# warnings and errors, with long folder names shortened.)
 
 # %%
 import time
@@ -329,7 +369,8 @@ told(lambda: build_priors(few, "segformer", grid=GRID))
 _ = file.write_bytes(good)
 
 # %% [markdown]
-# Images without maps are an error that lists them. Or, *if you ask for it*, they are divided evenly and counted.
+# Images without maps are an error that lists them. Or, *if you ask for it*, they are divided evenly
+# and counted.
 
 # %%
 hidden = [work / "lip" / Path(p).with_suffix(".png") for p in paths[10:17]]
@@ -342,12 +383,16 @@ for f in hidden:
     f.with_suffix(".hidden").rename(f)
 
 # %% [markdown]
-# A bad file in the middle stops a build, but nothing computed is lost: the next call goes on from there.
+# A bad file in the middle stops a build, but nothing computed is lost: the next call goes on from
+# there.
 
 # %%
 from reidkit.priors import PriorTable
 
-middle, out = work / "lip" / Path(paths[5 * len(paths) // 8]).with_suffix(".png"), work / "stopped.npz"
+middle, out = (
+    work / "lip" / Path(paths[5 * len(paths) // 8]).with_suffix(".png"),
+    work / "stopped.npz",
+)
 good = middle.read_bytes()
 middle.write_bytes(b"")
 told(lambda: priors_from("lip", "lip", out=out, batch_size=50))
@@ -358,13 +403,13 @@ told(lambda: priors_from("lip", "lip", out=out, batch_size=50).summary())
 # %% [markdown]
 # ## Maps from networks: tool `torchvision+segformer`
 #
-# No maps at hand? The kit runs two networks: a torchvision segmentation network finds the person, a SegFormer trained
-# on clothes (ATR labels) names the parts. Each library downloads its weights on first use, on *your* machine, or takes
-# them from a path.
+# No maps at hand? The kit runs two networks: a torchvision segmentation network finds the person, a
+# SegFormer trained on clothes (ATR labels) names the parts. Each library downloads its weights on
+# first use, on *your* machine, or takes them from a path.
 #
-# This page was made **without** a download. With `WEIGHTS = None` the two networks are tiny or untrained, with random
-# weights, saved to disk and loaded by the very code that loads real ones. **So the maps below are noise.** What you see
-# is that the path works, not how well the tools do.
+# This page was made **without** a download. With `WEIGHTS = None` the two networks are tiny or
+# untrained, with random weights, saved to disk and loaded by the very code that loads real ones.
+# **So the maps below are noise.** What you see is that the path works, not how well the tools do.
 
 
 # %%
@@ -373,7 +418,9 @@ def save_random_networks(folder):
     import transformers
 
     torch.manual_seed(SEED)
-    network = models.get_model("lraspp_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=21)
+    network = models.get_model(
+        "lraspp_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=21
+    )
     torch.save(network.state_dict(), folder / "lraspp.pth")
     config = transformers.SegformerConfig(
         num_labels=18,
@@ -404,7 +451,9 @@ print(sorted(p.name for p in (work / "segformer").iterdir()) if WEIGHTS is None 
 # %%
 photos = replace(ds, train=ds.train.iloc[:: max(1, len(ds.train) // 24)].head(24))
 out = work / "networks.npz"
-noise = build_priors(photos, "torchvision+segformer", grid=GRID, out=out, batch_size=8, progress=False, **networks)
+noise = build_priors(
+    photos, "torchvision+segformer", grid=GRID, out=out, batch_size=8, progress=False, **networks
+)
 print(noise.summary())
 told(lambda: listed(noise.manifest))
 
@@ -414,27 +463,36 @@ sheet = prior_sheet(photos, noise, source=source, count=3, height=120, per_row=3
 plots.image_grid([sheet], height=sheet.height / 100)
 
 # %% [markdown]
-# Noise indeed (unless you have set `WEIGHTS`), and yet look at the share of "reliable" priors above: counting pixels
-# cannot tell noise from a head, and the rule of thumb is fooled too. Eyes are not.
+# Noise indeed (unless you have set `WEIGHTS`), and yet look at the share of "reliable" priors
+# above: counting pixels cannot tell noise from a head, and the rule of thumb is fooled too. Eyes
+# are not.
 #
-# A check on the loading code is that the same maps come out when each network is called by hand, without the kit:
-# enlarge the image to 512 x 256, normalise, run, resize, take the largest score, translate ATR to LIP.
+# A check on the loading code is that the same maps come out when each network is called by hand,
+# without the kit: enlarge the image to 512 x 256, normalise, run, resize, take the largest score,
+# translate ATR to LIP.
 
 # %%
 from torch.nn.functional import interpolate
 
 from reidkit.priors.networks import load_parser
 
-image = torch.from_numpy(np.array(plt.imread(photos.train.path.iloc[0]))).permute(2, 0, 1)[None].float() / 255
+image = (
+    torch.from_numpy(np.array(plt.imread(photos.train.path.iloc[0]))).permute(2, 0, 1)[None].float()
+    / 255
+)
 large = interpolate(image, size=(512, 256), mode="bilinear", antialias=True).clamp(0, 1)
-parser = load_parser(networks["parsing_model"])  # SegFormer with its own mean and standard deviation
+# SegFormer with its own mean and standard deviation
+parser = load_parser(networks["parsing_model"])
 with torch.inference_mode():
     logits = parser.network((large - parser.mean) / parser.std).logits  # [1, 18, 128, 64]
     logits = interpolate(logits, size=image.shape[-2:], mode="bilinear", antialias=True)
 by_hand = label_table("atr")[logits[0].argmax(0).numpy()]
 source = open_source(photos, "torchvision+segformer", **networks | {"device": "cpu"})
 by_kit = source.maps(image_paths(photos, "train")[:1])[0][0]
-print(f"labels equal in {np.mean(by_hand == by_kit):.2%} of the pixels; labels found: {np.unique(by_kit).tolist()}")
+print(
+    f"labels equal in {np.mean(by_hand == by_kit):.2%} of the pixels; labels found: "
+    f"{np.unique(by_kit).tolist()}"
+)
 
 # %% [markdown]
 # ### With real weights, on your machine
@@ -444,21 +502,22 @@ print(f"labels equal in {np.mean(by_hand == by_kit):.2%} of the pixels; labels f
 # ```text
 # reidkit priors build market1501 --tool torchvision+segformer --device cuda
 # reidkit priors build market1501 --tool files --parsing maps/parsing --segmentation maps/person
-# reidkit train mpn --dataset market1501 --preset paper --prior-tool torchvision+segformer   # or: files
+# reidkit train mpn --dataset market1501 --preset paper --prior-tool files
 # ```
 #
-# The first line downloads both networks (`--segmentation-weights` and `--parsing-model` take paths instead), the
-# second reads what another tool has written; one of them is enough. `reidkit train` finds what they made.
+# The first line downloads both networks (`--segmentation-weights` and `--parsing-model` take paths
+# instead), the second reads what another tool has written; one of them is enough. `reidkit train`
+# finds what they made.
 #
-# - Priors are needed for **training images only**: 12,936 on Market-1501. `--splits all` is for the row
-#   "Baseline (UB)", which rectifies test images too.
+# - Priors are needed for **training images only**: 12,936 on Market-1501. `--splits all` is for the
+#   row "Baseline (UB)", which rectifies test images too.
 # - Interrupt and call again: it goes on where it was.
-# - Then look at the contact sheet that it writes beside the priors, and at the share of reliable priors, *before* you
-#   train for a day.
-# - To use the paper's parser, run a LIP network of SCHP on each split folder, and keep the folder names below one
-#   `parsing_dir`. To use others, write index PNGs in one of the three label sets.
-# - The kit's authors could not run real weights where this page was made. What real tools reach on your photographs is
-#   for you to see.
+# - Then look at the contact sheet that it writes beside the priors, and at the share of reliable
+#   priors, *before* you train for a day.
+# - To use the paper's parser, run a LIP network of SCHP on each split folder, and keep the folder
+#   names below one `parsing_dir`. To use others, write index PNGs in one of the three label sets.
+# - The kit's authors could not run real weights where this page was made. What real tools reach on
+#   your photographs is for you to see.
 #
 # Networks can be unusable as well. A checkpoint whose labels nobody can translate:
 
@@ -487,13 +546,13 @@ temporary.cleanup()
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
-# [solutions/06_solutions](solutions/06_solutions.ipynb).
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for
+# afterwards: [solutions/06_solutions](solutions/06_solutions.ipynb).
 #
 # 1. Which LIP label number does ATR's label 16 become, and why is that right for a *union*?
 # 2. Which Pascal label numbers count as legs? A list, ascending.
-# 3. A parser of your own has five labels: background, head, upper body, lower body, shoes. Write the list of the five
-#    LIP label numbers they should become.
+# 3. A parser of your own has five labels: background, head, upper body, lower body, shoes. Write
+#    the list of the five LIP label numbers they should become.
 
 # %%
 from exercises import check_exercise
@@ -510,28 +569,30 @@ print("3:", check_exercise("06.3", answer_3))
 # ## Questionnaire
 #
 # **1. Why are labels translated by name and not by number?**
-# <details><summary>answer</summary>Checkpoints order labels as they like. Names in their `config.json` say what a
-# number means; a name that nobody knows is an error instead of a wrong prior.</details>
+# <details><summary>answer</summary>Checkpoints order labels as they like. Names in their
+# `config.json` say what a number means; a name that nobody knows is an error instead of a wrong
+# prior.</details>
 #
 # **2. Maps in ATR are read as LIP. Which check notices?**
-# <details><summary>answer</summary>None that looks at single files: each value is a valid label. Over a set of maps the
-# labels lie in the wrong places and have the wrong sizes.</details>
+# <details><summary>answer</summary>None that looks at single files: each value is a valid label.
+# Over a set of maps the labels lie in the wrong places and have the wrong sizes.</details>
 #
 # **3. Why is an image without maps an error by default?**
-# <details><summary>answer</summary>Usually a folder was forgotten. Dividing thousands of images evenly without a word
-# would turn MPN into its uniform variant (Table 2). Whoever wants that says `missing="unreliable"`, and it is
-# counted.</details>
+# <details><summary>answer</summary>Usually a folder was forgotten. Dividing thousands of images
+# evenly without a word would turn MPN into its uniform variant (Table 2). Whoever wants that says
+# `missing="unreliable"`, and it is counted.</details>
 #
 # **4. One map file was written anew. What does the next build compute?**
-# <details><summary>answer</summary>That image's prior only: each row carries a stamp of its files' sizes and
-# dates.</details>
+# <details><summary>answer</summary>That image's prior only: each row carries a stamp of its files'
+# sizes and dates.</details>
 #
 # **5. What do the pictures from the random networks prove?**
-# <details><summary>answer</summary>That checkpoints load, maps come out at the image's size in LIP labels, and priors
-# are built and cached. Nothing about quality.</details>
+# <details><summary>answer</summary>That checkpoints load, maps come out at the image's size in LIP
+# labels, and priors are built and cached. Nothing about quality.</details>
 #
 # ## Summary
 #
-# Two folders of maps, or two networks, become one cached table of priors. Names translate label sets, stamps tell what
-# changed, errors name the file, and a sheet of the worst cases shows what no check can. All numbers here are ours, on
-# Sidewalk. Next: [07 CGPN step by step](07_cgpn_step_by_step.ipynb).
+# Two folders of maps, or two networks, become one cached table of priors. Names translate label
+# sets, stamps tell what changed, errors name the file, and a sheet of the worst cases shows what no
+# check can. All numbers here are ours, on Sidewalk. Next: [07 CGPN step by
+# step](07_cgpn_step_by_step.ipynb).

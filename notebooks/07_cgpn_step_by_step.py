@@ -1,17 +1,17 @@
 # %% [markdown]
 # # 07 CGPN step by step
 #
-# **What you will learn.** How CGPN is built and trained, line by line: one trunk and three branches, the coarse stripe
-# groups, global features that are taught by the two halves of the body, every loss from Eq. 1 to Eq. 4, and what all
-# this costs beside MGN, its nearest relative. Each piece is derived in a few lines and compared with the same piece of
-# the kit.
+# **What you will learn.** How CGPN is built and trained, line by line: one trunk and three
+# branches, the coarse stripe groups, global features that are taught by the two halves of the body,
+# every loss from Eq. 1 to Eq. 4, and what all this costs beside MGN, its nearest relative. Each
+# piece is derived in a few lines and compared with the same piece of the kit.
 #
-# **Prerequisites.** [00 Start here](00_start_here.ipynb),
-# [01 Data and the misalignment problem](01_data_and_misalignment.ipynb) (why fixed stripes fail), PyTorch, batch
-# normalisation. MPN is not needed.
+# **Prerequisites.** [00 Start here](00_start_here.ipynb), [01 Data and the misalignment
+# problem](01_data_and_misalignment.ipynb) (why fixed stripes fail), PyTorch, batch normalisation.
+# MPN is not needed.
 #
-# **Paper.** CGPN (the robust coarse granularity part-level network), Sec. 3.1 and 3.2, Fig. 2 to 4, Eq. 1 to 4;
-# Sec. 4.4 for Fig. 4.
+# **Paper.** CGPN (the robust coarse granularity part-level network), Sec. 3.1 and 3.2, Fig. 2 to 4,
+# Eq. 1 to 4; Sec. 4.4 for Fig. 4.
 #
 # **Minutes.** 1 on a 2-core CPU (2 more if Sidewalk must be rendered first), 1 on a GPU.
 
@@ -19,7 +19,7 @@
 from pathlib import Path
 
 # Settings: the same names in every notebook. Change one, then run all cells again.
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it is under ROOT
 ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
 PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
@@ -29,14 +29,15 @@ SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
 # %% [markdown]
 # ## The idea in three sentences
 #
-# A fine stripe (a quarter of the picture, say) shows a knee in one image and a car in the next. CGPN compares *coarse*
-# stripes, each at least half of the picture high, so that enough of the body is in each. And it teaches its global
-# features what the upper and the lower body look like, so that they do not listen to whatever stands in front.
+# A fine stripe (a quarter of the picture, say) shows a knee in one image and a car in the next.
+# CGPN compares *coarse* stripes, each at least half of the picture high, so that enough of the body
+# is in each. And it teaches its global features what the upper and the lower body look like, so
+# that they do not listen to whatever stands in front.
 #
 # A batch to work with: P identities with K images each (Sec. 4.2).
 
 # %%
-import matplotlib.pyplot as plt
+import figures
 import numpy as np
 import pandas as pd
 import torch
@@ -46,7 +47,6 @@ from reidkit.data import load_dataset
 from reidkit.data.loaders import train_loader
 from reidkit.data.transforms import normalize
 from reidkit.models import create_model
-from reidkit.reporting import plots
 from reidkit.training import recipe_for
 
 ds = load_dataset(root=ROOT, **DATASET)
@@ -58,28 +58,30 @@ loader = train_loader(ds, size=recipe.size, num_ids=8, num_instances=4, seed=SEE
 batch = next(iter(loader))
 pixels, images, labels = batch.images, normalize(batch.images), batch.labels
 print(f"images {tuple(images.shape)}, {len(labels.unique())} identities")
-plots.image_grid(pixels.permute(0, 2, 3, 1)[:16], columns=16, height=1.5)
+figures.grid(pixels.permute(0, 2, 3, 1)[:16], columns=16, height=1.9)
 
 # %% [markdown]
-# One habit of this notebook: `compare` says whether two results are bit for bit the same, the same up to rounding,
-# and how far apart they are. A cell near the end counts how many comparisons agreed.
+# One habit of this notebook: `compare` says whether two results are bit for bit the same, the same
+# up to rounding, and how far apart they are. A cell near the end counts how many comparisons
+# agreed.
 
 # %%
-from lesson import AGREED, compare
+from lesson import AGREED, compare, say
 
 # %% [markdown]
 # ## The structure (Sec. 3.1, Fig. 2)
 #
-# "The ResNet-50 backbone is split into three branches after res_conv4_1 block. Each branch consists of a global part
-# and a local part." What stands before the split exists once (the *trunk*), what stands after it three times (the
-# *tails*): the rest of ResNet's stage 4 and stage 5.
+# "The ResNet-50 backbone is split into three branches after res_conv4_1 block. Each branch consists
+# of a global part and a local part." What stands before the split exists once (the *trunk*), what
+# stands after it three times (the *tails*): the rest of ResNet's stage 4 and stage 5.
 #
-# **Predict.** A 384 x 128 image: how many rows and columns has the map at the split, and at the end of a tail? The
-# published ResNet-50 halves the map once more after the split.
+# **Predict.** A 384 x 128 image: how many rows and columns has the map at the split, and at the end
+# of a tail? The published ResNet-50 halves the map once more after the split.
 
 # %%
 with torch.device("meta"):  # tensors with a shape and no content: nothing is computed
-    paper_model = create_model("cgpn", 751).train()  # ResNet-50, 256 channels, Market-1501's 751 identities
+    # ResNet-50, 256 channels, Market-1501's 751 identities
+    paper_model = create_model("cgpn", 751).train()
     trunk = paper_model.shared(torch.empty(8, 3, 384, 128))
     tails = tuple(tail(trunk) for tail in paper_model.tails)
     paper_out = paper_model.heads(tails, with_aux=True)
@@ -91,27 +93,30 @@ walk = {
     "all features, reduced": paper_out.part_features[0],
     "test feature": paper_out.embedding[0],
 }
-pd.DataFrame({k: ["x".join(map(str, v.shape))] for k, v in walk.items()}).T.rename(columns={0: "ResNet-50, 384x128"})
+pd.DataFrame({k: ["x".join(map(str, v.shape))] for k, v in walk.items()}).T.rename(
+    columns={0: "ResNet-50, 384x128"}
+)
 
 # %% [markdown]
-# The map at the end is as large as the map at the split: the last down-sampling is removed, as in PCB, MGN's local
-# branches and MPN. The paper does not say so; 24 rows are what makes thirds and quarters whole rows (below).
+# The map at the end is as large as the map at the split: the last down-sampling is removed, as in
+# PCB, MGN's local branches and MPN. The paper does not say so; 24 rows are what makes thirds and
+# quarters whole rows (below).
 #
 # Figure 2 in a drawing made from the model itself, so it cannot disagree with the code.
 
 # %%
-import figures
-
 branches, c = model.config.branches, paper_model.channels
 figures.cgpn_structure(branches, c, model.num_parts)
 
 # %% [markdown]
 # ## Three branches, one start (Sec. 4.2)
 #
-# "Different branches in the network are all initialized with the same pre-trained weights of corresponding layers
-# after res_conv4_1 block." So at the start three tails compute the same map three times.
+# "Different branches in the network are all initialized with the same pre-trained weights of
+# corresponding layers after res_conv4_1 block." So at the start three tails compute the same map
+# three times.
 #
-# **Predict.** After one step of training, do they still? And if all three branches had the *same* stripe groups?
+# **Predict.** After one step of training, do they still? And if all three branches had the *same*
+# stripe groups?
 
 # %%
 with torch.no_grad():
@@ -128,7 +133,8 @@ def tail_distance(model):
 
 
 def one_step(model):
-    """One step of plain SGD with the losses of Eq. 4; returns the distance of the tails before and after."""
+    """One step of plain SGD with the losses of Eq. 4; returns the distance of the tails before and
+    after."""
     before = tail_distance(model)
     loss, _ = losses.total_loss(model(images), labels, CGPN_LOSS)
     loss.backward()
@@ -148,8 +154,12 @@ systems = {}
 for name in ("CGPN", "three twin branches", "twins, heads equal too"):
     torch.manual_seed(SEED)
     settings = recipe.model if name == "CGPN" else {**recipe.model, "branches": twins}
-    systems[name] = create_model("cgpn", ds.num_train_ids, backbone=recipe.backbone, **settings).train()
+    systems[name] = create_model(
+        "cgpn", ds.num_train_ids, backbone=recipe.backbone, **settings
+    ).train()
 
+
+# %%
 with torch.no_grad():  # give the last one equal heads: copy those of the first branch
     last, d = systems["twins, heads equal too"], recipe.model.get("reduced_dim", 256)
     for conv in last.global_convs:
@@ -163,19 +173,22 @@ parting = pd.DataFrame({name: one_step(model) for name, model in systems.items()
 parting.map("{:.1e}".format)
 
 # %% [markdown]
-# Two things tear the branches apart: different stripes, and different random numbers in the heads. With both equal,
-# the three tails receive the same gradient for ever (up to rounding): two of them would be wasted.
+# Two things tear the branches apart: different stripes, and different random numbers in the heads.
+# With both equal, the three tails receive the same gradient for ever (up to rounding): two of them
+# would be wasted.
 #
 # ## Coarse stripe groups (Sec. 3.1, Fig. 3)
 #
-# "The combined part stripes must be adjacent and the minimum height proportion of combined local features should be no
-# less than half of the output feature maps." That is a rule, so we write it as one: cut the map in n stripes, take all
-# runs of adjacent stripes that cover at least half of it, but not all of it.
+# "The combined part stripes must be adjacent and the minimum height proportion of combined local
+# features should be no less than half of the output feature maps." That is a rule, so we write it
+# as one: cut the map in n stripes, take all runs of adjacent stripes that cover at least half of
+# it, but not all of it.
 
 
 # %%
 def coarse_groups(n):
-    """[(first, one past the last)] of every run of adjacent stripes, out of n, that covers 1/2 or more, not all."""
+    """[(first, one past the last)] of every run of adjacent stripes, out of n, that covers 1/2 or
+    more, not all."""
     return [(a, a + size) for size in range(1, n) for a in range(n - size + 1) if 2 * size >= n]
 
 
@@ -185,12 +198,12 @@ for n, branch in enumerate((BRANCH_1, BRANCH_2, BRANCH_3, BRANCH_4, BRANCH_5), s
     kit = [(group.start, group.stop) for group in branch.groups]
     same = "the same as the kit's" if coarse_groups(n) == kit else f"NOT the kit's {kit}"
     AGREED.append(coarse_groups(n) == kit)
-    print(f"branch {branch.name}, {n} stripes: {coarse_groups(n)}, {same}")
+    say(f"branch {branch.name}, {n} stripes: {coarse_groups(n)}, {same}")
 
 
 # %% [markdown]
-# Figure 3, drawn from the kit's one table of stripe groups (`reidkit/models/stripes.py`): the network, the figures and
-# the CGPN panel all read it. A filled part is what one local feature sees.
+# Figure 3, drawn from the kit's one table of stripe groups (`reidkit/models/stripes.py`): the
+# network, the figures and the CGPN panel all read it. A filled part is what one local feature sees.
 
 # %%
 figures.stripe_groups(branches, "CGPN: coarse stripe groups (Fig. 3)")
@@ -201,9 +214,10 @@ figures.stripe_groups(fine(2, 3, 4), "CGPN-2: fine stripes, for the ablation of 
 # %% [markdown]
 # ### Where the paper contradicts itself
 #
-# You may have looked at the paper's third branch and stumbled. The text of Sec. 3.1 says that adjacent stripes
-# of four give "three 1/2 proportion and two 2/3 proportion local features"; the same sentence lists their sizes as
-# c x (3h/4) x w three times and c x (h/2) x w twice. Both cannot be right. Count:
+# You may have looked at the paper's third branch and stumbled. The text of Sec. 3.1 says that
+# adjacent stripes of four give "three 1/2 proportion and two 2/3 proportion local features"; the
+# same sentence lists their sizes as c x (3h/4) x w three times and c x (h/2) x w twice. Both cannot
+# be right. Count:
 
 # %%
 from collections import Counter
@@ -221,24 +235,27 @@ table = pd.DataFrame(
     index=[f"covers {h} of the map" for h in heights],
 ).T
 for name, count in claims.items():
-    table.loc[name, "possible with adjacent stripes"] = "yes" if dict(count) == dict(adjacent) else "no"
+    table.loc[name, "possible with adjacent stripes"] = (
+        "yes" if dict(count) == dict(adjacent) else "no"
+    )
 table.astype(str)
 
 # %% [markdown]
-# Two thirds of four stripes is no whole number of stripes, and of four stripes only two *triples* are adjacent
-# (1-2-3 and 2-3-4). The text has the counts right (three pairs, two triples) and one fraction wrong; the sizes have the
-# fractions right and the counts exchanged. Read together they agree with the rule, so the kit builds **three groups of
-# h/2 and two of 3h/4**.
+# Two thirds of four stripes is no whole number of stripes, and of four stripes only two *triples*
+# are adjacent (1-2-3 and 2-3-4). The text has the counts right (three pairs, two triples) and one
+# fraction wrong; the sizes have the fractions right and the counts exchanged. Read together they
+# agree with the rule, so the kit builds **three groups of h/2 and two of 3h/4**.
 #
-# Branches 4 and 5 of the paper's Table 4 are not described at all. The kit assumes that the series goes on: five
-# stripes, then six, and the same rule.
+# Branches 4 and 5 of the paper's Table 4 are not described at all. The kit assumes that the series
+# goes on: five stripes, then six, and the same rule.
 #
 # ### Maps whose height does not divide
 #
-# 24 rows divide by 2, 3, 4 and 6. Other image sizes give other maps: the quick preset has 18 rows, which quarters do
-# not divide. The kit moves a border to the nearest row.
+# 24 rows divide by 2, 3, 4 and 6. Other image sizes give other maps: the quick preset has 18 rows,
+# which quarters do not divide. The kit moves a border to the nearest row.
 #
-# **Predict.** Rows of the first half on a map of 23 rows, by Python's `round`? And of a map with 25?
+# **Predict.** Rows of the first half on a map of 23 rows, by Python's `round`? And of a map with
+# 25?
 
 # %%
 HEIGHTS = (24, 18, 23, 25, 9)
@@ -260,9 +277,9 @@ table = pd.DataFrame(
 table.rename_axis("rows (share of the map)")
 
 # %% [markdown]
-# Neighbours share their border, so no row is lost or counted twice inside a cut: where the first half ends, the second
-# begins. A half of an odd map gets one row more or less; `round` takes the even one of two equally near rows. A map
-# that is too low for its stripes is an error, and says so:
+# Neighbours share their border, so no row is lost or counted twice inside a cut: where the first
+# half ends, the second begins. A half of an odd map gets one row more or less; `round` takes the
+# even one of two equally near rows. A map that is too low for its stripes is an error, and says so:
 
 # %%
 from reidkit.errors import ReIDKitError
@@ -270,15 +287,17 @@ from reidkit.errors import ReIDKitError
 try:
     BRANCH_1.groups[0].rows(1)
 except ReIDKitError as error:
-    print("ReIDKitError:", error)
+    say("ReIDKitError:", error)
 
 # %% [markdown]
 # ## The global part (Sec. 3.1)
 #
-# "Two 1x1 convolution layers are applied to the output feature maps ... Each of the 1x1 convolution layers will output
-# c-channel features." Then global max pooling (GMP) gives $fg_1$ and $fg_2$ with $c$ numbers each.
+# "Two 1x1 convolution layers are applied to the output feature maps ... Each of the 1x1 convolution
+# layers will output c-channel features." Then global max pooling (GMP) gives $fg_1$ and $fg_2$ with
+# $c$ numbers each.
 #
-# A 1x1 convolution is a matrix product over channels, the same at every place of the map. Branch 1, by hand:
+# A 1x1 convolution is a matrix product over channels, the same at every place of the map. Branch 1,
+# by hand:
 
 # %%
 conv = model.global_convs[0]  # both 1x1 convs of branch 1
@@ -302,9 +321,9 @@ compare("fg_1, fg_2 of branch 1", torch.stack([fg_1, fg_2], 1), conv(T).amax((-2
 print(f"c = {T.shape[1]}, the global feature before its reduction has 2c = {fg.shape[1]} numbers")
 
 # %% [markdown]
-# **Supervision.** "The output feature maps are uniformly divided into two parts in the vertical direction, and a global
-# pooling is applied to each of them": $fgl_1$ from the upper half, $fgl_2$ from the lower one. While training, Eq. 3
-# pulls $fg_1$ to $fgl_1$ and $fg_2$ to $fgl_2$.
+# **Supervision.** "The output feature maps are uniformly divided into two parts in the vertical
+# direction, and a global pooling is applied to each of them": $fgl_1$ from the upper half, $fgl_2$
+# from the lower one. While training, Eq. 3 pulls $fg_1$ to $fgl_1$ and $fg_2$ to $fgl_2$.
 
 # %%
 half = T.shape[2] // 2
@@ -319,8 +338,8 @@ compare("fgl_2, branch 1", fgl_2, out.supervision[1][1])
 # %% [markdown]
 # ### What can a 1x1 convolution know about "upper" and "lower"?
 #
-# **Predict.** Shuffle the rows of the map $T$, as if the person were cut in slices and stacked at random. Does $fg_1$
-# change? Does its teacher $fgl_1$?
+# **Predict.** Shuffle the rows of the map $T$, as if the person were cut in slices and stacked at
+# random. Does $fg_1$ change? Does its teacher $fgl_1$?
 
 # %%
 order = torch.randperm(T.shape[2], generator=torch.Generator().manual_seed(SEED))
@@ -333,15 +352,16 @@ for name, (before, after) in change.items():
     print(f"{name:20s} relative change {((before - after).norm() / before.norm()).item():.1e}")
 
 # %% [markdown]
-# The pupil cannot see *where* anything is: a 1x1 conv treats all places alike and GMP forgets the place. It can follow
-# its teacher in one way only: by listening to **channels** that answer to upper bodies. The teacher is tied to a place
-# in the picture, the pupil to a look. That is why the pupil may stay right when the box is cut, and it is the same idea
-# as MPN's main task (notebook 03).
+# The pupil cannot see *where* anything is: a 1x1 conv treats all places alike and GMP forgets the
+# place. It can follow its teacher in one way only: by listening to **channels** that answer to
+# upper bodies. The teacher is tied to a place in the picture, the pupil to a look. That is why the
+# pupil may stay right when the box is cut, and it is the same idea as MPN's main task (notebook
+# 03).
 #
 # One more thing to see what Eq. 3 asks for.
 #
-# **Predict.** Let conv 1 be the identity (output channel = input channel). What is $fg_1$ then, in terms of $fgl_1$ and
-# $fgl_2$, and where does it miss its target?
+# **Predict.** Let conv 1 be the identity (output channel = input channel). What is $fg_1$ then, in
+# terms of $fgl_1$ and $fgl_2$, and where does it miss its target?
 
 # %%
 identity = torch.eye(T.shape[1])
@@ -353,9 +373,10 @@ print(f"it misses fgl_1 in {wrong:.0%} of all numbers: where the lower half answ
 # %% [markdown]
 # ## The local part
 #
-# Each stripe group is max-pooled over its own rows and columns. ("Max pooling with different kernel sizes" in the paper
-# is this: the kernel is as large as the group.) Then every feature, global or local, gets its own reduction: a 1x1 conv
-# without bias and a batch norm, to 256 channels. On a pooled vector a 1x1 conv is a matrix product.
+# Each stripe group is max-pooled over its own rows and columns. ("Max pooling with different kernel
+# sizes" in the paper is this: the kernel is as large as the group.) Then every feature, global or
+# local, gets its own reduction: a 1x1 conv without bias and a batch norm, to 256 channels. On a
+# pooled vector a 1x1 conv is a matrix product.
 
 
 # %%
@@ -363,7 +384,9 @@ def reduction(x, weight, norm, k):
     """Feature k: [B, in] -> matrix -> batch norm over this batch -> [B, out]."""
     y = x @ weight.T
     own = slice(k * norm.dim, (k + 1) * norm.dim)
-    return (y - y.mean(0)) / (y.var(0, unbiased=False) + norm.eps).sqrt() * norm.weight[own] + norm.bias[own]
+    return (y - y.mean(0)) / (y.var(0, unbiased=False) + norm.eps).sqrt() * norm.weight[
+        own
+    ] + norm.bias[own]
 
 
 features = []
@@ -375,14 +398,17 @@ for m, branch in zip(maps, branches):  # local: branch by branch, group by group
     for group in branch.groups:
         first, end = group.rows(m.shape[2])
         fl = gmp(m[:, :, first:end])
-        features.append(reduction(fl, model.reduce_local.conv.weight[k], model.reduce_local.norm, k))
+        features.append(
+            reduction(fl, model.reduce_local.conv.weight[k], model.reduce_local.norm, k)
+        )
         k += 1
 by_hand = torch.stack(features, dim=1)  # [B, 12, reduced]
 compare("all features", by_hand, out.part_features)
 compare("the embedding, side by side", by_hand.flatten(1), out.embedding)
 
 # %% [markdown]
-# **Predict** before you look: how many features, how many numbers in the test feature, and which feature stands first?
+# **Predict** before you look: how many features, how many numbers in the test feature, and which
+# feature stands first?
 
 # %%
 order = pd.DataFrame(
@@ -405,8 +431,8 @@ AGREED.append(order["to"].sum() == 3072)
 order.rename_axis("feature, in order")
 
 # %% [markdown]
-# The order is that of the paper's list {fg1, fg2, fg3, fl11, ...}. The teachers are not in it: "after the training
-# stage finishes, the two part features are no longer needed".
+# The order is that of the paper's list {fg1, fg2, fg3, fl11, ...}. The teachers are not in it:
+# "after the training stage finishes, the two part features are no longer needed".
 
 # %%
 model.eval()
@@ -419,8 +445,8 @@ _ = model.train()
 # %% [markdown]
 # ## Eq. 1: every feature names the person
 #
-# A softmax loss for each of the twelve features, each with its own classifier. For image $n$ with identity $y_n$:
-# minus the logarithm of the probability that the classifier gives to $y_n$.
+# A softmax loss for each of the twelve features, each with its own classifier. For image $n$ with
+# identity $y_n$: minus the logarithm of the probability that the classifier gives to $y_n$.
 
 # %%
 logits = [f @ w.T + b for f, w, b in zip(features, model.classifier.weight, model.classifier.bias)]
@@ -429,22 +455,30 @@ for z in logits:
     probability = z.exp() / z.exp().sum(1, keepdim=True)  # [B, identities]
     softmax_loss = softmax_loss - probability[range(len(labels)), labels].log().mean()
 compare("Eq. 1", softmax_loss, losses.part_cross_entropy(out.logits, labels))
-print(f"twelve guesses cost 12 log({ds.num_train_ids}) = {12 * np.log(ds.num_train_ids):.2f}; here {softmax_loss:.2f}")
+print(
+    f"twelve guesses cost 12 log({ds.num_train_ids}) = {12 * np.log(ds.num_train_ids):.2f}; here "
+    f"{softmax_loss:.2f}"
+)
 
 # %% [markdown]
 # ## Eq. 2: the triplet loss
 #
-# For each anchor: the farthest image of the same identity should be nearer than the nearest of another one, by a margin
-# of 1.2, in Euclidean distance. An anchor at a time, for each of the twelve features:
+# For each anchor: the farthest image of the same identity should be nearer than the nearest of
+# another one, by a margin of 1.2, in Euclidean distance. An anchor at a time, for each of the
+# twelve features:
 
 
 # %%
 def triplet_sum(f, labels, margin=1.2):
-    """Eq. 2 as printed: a *sum* over all P x K anchors. Also how many anchors violate the margin."""
+    """Eq. 2 as printed: a *sum* over all P x K anchors. Also how many anchors violate the
+    margin."""
     total, violating = 0.0, 0
     for a in range(len(f)):
         d = (f - f[a]).pow(2).sum(1).sqrt()  # Euclidean distances to the anchor
-        hardest_positive, hardest_negative = d[labels == labels[a]].max(), d[labels != labels[a]].min()
+        hardest_positive, hardest_negative = (
+            d[labels == labels[a]].max(),
+            d[labels != labels[a]].min(),
+        )
         loss = (hardest_positive - hardest_negative + margin).clamp_min(0)
         total, violating = total + loss, violating + int(loss > 0)
     return total, violating
@@ -453,15 +487,20 @@ def triplet_sum(f, labels, margin=1.2):
 sums, violating = zip(*(triplet_sum(f.detach(), labels) for f in features))
 kit = losses.triplet_term(out, labels, CGPN_LOSS)
 compare("Eq. 2 divided by P x K", sum(sums) / len(labels), kit)
-print(f"the printed sum is {sum(sums) / kit.item():.1f} times the kit's value: P x K = {len(labels)} anchors")
+print(
+    f"the printed sum is {sum(sums) / kit.item():.1f} times the kit's value: P x K = {len(labels)} "
+    "anchors"
+)
 print(f"violating anchors: {sum(violating) / 12 / len(labels):.0%}")
 
 # %% [markdown]
-# The kit takes the mean over anchors (as MGN's usual code does), so that the term does not grow with the batch.
+# The kit takes the mean over anchors (as MGN's usual code does), so that the term does not grow
+# with the batch.
 #
-# Which features the triplet loss sees: the paper says "the local part is trained with the combination of softmax loss
-# and triplet loss while the global part is trained with MSE loss, softmax loss and triplet loss". So: all twelve, after
-# the reduction, which are what is compared at test time. MGN uses it on its three global features only.
+# Which features the triplet loss sees: the paper says "the local part is trained with the
+# combination of softmax loss and triplet loss while the global part is trained with MSE loss,
+# softmax loss and triplet loss". So: all twelve, after the reduction, which are what is compared at
+# test time. MGN uses it on its three global features only.
 #
 # ## Eq. 3: the teachers
 #
@@ -483,46 +522,61 @@ compare("Eq. 3 divided by N and c", squared / N / channels, kit)
 print(f"the formula's sum over channels is {channels} times the kit's mean (c of ResNet-50: 2048)")
 
 # %% [markdown]
-# "Mean square error" is the name, a *sum* over channels is the formula. The kit takes the mean, as the name and
-# PyTorch's `MSELoss` say. Mind the choice: it changes the weight of this term by the factor printed above, so with
-# ResNet-50 the kit's Eq. 3 pulls 2048 times less than the printed one. Other choices that CGPN's paper leaves to
-# whoever builds it (what an epoch is, the distance at test time, which pooling "a global pooling" is, whether the
-# teachers may move) stand in one table, `choices_table("CGPN")` of `reidkit/training/choices.py`: see notebook 08.
+# "Mean square error" is the name, a *sum* over channels is the formula. The kit takes the mean, as
+# the name and PyTorch's `MSELoss` say. Mind the choice: it changes the weight of this term by the
+# factor printed above, so with ResNet-50 the kit's Eq. 3 pulls 2048 times less than the printed
+# one. Other choices that CGPN's paper leaves to whoever builds it (what an epoch is, the distance
+# at test time, which pooling "a global pooling" is, whether the teachers may move) stand in one
+# table, `choices_table("CGPN")` of `reidkit/training/choices.py`: see notebook 08.
 #
 # ## Eq. 4: the plain sum
 
 # %%
 total, terms = losses.total_loss(out, labels, CGPN_LOSS)
 compare("Eq. 4", softmax_loss + sum(sums) / N + squared / N / channels, total)
-pd.Series({n: t.item() for n, t in terms.items()} | {"total": total.item()}).round(3).to_frame("value").T
+pd.Series({n: t.item() for n, t in terms.items()} | {"total": total.item()}).round(3).to_frame(
+    "value"
+).T
 
 # %% [markdown]
-# Weight 1 for each term, as the paper says. The quick preset uses other weights; notebook 08 shows why.
+# Weight 1 for each term, as the paper says. The quick preset uses other weights; notebook 08 shows
+# why.
 #
 # ## Who moves? `detach_targets`
 #
-# Eq. 3 has two ends: the pupil $fg_p$ and the teacher $fgl_p$. Both are functions of the network, so its gradient pulls
-# the teacher towards the pupil as well. The paper does not say whether that is meant. `detach_targets=True` stops the
-# gradient at the teacher, which makes it a fixed target; the kit's default is to leave the formula as it is.
+# Eq. 3 has two ends: the pupil $fg_p$ and the teacher $fgl_p$. Both are functions of the network,
+# so its gradient pulls the teacher towards the pupil as well. The paper does not say whether that
+# is meant. `detach_targets=True` stops the gradient at the teacher, which makes it a fixed target;
+# the kit's default is to leave the formula as it is.
 #
-# **Predict.** Which layers' gradients change when the teacher is detached: the 1x1 convs, the tails, or both?
+# **Predict.** Which layers' gradients change when the teacher is detached: the 1x1 convs, the
+# tails, or both?
 
 
 # %%
 def supervision_gradients(detach):
     """Norm of the gradient of Eq. 3 on each group of layers."""
-    network = create_model("cgpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model, detach_targets=detach)
+    network = create_model(
+        "cgpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model, detach_targets=detach
+    )
     network.load_state_dict(model.state_dict())
     pairs = network.train()(images).supervision
     loss = losses.supervision_mse(pairs)
-    layers = {"1x1 convs of the global parts": network.global_convs, "tails": network.tails, "trunk": network.shared}
+    layers = {
+        "1x1 convs of the global parts": network.global_convs,
+        "tails": network.tails,
+        "trunk": network.shared,
+    }
     norms = {}
     for name, module in layers.items():
-        gradients = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(
+            loss, list(module.parameters()), retain_graph=True, allow_unused=True
+        )
         norms[name] = torch.stack([g.norm() for g in gradients if g is not None]).norm().item()
     return {"value of Eq. 3": loss.item(), **norms}
 
 
+# %%
 both, fixed = supervision_gradients(False), supervision_gradients(True)
 compare("the same value", both["value of Eq. 3"], fixed["value of Eq. 3"])
 pairs = [(a.detach().requires_grad_(), b.detach().requires_grad_()) for a, b in out.supervision]
@@ -533,17 +587,20 @@ table["the same"] = np.where(np.isclose(table.iloc[:, 0], table.iloc[:, 1], rtol
 table.round(4)
 
 # %% [markdown]
-# The convs belong to the pupil alone: nothing changes for them. Tails and trunk make pupil and teacher both.
+# The convs belong to the pupil alone: nothing changes for them. Tails and trunk make pupil and
+# teacher both.
 #
-# Does it matter? Take Eq. 3 *alone* and follow it for some steps. If the teacher can move, the cheapest way to agree
-# may be to have nothing to say: a teacher that is the same for every image is easy to copy. We watch the teachers'
-# *spread*: their standard deviation over images.
+# Does it matter? Take Eq. 3 *alone* and follow it for some steps. If the teacher can move, the
+# cheapest way to agree may be to have nothing to say: a teacher that is the same for every image is
+# easy to copy. We watch the teachers' *spread*: their standard deviation over images.
 
 
 # %%
 def follow_supervision(detach, steps=25):
     """[(Eq. 3, spread of the teachers)] at each step of SGD on Eq. 3 alone."""
-    network = create_model("cgpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model, detach_targets=detach)
+    network = create_model(
+        "cgpn", ds.num_train_ids, backbone=recipe.backbone, **recipe.model, detach_targets=detach
+    )
     network.load_state_dict(model.state_dict())
     optimizer, track = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9), []
     for _ in range(steps):
@@ -558,44 +615,49 @@ def follow_supervision(detach, steps=25):
 
 # %%
 tracks = {"both ends move": follow_supervision(False), "teacher detached": follow_supervision(True)}
-figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
-for (name, track), colour, style in zip(tracks.items(), plots.COLOURS, ("-", "--")):
-    for ax, values, title in zip(axes, track.T, ("Eq. 3", "spread of the teachers over images")):
-        ax.plot(values, style, color=colour, lw=2, label=name)
-        ax.set(title=title, xlabel="step on Eq. 3 alone", ylim=(0, None))
-        ax.spines[["top", "right"]].set_visible(False)
-axes[1].legend(frameon=False)
-plt.close(figure)
-figure
+panels = {
+    title: {name: (range(len(track)), track[:, i]) for name, track in tracks.items()}
+    for i, title in enumerate(("Eq. 3", "spread of the teachers over images"))
+}
+figures.curves(panels, "step on Eq. 3 alone")
 
 # %%
 for name, track in tracks.items():
     loss, spread = track[-1] / track[0]
-    print(f"{name:17s} Eq. 3 falls to {loss:.0%} of its start, the spread of the teachers to {spread:.0%}")
+    print(
+        f"{name:17s} Eq. 3 falls to {loss:.0%} of its start, the spread of the teachers to "
+        f"{spread:.0%}"
+    )
 
 # %% [markdown]
 # With the teacher detached the maps still change, because the pupil is made from the same maps.
 #
-# A teacher that loses its spread tells the images apart less well. In CGPN the other two losses work against that:
-# the teachers are made from the same map as all other features, and those must tell people apart. That is why Eq. 3
-# needs their company, and why its weight beside them matters.
+# A teacher that loses its spread tells the images apart less well. In CGPN the other two losses
+# work against that: the teachers are made from the same map as all other features, and those must
+# tell people apart. That is why Eq. 3 needs their company, and why its weight beside them matters.
 #
 # ## What it costs
 #
-# **Predict.** MGN has three branches too, one map that is half as high and wide, and no 1x1 convs before pooling. How
-# many parameters does CGPN have, if MGN has 68.8 M? First by hand, for ResNet-50 and c = 2048:
+# **Predict.** MGN has three branches too, one map that is half as high and wide, and no 1x1 convs
+# before pooling. How many parameters does CGPN have, if MGN has 68.8 M? First by hand, for
+# ResNet-50 and c = 2048:
 
 # %%
 count = lambda module: sum(p.numel() for p in module.parameters())
 d = 256
 trunk, tail = count(paper_model.shared), count(paper_model.tails[0])
 global_convs = 6 * (c * c + c)  # 3 branches x 2 convs, with bias
-reductions = 3 * (2 * c) * d + 9 * c * d + 12 * 2 * d  # matrices, and two numbers a channel for batch norm
+# matrices, and two numbers a channel for batch norm
+reductions = 3 * (2 * c) * d + 9 * c * d + 12 * 2 * d
 print(
-    f"trunk {trunk / 1e6:.2f} + 3 x {tail / 1e6:.2f} (tails) + {global_convs / 1e6:.2f} (1x1 convs) "
-    f"+ {reductions / 1e6:.2f} (reductions) million"
+    f"trunk {trunk / 1e6:.2f} + 3 x {tail / 1e6:.2f} (tails) + {global_convs / 1e6:.2f} (1x1 "
+    f"convs) + {reductions / 1e6:.2f} (reductions) million"
 )
-compare("parameters of CGPN", trunk + 3 * tail + global_convs + reductions, paper_model.count_parameters())
+compare(
+    "parameters of CGPN",
+    trunk + 3 * tail + global_convs + reductions,
+    paper_model.count_parameters(),
+)
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -603,8 +665,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from reidkit.reporting import report
 
 
+# %%
 def cost_by_stage(name):
-    """Parameters (without classifiers) and FLOPs of one 384x128 image, by stage. Nothing is computed: meta device."""
+    """Parameters (without classifiers) and FLOPs of one 384x128 image, by stage. Nothing is
+    computed: meta device."""
     with torch.device("meta"), torch.no_grad():
         network = create_model(name, 751).eval()
         x, flops = torch.empty(1, 3, 384, 128), {}
@@ -614,7 +678,12 @@ def cost_by_stage(name):
                 x = run(x)
             flops[stage] = counter.get_total_flops() / 1e9
     total, trunk, branches = network.count_parameters(), count(network.shared), count(network.tails)
-    millions = {"trunk": trunk, "tails": branches, "heads": total - trunk - branches, "total": total}
+    millions = {
+        "trunk": trunk,
+        "tails": branches,
+        "heads": total - trunk - branches,
+        "total": total,
+    }
     flops["total"] = sum(flops.values())
     return {
         **{("M parameters", k): v / 1e6 for k, v in millions.items()},
@@ -625,19 +694,21 @@ def cost_by_stage(name):
 # %%
 costs = pd.DataFrame({name: cost_by_stage(name) for name in ("cgpn", "cgpn-1", "cgpn-3", "mgn")}).T
 printed = report.paper_table("mpn-table9").set_index(["variant", "metric"])["value"]
-costs.insert(4, ("M parameters", "paper"), pd.Series({"mgn": printed["mgn", "testing parameters (M)"]}))
+costs.insert(
+    4, ("M parameters", "paper"), pd.Series({"mgn": printed["mgn", "testing parameters (M)"]})
+)
 costs.map(lambda v: "-" if np.isnan(v) else f"{v:.1f}")
 
 # %% [markdown]
-# All numbers are counted here, on this network, except the column "paper": MGN's 68.8 M as printed in MPN's Table 9.
-# CGPN's paper prints neither parameters nor FLOPs. A multiply-add counts as two FLOPs; classifiers are left out of the
-# parameters, as in MPN's table.
+# All numbers are counted here, on this network, except the column "paper": MGN's 68.8 M as printed
+# in MPN's Table 9. CGPN's paper prints neither parameters nor FLOPs. A multiply-add counts as two
+# FLOPs; classifiers are left out of the parameters, as in MPN's table.
 
 # %%
 a, b = costs.loc["cgpn"], costs.loc["mgn"]
 print(
-    f"CGPN has {a['M parameters', 'total'] / b['M parameters', 'total']:.2f} times MGN's parameters and "
-    f"{a['GFLOPs', 'total'] / b['GFLOPs', 'total']:.2f} times its FLOPs"
+    f"CGPN has {a['M parameters', 'total'] / b['M parameters', 'total']:.2f} times MGN's "
+    f"parameters and {a['GFLOPs', 'total'] / b['GFLOPs', 'total']:.2f} times its FLOPs"
 )
 for stage in ("trunk", "tails", "heads"):
     share, more = a["GFLOPs", stage] / a["GFLOPs", "total"], a["GFLOPs", stage] - b["GFLOPs", stage]
@@ -646,8 +717,8 @@ convs_share = global_convs / 1e6 / a["M parameters", "total"]
 print(f"  the 1x1 convs of the global parts hold {convs_share:.0%} of its parameters")
 
 # %% [markdown]
-# The trunk is shared and runs once; the tails are where the work is. Stages in *seconds*, with channels-last, bfloat16
-# and compilation on a GPU: `reidkit bench cgpn`.
+# The trunk is shared and runs once; the tails are where the work is. Stages in *seconds*, with
+# channels-last, bfloat16 and compilation on a GPU: `reidkit bench cgpn`.
 #
 # ## Did everything agree?
 
@@ -657,8 +728,9 @@ print(f"{sum(AGREED)} of {len(AGREED)} comparisons of a derived piece with the k
 # %% [markdown]
 # ## Play with it
 #
-# The CGPN explorer: choose a branch and a stripe group and see its rows; switch branches off and see what becomes of
-# the test feature and of the ranking. **Predict** first: which branch could be left out at the lowest price?
+# The CGPN explorer: choose a branch and a stripe group and see its rows; switch branches off and
+# see what becomes of the test feature and of the ranking. **Predict** first: which branch could be
+# left out at the lowest price?
 
 # %%
 from reidkit.panels.cgpn_explorer import CGPNExplorer
@@ -670,8 +742,8 @@ CGPNExplorer(obtain_run("cgpn", ds, **places), ds)
 # %% [markdown]
 # ## Your turn
 #
-# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for afterwards:
-# [solutions/07_solutions](solutions/07_solutions.ipynb).
+# Replace `None`, run the cell. It says "not attempted yet" until you try. Worked solutions, for
+# afterwards: [solutions/07_solutions](solutions/07_solutions.ipynb).
 #
 # 1. How many coarse groups has a branch that cuts the map in six stripes?
 # 2. How long is the test feature of CGPN-2 (Fig. 4), with 256 numbers a feature?
@@ -692,27 +764,31 @@ print("3:", check_exercise("07.3", teachers))
 # ## Questionnaire
 #
 # **1. Why is half of the map the smallest group?**
-# <details><summary>answer</summary>A coarse group should hold enough of the body even when part of it is hidden or cut
-# off. The paper sets the limit at half; CGPN-2 is the test of it.</details>
+# <details><summary>answer</summary>A coarse group should hold enough of the body even when part of
+# it is hidden or cut off. The paper sets the limit at half; CGPN-2 is the test of it.</details>
 #
 # **2. The three tails start with equal weights. What would happen if nothing told them apart?**
-# <details><summary>answer</summary>They would receive equal gradients and stay equal: three times the cost of one
-# branch. Different stripe groups and randomly initialised heads break the tie at the first step.</details>
+# <details><summary>answer</summary>They would receive equal gradients and stay equal: three times
+# the cost of one branch. Different stripe groups and randomly initialised heads break the tie at
+# the first step.</details>
 #
 # **3. How can fg_1 learn "upper body" without knowing where up is?**
-# <details><summary>answer</summary>By choosing channels that answer to things found in the upper half of the training
-# images. At test time it finds these things wherever they are.</details>
+# <details><summary>answer</summary>By choosing channels that answer to things found in the upper
+# half of the training images. At test time it finds these things wherever they are.</details>
 #
-# **4. The text says "three 1/2 and two 2/3", the sizes say "three 3h/4 and two h/2". What did the kit build, and why?**
-# <details><summary>answer</summary>Three of h/2 and two of 3h/4: the only groups of adjacent stripes out of four that
-# cover at least half and not all.</details>
+# **4. The text says "three 1/2 and two 2/3", the sizes say "three 3h/4 and two h/2". What did
+# the kit build, and why?**
+# <details><summary>answer</summary>Three of h/2 and two of 3h/4: the only groups of adjacent
+# stripes out of four that cover at least half and not all.</details>
 #
 # **5. What is left of the supervision at test time?**
-# <details><summary>answer</summary>The 1x1 convs that were taught. Teachers and Eq. 3 are gone.</details>
+# <details><summary>answer</summary>The 1x1 convs that were taught. Teachers and Eq. 3 are
+# gone.</details>
 #
 # ## Summary
 #
-# CGPN is one trunk and three tails. Each branch has a global part, two 1x1 convs that learn upper and lower body from
-# the pooled halves of the same map, and a local part, max-pooled stripes of at least half the height. Twelve features
-# of 256 numbers are trained with softmax and triplet loss and stand side by side as the test feature of 3072.
-# Next: [08 Train CGPN](08_train_cgpn.ipynb) beside MGN.
+# CGPN is one trunk and three tails. Each branch has a global part, two 1x1 convs that learn upper
+# and lower body from the pooled halves of the same map, and a local part, max-pooled stripes of at
+# least half the height. Twelve features of 256 numbers are trained with softmax and triplet loss
+# and stand side by side as the test feature of 3072. Next: [08 Train CGPN](08_train_cgpn.ipynb)
+# beside MGN.

@@ -16,7 +16,7 @@
 from pathlib import Path
 
 # Settings: the same names in every notebook. Change one, then run all cells again.
-DATASET = {"name": "sidewalk", "size": "medium"}  # or {"name": "market1501"} once it lies under ROOT
+DATASET = {"name": "sidewalk", "size": "medium"}  # or {"name": "market1501"} once it is under ROOT
 ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
 PRESET = "hero"  # or "quick", or "paper" for a GPU
 SEED = 0
@@ -50,13 +50,17 @@ from reidkit.panels.kit.subset import subset
 from reidkit.training import obtain_run
 
 ds = load_dataset(root=ROOT, **DATASET)
-folders = {n: obtain_run(n, ds, runs=RUNS, shipped=SHIPPED, preset=PRESET, seed=SEED) for n in (*PAIR, "cgpn", "ide")}
+folders = {
+    n: obtain_run(n, ds, runs=RUNS, shipped=SHIPPED, preset=PRESET, seed=SEED)
+    for n in (*PAIR, "cgpn", "ide")
+}
 few = subset(ds.at_level("strong") if "strong" in ds.levels else ds, IDENTITIES)
 networks = open_runs(folders, few)
 pair = {name: networks[name] for name in PAIR}
 table = RESULTS if RESULTS.is_file() else None
-weights = {n: round(sum(p.numel() for p in r.model.parameters()) / 1e6, 2) for n, r in networks.items()}
-display(pd.DataFrame({"parts": {n: r.num_parts for n, r in networks.items()}, "million weights": weights}))
+weights = {n: sum(p.numel() for p in r.model.parameters()) / 1e6 for n, r in networks.items()}
+about = {"parts": {n: r.num_parts for n, r in networks.items()}, "million weights": weights}
+display(pd.DataFrame(about).round(2))
 print(f"{len(few.query)} queries and {len(few.gallery)} gallery images, level {few.level}")
 
 # %% [markdown]
@@ -70,8 +74,16 @@ from reidkit.priors import build_priors
 
 run = networks[PAIR[0]]
 grid = tuple(side // run.model.stride for side in run.size)
-stepper = PriorStepper.from_dataset(ds, tool=PRIOR_TOOL, grid=grid) if PRIOR_TOOL else "no maps of body parts"
-priors = build_priors(few, PRIOR_TOOL, grid=grid, splits=("query",), progress=False) if PRIOR_TOOL else None
+stepper = (
+    PriorStepper.from_dataset(ds, tool=PRIOR_TOOL, grid=grid)
+    if PRIOR_TOOL
+    else "no maps of body parts"
+)
+priors = (
+    build_priors(few, PRIOR_TOOL, grid=grid, splits=("query",), progress=False)
+    if PRIOR_TOOL
+    else None
+)
 stepper
 
 # %% [markdown]

@@ -1,7 +1,8 @@
 """What the exercises of the notebooks expect. Spoilers: try first.
 
-An expectation is a value, or a function answer -> bool. It is worked out only when somebody has tried, from the kit's
-own pieces where it can be, and from what the exercise's notebook hands over where it must.
+An expectation is a value, or a function answer -> bool. It is worked out only when somebody has
+tried, from the kit's own pieces where it can be, and from what the exercise's notebook hands over
+where it must.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Exercise:
-    """What an exercise expects: a function of what its notebook computed, called only when somebody has tried."""
+    """What an exercise expects: a function of what its notebook computed, called only when somebody
+    has tried."""
 
     expected: Callable[..., Any]
     hint: str
@@ -124,7 +126,10 @@ def _():
     from reidkit.models import create_model
 
     with torch.device("meta"):
-        return create_model("mpn", 751).count_parameters() - create_model("mpn-no-ca", 751).count_parameters()
+        return (
+            create_model("mpn", 751).count_parameters()
+            - create_model("mpn-no-ca", 751).count_parameters()
+        )
 
 
 @_expects("03.2", "a cosine distance is at most 2")
@@ -135,7 +140,8 @@ def _(points, people):
 
     d, people = pairwise_distance(points), torch.tensor(people)
     same = people[:, None] == people
-    gap = d.masked_fill(~same, -1).amax(1) - d.masked_fill(same, 9).amin(1)  # farthest positive - nearest negative
+    # farthest positive - nearest negative
+    gap = d.masked_fill(~same, -1).amax(1) - d.masked_fill(same, 9).amin(1)
     return lambda margin: bool((gap + margin > 0).all())
 
 
@@ -160,7 +166,9 @@ def _():
 @_expects("04.2", "a mean of True and False")
 def _():
     ranks = np.array([1, 1, 2, 5, 6, 11, 1, 40])
-    return lambda f: all(abs(f(ranks, k) - share / 8) < 1e-9 for k, share in ((1, 3), (5, 5), (10, 6), (20, 7)))
+    return lambda f: all(
+        abs(f(ranks, k) - share / 8) < 1e-9 for k, share in ((1, 3), (5, 5), (10, 6), (20, 7))
+    )
 
 
 @_expects("04.3", "0.01, 0.001, 0.0001, ...: which epochs have which?")
@@ -215,10 +223,16 @@ def _():
     from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS
 
     def usable(table):
-        """Whether a translation of (background, head, upper body, lower body, shoes) serves steps 1 and 2."""
+        """Whether a translation of (background, head, upper body, lower body, shoes) serves steps 1
+        and 2."""
         background, head, upper, lower, shoes = table
         plain = set(range(1, 20)) - set(HEAD_LABELS) - set(LEG_LABELS)
-        return background == 0 and head in HEAD_LABELS and upper in plain and {lower, shoes} <= set(LEG_LABELS)
+        return (
+            background == 0
+            and head in HEAD_LABELS
+            and upper in plain
+            and {lower, shoes} <= set(LEG_LABELS)
+        )
 
     return usable
 
@@ -276,7 +290,9 @@ def _():
 def _():
     from reidkit.reporting import report
 
-    table = report.paper_table("cgpn-table3").query("metric == 'mAP' and dataset == 'cuhk03-labeled'")
+    table = report.paper_table("cgpn-table3").query(
+        "metric == 'mAP' and dataset == 'cuhk03-labeled'"
+    )
     value = table.set_index("variant")["value"]
     return value["cgpn"] - value["cgpn-1"]
 
@@ -337,7 +353,9 @@ def _(comparator, pair):
 @_expects("12.2", "the button 'only global'", tolerance=0.06)
 def _(explorer):
     places = explorer.run.model.places
-    return 100 * explorer.ranking(tuple(k for k, (_, group) in enumerate(places) if group is None)).mAP
+    return (
+        100 * explorer.ranking(tuple(k for k, (_, group) in enumerate(places) if group is None)).mAP
+    )
 
 
 @_expects("12.3", "read the line under the picture", tolerance=0.001)
@@ -365,6 +383,8 @@ def _():
     return value["mgn", "testing parameters (M)"] / value["pcb", "testing parameters (M)"]
 
 
-@_expects("13.3", "the first sign is free; each of the other four agrees half of the time", tolerance=1e-3)
+@_expects(
+    "13.3", "the first sign is free; each of the other four agrees half of the time", tolerance=1e-3
+)
 def _():
     return 0.5**4

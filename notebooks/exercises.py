@@ -2,8 +2,8 @@
 
     print(check_exercise("03.2", margin, points=points, people=people))
 
-They never raise, and say "not attempted yet" until you try. What each exercise expects stands in `answers.py`, worked
-solutions in `solutions/`: both are spoilers.
+They never raise, and say "not attempted yet" until you try. What each exercise expects stands in
+`answers.py`, worked solutions in `solutions/`: both are spoilers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 def check(answer: Any, expected: Any, *, tolerance: float = 1e-6, hint: str = "") -> str:
     """Compare an answer with what is expected; returns one line to read.
 
-    answer: None means not attempted. expected: a value, an array or tensor, or a function answer -> bool.
+    answer: None means not attempted. expected: a value, an array or tensor, or a function
+    answer -> bool.
     """
     if answer is None or answer is ...:
         return "not attempted yet"
@@ -35,10 +36,13 @@ def check(answer: Any, expected: Any, *, tolerance: float = 1e-6, hint: str = ""
 
 
 def check_exercise(name: str, answer: Any, **given: Any) -> str:
-    """Check the answer of one exercise, such as "03.2"; given: what the exercise's own notebook computed."""
+    """Check the answer of one exercise, such as "03.2"; given: what the exercise's own notebook
+    computed."""
     if answer is None or answer is ...:
         return "not attempted yet"
     from answers import EXERCISES
 
     exercise = EXERCISES[name]
-    return check(answer, exercise.expected(**given), tolerance=exercise.tolerance, hint=exercise.hint)
+    return check(
+        answer, exercise.expected(**given), tolerance=exercise.tolerance, hint=exercise.hint
+    )

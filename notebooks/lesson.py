@@ -1,8 +1,10 @@
-"""What several notebooks say in the same way: two results compared, an error shown, our numbers beside a paper's."""
+"""What several notebooks say in the same way: two results compared, an error shown, our numbers
+beside a paper's."""
 
 from __future__ import annotations
 
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,8 @@ AGREED: list[bool] = []  # one entry a comparison of this notebook
 
 
 def compare(name: str, by_hand: Any, kit: Any) -> None:
-    """Print whether two results are bit for bit the same, the same up to rounding, and how far apart they are."""
+    """Print whether two results are bit for bit the same, the same up to rounding, and how far
+    apart they are."""
     by_hand, kit = torch.as_tensor(by_hand).detach(), torch.as_tensor(kit).detach()
     exact, close = torch.equal(by_hand, kit), torch.allclose(by_hand, kit, atol=1e-5, rtol=1e-4)
     AGREED.append(close)
@@ -29,19 +32,31 @@ def compare(name: str, by_hand: Any, kit: Any) -> None:
     print(f"{name:34s} exact {exact!s:5}  approximate {close!s:5}  max difference {difference:.1e}")
 
 
+WIDTH = 98  # columns of what a cell prints: a projector shows a hundred
+
+
+def say(*parts: Any) -> None:
+    """`print`, with long lines wrapped."""
+    for line in " ".join(map(str, parts)).splitlines() or [""]:
+        print(textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+
+
 def told(call: Callable[[], Any], **folders: str | Path) -> None:
-    """Print what a call returns, its warnings, or the error that it raises; folders: names to print for long paths."""
+    """Print what a call returns, its warnings, or the error that it raises; folders: names to print
+    for long paths."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             text = str(call())
         except ReIDKitError as error:
             text = f"{type(error).__name__}: {error}"
-    text = "\n".join([*(f"warning: {w.message}" for w in caught if w.category is UserWarning), text])
+    text = "\n".join(
+        [*(f"warning: {w.message}" for w in caught if w.category is UserWarning), text]
+    )
     for name, folder in folders.items():
-        for long in (os.path.abspath(folder), os.path.realpath(folder)):  # they differ where the folder is a link
+        for long in (os.path.abspath(folder), os.path.realpath(folder)):  # not the same for a link
             text = text.replace(long, name)
-    print(text)
+    say(text)
 
 
 # a paper's tables over several seeds (05, 09, 13)
@@ -65,23 +80,32 @@ def all_results(places: Sequence[Path], wanted: str = "") -> tuple[pd.DataFrame,
     return report.no_results(), "nowhere"
 
 
-def missing_runs(results: pd.DataFrame, suites: Sequence[str], seeds: int, **where: str) -> dict[str, pd.DataFrame]:
-    """{suite: its rows that lack some of the seeds}; prints them and the command that trains them."""
+def missing_runs(
+    results: pd.DataFrame, suites: Sequence[str], seeds: int, **where: str
+) -> dict[str, pd.DataFrame]:
+    """{suite: its rows that lack some of the seeds}; prints them and the command that trains
+    them."""
     missing = {suite: claims.missing_runs(suite, results, seeds, **where) for suite in suites}
     for suite, table in missing.items():
         rows, lacking = len(SUITES[suite]), len(table)
-        print(f"{suite}: {rows - lacking} of {rows} rows have {seeds} seeds" + ("" if lacking else ", complete"))
+        print(
+            f"{suite}: {rows - lacking} of {rows} rows have {seeds} seeds"
+            + ("" if lacking else ", complete")
+        )
         if lacking:
-            print("   missing: " + "; ".join(f"{r.system} (seed {r[2]})" for r in table.itertuples()))
-            print("   " + table.command.iloc[0])
+            say("   missing:", "; ".join(f"{r.system} (seed {r[2]})" for r in table.itertuples()))
+            print(f"   {table.command.iloc[0]}")
     return missing
 
 
 def beside_the_paper(suite: str, results: pd.DataFrame, lacking: pd.DataFrame) -> pd.DataFrame:
-    """The paper's table and our columns, the metric as a second line of the heading; rows that the kit can build."""
+    """The paper's table and our columns, the metric as a second line of the heading; rows that the
+    kit can build."""
     table = report.report_table(suite, results)
     table.columns = pd.MultiIndex.from_tuples([tuple(c.rsplit(" ", 1)) for c in table.columns])
-    built = set(report.paper_table(suite).query("variant != ''").row) | {entry.system for entry in SUITES[suite]}
+    built = set(report.paper_table(suite).query("variant != ''").row) | {
+        entry.system for entry in SUITES[suite]
+    }
     if len(lacking):
         print(f"rows that lack some seeds: {', '.join(lacking.system)}\n{lacking.command.iloc[0]}")
     return table.loc[[row for row in table.index if row in built]]
@@ -96,20 +120,34 @@ def pairs_as_predicted(prediction: Sequence[str] | None, results: pd.DataFrame, 
     mean = report.mean_spread(rows).set_index("system")["mean"]
     have = [s for s in prediction if s in mean]
     pairs = [(a, b) for i, a in enumerate(have) for b in have[i + 1 :]]
-    print(f"{sum(mean[a] < mean[b] for a, b in pairs)} of {len(pairs)} pairs as you predicted, on {level}")
+    print(
+        f"{sum(mean[a] < mean[b] for a, b in pairs)} of {len(pairs)} pairs as you predicted, on "
+        f"{level}"
+    )
 
 
 def verdict_of(row: pd.Series) -> str:
-    """A difference and its verdict, "+3.1 appears", or the verdict alone where there is no difference."""
+    """A difference and its verdict, "+3.1 appears", or the verdict alone where there is no
+    difference."""
     return f"{row.difference:+.1f} {row.verdict}" if row.seeds else row.verdict
 
 
-def claims_overview(checked: Mapping[tuple[str, str], pd.DataFrame], first: tuple[str, str]) -> pd.DataFrame:
-    """The paper's claims, its own difference in mAP, and our verdict a (level, metric); seeds: of the first."""
-    grid = {f"ours: {level} {metric}": t.apply(verdict_of, axis=1) for (level, metric), t in checked.items()}
+def claims_overview(
+    checked: Mapping[tuple[str, str], pd.DataFrame], first: tuple[str, str]
+) -> pd.DataFrame:
+    """The paper's claims, its own difference in mAP, and our verdict a (level, metric); seeds: of
+    the first."""
+    grid = {
+        f"ours: {level} {metric}": t.apply(verdict_of, axis=1)
+        for (level, metric), t in checked.items()
+    }
     table = checked[first]
     about = table[["where", "better in the paper", "worse in the paper", "paper"]]
-    about = about.rename(columns={"paper": "paper: mAP"}).assign(**grid, seeds=table.seeds).set_index("where")
+    about = (
+        about.rename(columns={"paper": "paper: mAP"})
+        .assign(**grid, seeds=table.seeds)
+        .set_index("where")
+    )
     about["paper: mAP"] = about["paper: mAP"].map(lambda v: "-" if np.isnan(v) else f"{v:+.1f}")
     return about
 
@@ -123,7 +161,8 @@ def draw_claims(table: pd.DataFrame, title: str) -> Figure | None:
 
 
 def tally_orderings(results: pd.DataFrame, suites: Sequence[str], **where: str) -> pd.DataFrame:
-    """For each suite and level: how many pairs that the paper orders in mAP appear, are reversed or undecided."""
+    """For each suite and level: how many pairs that the paper orders in mAP appear, are reversed or
+    undecided."""
     counts = {}
     for suite in suites:
         pairs = report.paper_orderings(suite, "mAP")
@@ -136,20 +175,27 @@ def tally_orderings(results: pd.DataFrame, suites: Sequence[str], **where: str) 
 
 
 def power(checked: pd.DataFrame) -> None:
-    """Print what the intervals of some claims can decide: chance findings, their length, seeds that would be needed."""
+    """Print what the intervals of some claims can decide: chance findings, their length, seeds that
+    would be needed."""
     decided = checked[checked.verdict.isin(["appears", "reversed", "undecided"])]
     chance = 0.05 * len(decided)
-    print(
-        f"{len(decided)} intervals at 95 %: even if no system differed from another, about {chance:.0f} of "
-        "them would leave out zero by chance."
+    say(
+        f"{len(decided)} intervals at 95 %: even if no system differed from another, about "
+        f"{chance:.0f} of them would leave out zero by chance."
     )
     if len(decided):
         half = (decided.high - decided.low) / 2
         small, printed = int((decided.paper.abs() < half).sum()), int(decided.paper.notna().sum())
-        print(f"Median half length of an interval: {half.median():.1f} points; a smaller difference seldom shows here.")
-        print(f"{small} of the {printed} differences that the paper prints are smaller than our half interval.")
+        say(
+            f"Median half length of an interval: {half.median():.1f} points; a smaller difference "
+            "seldom shows here."
+        )
+        say(
+            f"{small} of the {printed} differences that the paper prints are smaller than our half "
+            "interval."
+        )
     if len(needed := checked["seeds to decide"].dropna()):
-        print(
-            f"Undecided: {len(needed)}. Seeds that would decide half of them at their present spread: "
-            f"{needed.median():.0f}"
+        say(
+            f"Undecided: {len(needed)}. Seeds that would decide half of them at their present "
+            f"spread: {needed.median():.0f}"
         )

@@ -1,14 +1,16 @@
-"""Run the notebooks: `notebooks/NN_name.py` (jupytext py:percent, the source of truth) -> `NN_name.ipynb`.
+"""Run the notebooks: `NN_name.py` (jupytext py:percent, the source of truth) -> `NN_name.ipynb`.
 
-    python notebooks/run.py                      every notebook, outputs written beside the source
-    python notebooks/run.py 02 04                those two
-    python notebooks/run.py 02_solutions         the worked solutions of notebook 02's exercises (in `solutions/`)
-    python notebooks/run.py --check              execute into build/notebooks/, leave the committed .ipynb alone
-    python notebooks/run.py --html build/tour    also export one HTML page a notebook (no network needed to read it)
+    python notebooks/run.py                     every notebook, outputs written beside the source
+    python notebooks/run.py 02 04               those two
+    python notebooks/run.py 02_solutions        worked solutions of notebook 02 (in `solutions/`)
+    python notebooks/run.py --check             into build/notebooks/, the committed .ipynb stay
+    python notebooks/run.py --html build/tour   also one HTML page a notebook, read without network
 
-A notebook is executed in a fresh kernel whose working directory is the notebook's folder. It fails on an error in a
-cell, on an error that hides in an Output widget (where Jupyter shows it to nobody), on a missing kernelspec, and when
-it has no code cell that ran. Outputs are kept small: no widget state, no timestamps, finished progress bars dropped.
+A notebook is executed in a fresh kernel whose working directory is the notebook's folder. It fails
+on an error in a cell, on an error that hides in an Output widget (where Jupyter shows it to
+nobody), on a missing kernelspec, and when it has no code cell that ran. Outputs are kept small: no
+widget state, no timestamps, finished progress bars dropped. What answers a question to predict is
+written closed: see `close_answers`.
 """
 
 from __future__ import annotations
@@ -35,6 +37,15 @@ HERE = Path(__file__).resolve().parent
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+CLOSED = """{%- extends 'lab/index.html.j2' -%}
+{% block output_group %}
+{%- if cell.metadata.get('jupyter', {}).get('outputs_hidden') -%}
+<details class="answer"><summary>Your prediction first, then open the answer</summary>
+{{ super() }}
+</details>
+{%- else -%}{{ super() }}{%- endif -%}
+{% endblock %}
+"""  # of a page: outputs that `close_answers` closed
 SLOW = 10.0  # seconds; slower cells are listed
 
 
@@ -63,7 +74,11 @@ def sources() -> list[Path]:
 def find(name: str) -> Path:
     """The source that a number ("04": the lesson, not its solutions), a name or a path means."""
     stem = Path(name).stem
-    found = [s for s in sources() if s.stem == stem or (s.parent == HERE and s.stem.split("_")[0] == stem)]
+    found = [
+        s
+        for s in sources()
+        if s.stem == stem or (s.parent == HERE and s.stem.split("_")[0] == stem)
+    ]
     if len(found) != 1:
         known = ", ".join(s.stem for s in sources())
         raise NotebookError(f"no notebook {name!r}; choose from: {known}")
@@ -71,7 +86,8 @@ def find(name: str) -> Path:
 
 
 def read_source(path: Path) -> NotebookNode:
-    """The notebook of a py:percent file, with the kernelspec and with cell ids that do not change by themselves."""
+    """The notebook of a py:percent file, with the kernelspec and with cell ids that do not change
+    by themselves."""
     nb = jupytext.read(path, fmt="py:percent")
     nb.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
     for i, cell in enumerate(nb.cells):
@@ -80,13 +96,17 @@ def read_source(path: Path) -> NotebookNode:
     return nb
 
 
-def execute(nb: NotebookNode, cwd: Path, timeout: float, name: str = "notebook") -> dict[int, float]:
+def execute(
+    nb: NotebookNode, cwd: Path, timeout: float, name: str = "notebook"
+) -> dict[int, float]:
     """Run every cell in a fresh kernel; fills the outputs in, returns {cell index: seconds}.
 
     Raises NotebookError as the module's docstring says; `timeout` is in seconds and per cell.
     """
     if nb.metadata.get("kernelspec", {}).get("name") != KERNEL["name"]:
-        raise NotebookError(f"{name}: no kernelspec {KERNEL['name']!r}; JupyterLab would ask for a kernel")
+        raise NotebookError(
+            f"{name}: no kernelspec {KERNEL['name']!r}; JupyterLab would ask for a kernel"
+        )
     seconds: dict[int, float] = {}
 
     def start(cell, cell_index):
@@ -120,12 +140,41 @@ def execute(nb: NotebookNode, cwd: Path, timeout: float, name: str = "notebook")
 def hidden_errors(nb: NotebookNode) -> list[str]:
     """Errors that a callback left in an Output widget."""
     state = nb.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-    outputs = [o for m in state.values() if m.get("model_name") == "OutputModel" for o in m["state"].get("outputs", [])]
+    outputs = [
+        o
+        for m in state.values()
+        if m.get("model_name") == "OutputModel"
+        for o in m["state"].get("outputs", [])
+    ]
     return [f"{o['ename']}: {o['evalue']}" for o in outputs if o.get("output_type") == "error"]
 
 
+def close_answers(nb: NotebookNode) -> None:
+    """Close the outputs below a question to predict, up to the next words.
+
+    JupyterLab then shows "..." in their place until a click on it, or until the cell is run; a page
+    of `to_html` has a button. (GitHub knows no closed outputs: there they stay open.) A panel stays
+    open: it asks its question itself.
+    """
+    asked = False
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            asked = bool(re.search(r"\bpredict\b", cell.source, flags=re.I))
+        elif asked and cell.get("outputs") and not _shows_a_panel(cell):
+            cell.metadata["jupyter"] = {"outputs_hidden": True}
+
+
+def _shows_a_panel(cell: NotebookNode) -> bool:
+    """Whether a cell shows a widget and a picture of it, with the same words."""
+    shown = [o.data for o in cell.outputs if "text/plain" in o.get("data", {})]
+    words = {data["text/plain"] for data in shown if WIDGET_VIEW in data}
+    pictures = [data for data in shown if {"image/png", "image/jpeg"} & set(data)]
+    return any(data["text/plain"] in words for data in pictures)
+
+
 def make_small(nb: NotebookNode) -> None:
-    """Keep what a reader sees without a kernel: no widget state, no bare widget views, last line of a progress bar."""
+    """Keep what a reader sees without a kernel: no widget state, no bare widget views, last line of
+    a progress bar."""
     nb.metadata.pop("widgets", None)
     for cell in nb.cells:
         cell.metadata.pop("execution", None)
@@ -137,28 +186,43 @@ def _readable(output: NotebookNode) -> bool:
     data = output.get("data", {})
     if WIDGET_VIEW in data:
         del data[WIDGET_VIEW]
-        return set(data) != {"text/plain"}  # a widget without a picture of itself says nothing on paper
+        # a widget without a picture of itself says nothing on paper
+        return set(data) != {"text/plain"}
     if output.output_type == "stream":
         output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
         if output.name == "stderr":
-            output.text = re.sub(r"^.*\d+%\|.*\n?", "", output.text, flags=re.M)  # finished bars of tqdm
+            # finished bars of tqdm
+            output.text = re.sub(r"^.*\d+%\|.*\n?", "", output.text, flags=re.M)
         return bool(output.text.strip())
     return True
 
 
 def to_html(nb: NotebookNode, path: Path) -> None:
-    """One self-contained page: styles inside, pictures inside, formulas drawn by matplotlib, no script from outside."""
+    """One self-contained page: styles inside, pictures inside, formulas drawn by matplotlib, no
+    script from outside."""
     from nbconvert import HTMLExporter
 
     page = NotebookNode(nb)
     page.cells = [_with_formulas(c) if c.cell_type == "markdown" else c for c in nb.cells]
-    exporter = HTMLExporter(embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True)
-    for url in ("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url", "widget_renderer_url"):
+    exporter = HTMLExporter(
+        embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True
+    )
+    exporter.raw_template = CLOSED
+    for url in (
+        "mathjax_url",
+        "require_js_url",
+        "jquery_url",
+        "mermaid_js_url",
+        "widget_renderer_url",
+    ):
         setattr(exporter, url, "")
-    body, _ = exporter.from_notebook_node(page, {"metadata": {"name": path.stem, "path": str(HERE)}})
+    body, _ = exporter.from_notebook_node(
+        page, {"metadata": {"name": path.stem, "path": str(HERE)}}
+    )
     body = re.sub(r"<script[^>]*src=\"[^\"]*\"[^>]*>\s*</script>", "", body)
     body = re.sub(r'href="(?:\.\./)?(\d\d_\w+)\.ipynb"', r'href="\1.html"', body)
-    body = re.sub(r'<a href="solutions/[^"]*">(.*?)</a>', r"\1", body)  # pages of lessons stand alone
+    # pages of lessons stand alone
+    body = re.sub(r'<a href="solutions/[^"]*">(.*?)</a>', r"\1", body)
     _replace(path, body)
 
 
@@ -166,13 +230,18 @@ def _with_formulas(cell: NotebookNode) -> NotebookNode:
     """A copy of a markdown cell with $...$ and $$...$$ drawn as SVG images (code is left alone)."""
     pieces = re.split(r"(```.*?```|`[^`\n]*`)", cell.source, flags=re.S)
     for i in range(0, len(pieces), 2):
-        pieces[i] = re.sub(r"\$\$(.+?)\$\$", lambda m: _formula(m[1], display=True), pieces[i], flags=re.S)
-        pieces[i] = re.sub(r"(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?!\w)", lambda m: _formula(m[1]), pieces[i])
+        pieces[i] = re.sub(
+            r"\$\$(.+?)\$\$", lambda m: _formula(m[1], display=True), pieces[i], flags=re.S
+        )
+        pieces[i] = re.sub(
+            r"(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?!\w)", lambda m: _formula(m[1]), pieces[i]
+        )
     return NotebookNode(cell, source="".join(pieces))
 
 
 def _formula(tex: str, display: bool = False) -> str:
-    """An <img> of a formula, or its source in code type where matplotlib's mathtext does not know a command."""
+    """An <img> of a formula, or its source in code type where matplotlib's mathtext does not know a
+    command."""
     from matplotlib import mathtext
 
     tex, picture = " ".join(tex.split()), io.BytesIO()
@@ -181,7 +250,9 @@ def _formula(tex: str, display: bool = False) -> str:
     except ValueError:
         return f"<code>{html.escape(tex)}</code>"
     code = base64.b64encode(picture.getvalue()).decode()
-    style = f"vertical-align:-{depth:.1f}px" + (";display:block;margin:1em auto" if display else ";display:inline")
+    style = f"vertical-align:-{depth:.1f}px" + (
+        ";display:block;margin:1em auto" if display else ";display:inline"
+    )
     return f'<img alt="{html.escape(tex)}" style="{style}" src="data:image/svg+xml;base64,{code}">'
 
 
@@ -198,6 +269,7 @@ def run(source: Path, *, out: Path, html_dir: Path | None, timeout: float) -> Ru
     nb = read_source(source)
     result = Run(source.stem, title_of(nb))
     result.seconds = execute(nb, source.parent, timeout, source.stem)
+    close_answers(nb)
     make_small(nb)
     _replace(out / source.relative_to(HERE).with_suffix(".ipynb"), nbformat.writes(nb) + "\n")
     if html_dir:
@@ -224,9 +296,13 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns 1 if a notebook failed."""
     parser = argparse.ArgumentParser(description="Execute the notebooks.")
     parser.add_argument("names", nargs="*", help="numbers or names, default all")
-    parser.add_argument("--check", action="store_true", help="write to build/notebooks/, not beside the source")
+    parser.add_argument(
+        "--check", action="store_true", help="write to build/notebooks/, not beside the source"
+    )
     parser.add_argument("--html", type=Path, metavar="DIR", help="also export HTML pages to DIR")
-    parser.add_argument("--timeout", type=float, default=1200, help="seconds a cell may take (default 1200)")
+    parser.add_argument(
+        "--timeout", type=float, default=1200, help="seconds a cell may take (default 1200)"
+    )
     args = parser.parse_args(argv)
     out = HERE.parent / "build" / "notebooks" if args.check else HERE
     runs, failed = [], []
@@ -243,10 +319,17 @@ def main(argv: list[str] | None = None) -> int:
             continue
         runs.append(done)
         slow = ", ".join(f"cell {i}: {s:.0f} s" for i, s in done.seconds.items() if s >= SLOW)
-        print(f"{done.name}: {len(done.seconds)} cells, {done.total:.1f} s{'; ' + slow if slow else ''}", flush=True)
+        print(
+            f"{done.name}: {len(done.seconds)} cells, {done.total:.1f} "
+            f"s{'; ' + slow if slow else ''}",
+            flush=True,
+        )
     if args.html:
         _remember(args.html / "notebooks.json", runs)
-    print(f"{len(runs)} notebooks ran, {len(failed)} failed" + (f": {', '.join(failed)}" if failed else ""))
+    print(
+        f"{len(runs)} notebooks ran, {len(failed)} failed"
+        + (f": {', '.join(failed)}" if failed else "")
+    )
     return 1 if failed else 0
 
 

@@ -11,20 +11,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from reidkit.reporting import plots
+
 GREY = "#7F7F7F"
 
 
-def axes_of(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
-    """A figure with a [rows, columns] array of axes; closed at once, so that a notebook shows it only when returned."""
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options)
+def axes_of(
+    rows: int, columns: int, width: float, height: float, **options
+) -> tuple[Figure, np.ndarray]:
+    """A figure with a [rows, columns] array of axes; closed at once, so that a notebook shows it
+    only when returned."""
+    options = {"dpi": plots.DPI, "squeeze": False, "layout": "constrained"} | options
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
     plt.close(figure)
     return figure, axes
 
 
-def as_jpeg(figure: Figure, dpi: int = 80, quality: int = 82) -> Jpeg:
+def as_jpeg(figure: Figure, dpi: int = plots.PHOTO_DPI, quality: int = 82) -> Jpeg:
     """A figure of photographs, small."""
     file = io.BytesIO()
-    figure.savefig(file, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
+    options = {"dpi": dpi, "bbox_inches": "tight"}  # nothing cut, as where Jupyter draws it
+    figure.savefig(file, format="jpeg", pil_kwargs={"quality": quality}, **options)
     return Jpeg(file.getvalue(), format="jpeg")
 
 
@@ -45,9 +52,16 @@ def open_axes(ax: Axes, grid: bool = True) -> None:
 def frame(ax: Axes, colour: str, sign: str = "", text: str = "") -> None:
     """A photograph's frame and title; a wrong match ("x") has a dashed frame."""
     for spine in ax.spines.values():
-        spine.set(color=colour, linewidth=3, capstyle="butt", linestyle=(0, (2, 1)) if sign == "x" else "-")
+        spine.set(
+            color=colour,
+            linewidth=3,
+            capstyle="butt",
+            linestyle=(0, (2, 1)) if sign == "x" else "-",
+        )
     ax.set_title(f"{text}{sign}", color=colour, fontsize=9, fontweight="bold", pad=3)
 
 
 def legend_right(figure: Figure, ax: Axes, **options) -> None:
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center", frameon=False, **options)
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside right center", frameon=False, **options
+    )

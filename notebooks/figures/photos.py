@@ -16,8 +16,19 @@ from reidkit.reporting import plots
 from .base import as_jpeg, axes_of, frame
 
 
-def sheet(rows: Mapping[str, Sequence], titles: Sequence[str], fontsize: int = 8) -> Jpeg:
-    """Rows of pictures. rows: {label: [picture, ...]}, arrays or PIL images; titles: of the columns."""
+def grid(images: Sequence, titles: Sequence[str] | None = None, **shape) -> Jpeg:
+    """`plots.image_grid` in one row, or as `shape` says; small."""
+    return as_jpeg(plots.image_grid(images, titles, **{"columns": len(images)} | shape))
+
+
+def sheet(
+    rows: Mapping[str, Sequence],
+    titles: Sequence[str],
+    fontsize: int = 8,
+    dpi: int = 78,  # many such sheets fit in one notebook
+) -> Jpeg:
+    """Rows of pictures. rows: {label: [picture, ...]}, arrays or PIL images; titles: of the
+    columns."""
     across = max(map(len, rows.values()))
     figure, axes = axes_of(len(rows), across, 0.2 + 0.95 * across, 2.75 * len(rows) + 0.3)
     for line, (label, row) in zip(axes, rows.items()):
@@ -30,12 +41,16 @@ def sheet(rows: Mapping[str, Sequence], titles: Sequence[str], fontsize: int = 8
     for ax, title in zip(axes[0], titles):
         ax.set_title(title, fontsize=fontsize)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0, hspace=0)
-    return as_jpeg(figure, dpi=76, quality=80)
+    return as_jpeg(figure, dpi, quality=78)
 
 
-def maps_over(pictures: Sequence, captions: Sequence[str], columns: Mapping[str, Sequence], title: str) -> Figure:
-    """Rows: images [H, W, 3]; columns: {heading: maps [B, H, W]} over the grey image, bright is strong."""
-    figure, axes = axes_of(len(pictures), len(columns) + 1, 0.85 * (len(columns) + 1), 2.1 * len(pictures))
+def maps_over(
+    pictures: Sequence, captions: Sequence[str], columns: Mapping[str, Sequence], title: str
+) -> Figure:
+    """Rows: images [H, W, 3]; columns: {heading: maps [B, H, W]} over the grey image, bright is
+    strong."""
+    size = 0.85 * (len(columns) + 1), 2.1 * len(pictures)
+    figure, axes = axes_of(len(pictures), len(columns) + 1, *size, dpi=plots.PHOTO_DPI)
     for i, (row, picture) in enumerate(zip(axes, pictures)):
         row[0].imshow(picture)
         row[0].set_ylabel(captions[i], fontsize=8)
@@ -53,10 +68,11 @@ def maps_over(pictures: Sequence, captions: Sequence[str], columns: Mapping[str,
 def two_lists(queries: Sequence[tuple], title: str) -> Figure:
     """Ranked lists of two networks side by side, four images each (CGPN Fig. 6).
 
-    queries: (caption, query file, [(file, right), ...] of the first network, the same of the second).
+    queries: (caption, query file, [(file, right), ...] of the first network, the second's).
     """
     widths = {"width_ratios": [1, 0.2, 1, 1, 1, 1, 0.2, 1, 1, 1, 1]}
-    figure, axes = axes_of(len(queries), 11, 8.2, 2.3 * len(queries), gridspec_kw=widths)
+    shape = len(queries), 11, 8.2, 2.3 * len(queries)
+    figure, axes = axes_of(*shape, gridspec_kw=widths, dpi=plots.PHOTO_DPI)
     for row, (caption, query, first, second) in zip(axes, queries):
         row[0].imshow(Image.open(query))
         frame(row[0], "black", text="query")
@@ -73,18 +89,25 @@ def two_lists(queries: Sequence[tuple], title: str) -> Figure:
 
 
 def lists(rows: Sequence[tuple], length: int = 8, height: float = 1.55) -> Jpeg:
-    """Ranked lists. rows: (label, query, [(gallery row, right, similarity), ...]); rows have `path` and `camid`."""
-    figure, axes = axes_of(len(rows), length + 1, 0.95 * (length + 1), 0.2 + (height + 0.75) * len(rows))
+    """Ranked lists. rows: (label, query, [(gallery row, right, similarity), ...]); rows have `path`
+    and `camid`."""
+    figure, axes = axes_of(
+        len(rows), length + 1, 0.95 * (length + 1), 0.2 + (height + 0.75) * len(rows)
+    )
     for line, (label, query, found) in zip(axes, rows):
-        for n, (ax, (row, right, score)) in enumerate(zip(line, [(query, None, None), *found[:length]])):
+        for n, (ax, (row, right, score)) in enumerate(
+            zip(line, [(query, None, None), *found[:length]])
+        ):
             colour, sign = ("#000000", "") if n == 0 else plots.RIGHT if right else plots.WRONG
             ax.imshow(Image.open(row.path))
             ax.set(xticks=[], yticks=[])
             ax.set_title(f"{n} {sign}" if n else label, color=colour, fontsize=8, fontweight="bold")
             ax.set_xlabel(f"cam {row.camid}" + (f"  {score:.2f}" if n else ""), fontsize=7)
             for spine in ax.spines.values():
-                spine.set(color=colour, linewidth=2.5, linestyle=(0, (3, 1)) if sign == "x" else "-")
-    return as_jpeg(figure)
+                spine.set(
+                    color=colour, linewidth=2.5, linestyle=(0, (3, 1)) if sign == "x" else "-"
+                )
+    return as_jpeg(figure, dpi=90)  # many small photographs
 
 
 def match_by_part(query: str, right: tuple, wrong: tuple) -> Jpeg:
@@ -113,21 +136,28 @@ def match_by_part(query: str, right: tuple, wrong: tuple) -> Jpeg:
     for ax in axes[:3]:
         ax.axis("off")
     K = len(right[1])
-    axes[3].set(ylim=(K + 0.5, 0.5), yticks=range(1, K + 1), ylabel="part", xlabel="similarity of the part")
+    axes[3].set(
+        ylim=(K + 0.5, 0.5), yticks=range(1, K + 1), ylabel="part", xlabel="similarity of the part"
+    )
     axes[3].legend(frameon=False, fontsize=8)
     axes[3].grid(alpha=0.25)
     return as_jpeg(figure)
 
 
-def part_heat(tables: Mapping[str, pd.DataFrame], boxes: Mapping[str, Mapping], names: Mapping[str, str]) -> Figure:
-    """What each part notices, a panel a network. tables: {network: [kinds, K]}; boxes: {network: {kind: part}}."""
+def part_heat(
+    tables: Mapping[str, pd.DataFrame], boxes: Mapping[str, Mapping], names: Mapping[str, str]
+) -> Figure:
+    """What each part notices, a panel a network. tables: {network: [kinds, K]}; boxes: {network:
+    {kind: part}}."""
     largest = max(t.max().max() for t in tables.values())
     figure, axes = axes_of(1, len(tables), 8.6, 3.8, sharey=True)
     for ax, (label, t) in zip(axes[0], tables.items()):
         ax.imshow(t, cmap="cividis", aspect="auto", vmin=0, vmax=largest)
         for y, (kind, row) in enumerate(t.iterrows()):
             if (x := boxes[label].get(kind)) is not None:
-                ax.add_patch(plt.Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, ec="white", lw=2))
+                ax.add_patch(
+                    plt.Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, ec="white", lw=2)
+                )
             for k, v in enumerate(row):
                 colour = "black" if v > 0.6 * largest else "white"
                 ax.text(k, y, f"{v:.2f}", ha="center", va="center", fontsize=7, color=colour)

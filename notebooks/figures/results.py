@@ -14,10 +14,12 @@ from reidkit.reporting import plots
 from .base import GREY, axes_of, legend_right, open_axes
 
 
-def dots(results: pd.DataFrame, systems: Sequence[str], metric: str = "mAP", title: str = "") -> Figure | None:
-    """One panel a level: a dot a seed, the mean, one standard deviation. Systems without a run are named and left out.
+def dots(
+    results: pd.DataFrame, systems: Sequence[str], metric: str = "mAP", title: str = ""
+) -> Figure | None:
+    """One panel a level: a dot a seed, the mean, one sd. Systems without a run are named, left out.
 
-    results: rows of `report.collect_results` of one data set and preset. None if none of the systems was run.
+    results: rows of `report.collect_results` of one data set and preset. None if no system was run.
     """
     levels = list(dict.fromkeys(results.level))
     data = results[(results.metric == metric) & results.system.isin(systems)]
@@ -28,11 +30,11 @@ def dots(results: pd.DataFrame, systems: Sequence[str], metric: str = "mAP", tit
         return None
     figure, axes = axes_of(1, len(levels), 8, 0.3 * len(present) + 1.1, sharey=True)
     for ax, level in zip(axes[0], levels):
-        for y, system in enumerate(present):
+        for y, (system, (colour, _)) in enumerate(zip(present, plots.styles(present))):
             values = 100 * data.value[(data.system == system) & (data.level == level)]
             spread = values.std() if len(values) > 1 else None
-            ax.errorbar(values.mean(), y, xerr=spread, fmt="D", ms=5, color=plots.COLOURS[0], elinewidth=2, zorder=2)
-            ax.plot(values, [y] * len(values), "o", color=plots.COLOURS[4], ms=4, alpha=0.9, zorder=3)
+            ax.errorbar(values.mean(), y, xerr=spread, fmt="D", ms=7, color=colour, elinewidth=2)
+            ax.plot(values, [y] * len(values), "o", color=colour, mec="white", ms=4.5, zorder=3)
         ax.set(title=level, xlabel=f"{metric} (%)", yticks=range(len(present)), yticklabels=present)
         ax.set_ylim(len(present) - 0.5, -0.5)
         open_axes(ax)
@@ -40,7 +42,9 @@ def dots(results: pd.DataFrame, systems: Sequence[str], metric: str = "mAP", tit
     return figure
 
 
-def measure_dots(scores: pd.DataFrame, variants: Sequence[str], measures: Mapping[str, tuple], title: str) -> Figure:
+def measure_dots(
+    scores: pd.DataFrame, variants: Sequence[str], measures: Mapping[str, tuple], title: str
+) -> Figure:
     """Six measures of attention: a dot a seed, a diamond for the mean; dashed: chance.
 
     measures: {column: (name, chance: a number, a column or None, which end is better)}.
@@ -51,12 +55,17 @@ def measure_dots(scores: pd.DataFrame, variants: Sequence[str], measures: Mappin
     for ax in axes.flat[len(known) :]:
         ax.axis("off")
     for ax, (column, (name, chance, better)) in zip(axes.flat, known):
-        for y, variant in enumerate(here):
+        for y, (variant, (colour, _)) in enumerate(zip(here, plots.styles(here))):
             values = scores[column][scores.variant == variant]
-            ax.plot(values, [y] * len(values), "o", color=plots.COLOURS[4], ms=5, zorder=2)
-            ax.plot(values.mean(), y, "D", color=plots.COLOURS[0], ms=5, zorder=3)
+            ax.plot(values.mean(), y, "D", color=colour, ms=7)
+            ax.plot(values, [y] * len(values), "o", color=colour, mec="white", ms=4.5)
         if chance is not None:
-            ax.axvline(scores[chance].mean() if isinstance(chance, str) else chance, color="#333333", ls="--", lw=1)
+            ax.axvline(
+                scores[chance].mean() if isinstance(chance, str) else chance,
+                color="#333333",
+                ls="--",
+                lw=1,
+            )
         ax.set_title(f"{name}\n({better} is better)", fontsize=8)
         ax.set(yticks=range(len(here)), yticklabels=here, ylim=(len(here) - 0.5, -0.5))
         open_axes(ax)
@@ -65,10 +74,11 @@ def measure_dots(scores: pd.DataFrame, variants: Sequence[str], measures: Mappin
 
 
 def leads(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
-    """CGPN's lead on occluded against that on whole people. panels: {title: {system: (x, y), one a seed}}."""
+    """CGPN's lead on occluded against that on whole people. panels: {title: {system: (x, y), one a
+    seed}}."""
     figure, axes = axes_of(1, len(panels), 8.2, 3.4)
     for ax, (title, points) in zip(axes[0], panels.items()):
-        for (system, (x, y)), colour, marker in zip(points.items(), plots.COLOURS, plots.MARKERS):
+        for (system, (x, y)), (colour, marker) in zip(points.items(), plots.styles(list(points))):
             ax.plot(x, y, marker, color=colour, ms=7, alpha=0.85, label=system)
         ends = [min(0, *ax.get_xlim(), *ax.get_ylim()), max(1, *ax.get_xlim(), *ax.get_ylim())]
         ax.plot(ends, ends, color=GREY, lw=1, ls=":")
@@ -81,8 +91,14 @@ def leads(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
     return figure
 
 
-def by_count(ax: Axes, groups: Mapping[int, Sequence[str]], values: pd.Series, spread: pd.Series | None = None) -> None:
-    """mAP against a count on the given axes. groups: {count: systems}; dotted: the mean of a group."""
+def by_count(
+    ax: Axes,
+    groups: Mapping[int, Sequence[str]],
+    values: pd.Series,
+    spread: pd.Series | None = None,
+) -> None:
+    """mAP against a count on the given axes. groups: {count: systems}; dotted: the mean of a
+    group."""
     places = [
         (n, s, n + 0.27 * (i - (len(systems) - 1) / 2))
         for n, systems in groups.items()
@@ -91,7 +107,14 @@ def by_count(ax: Axes, groups: Mapping[int, Sequence[str]], values: pd.Series, s
     ]
     for _, s, x in places:
         up = 0.0 if spread is None or np.isnan(spread[s]) else spread[s]
-        ax.errorbar(x, values[s], yerr=up or None, fmt="o", ms=6, color=plots.COLOURS[0 if spread is None else 1])
+        ax.errorbar(
+            x,
+            values[s],
+            yerr=up or None,
+            fmt="o",
+            ms=6,
+            color="#333333" if spread is None else plots.SYSTEMS["cgpn"][0],
+        )
         ax.annotate(
             s.removeprefix("cgpn-"),
             (x, values[s] + up),
@@ -101,7 +124,13 @@ def by_count(ax: Axes, groups: Mapping[int, Sequence[str]], values: pd.Series, s
             ha="center",
         )
     counts = sorted({n for n, _, _ in places})
-    ax.plot(counts, [np.mean([values[s] for m, s, _ in places if m == n]) for n in counts], ":", color=GREY, lw=1)
+    ax.plot(
+        counts,
+        [np.mean([values[s] for m, s, _ in places if m == n]) for n in counts],
+        ":",
+        color=GREY,
+        lw=1,
+    )
     ax.set(ylabel="mAP (%)", xticks=list(groups), xlim=(min(groups) - 0.6, max(groups) + 0.6))
     ax.margins(y=0.15)
     ax.title.set_fontsize(10)
@@ -118,20 +147,23 @@ def shares(
     interval: Callable,
     chance: Mapping | None = None,
 ) -> Figure:
-    """Shares of two networks with intervals (11). groups: {title: {name: {network: (hits, n)}}}, one picture a title.
+    """Shares of two networks with intervals (11), one picture a title.
 
-    networks: which is the first, so that it has the same colour everywhere. interval: (hits, n) -> (low, high).
+    groups: {title: {name: {network: (hits, n)}}}. networks: their names, in order.
+    interval: (hits, n) -> (low, high).
     chance: {name: share}, the dashed lines.
     """
     tallest = max(map(len, groups.values()))
     figure, axes = axes_of(1, len(groups), max(5.5, 3.1 * len(groups)), 0.42 * tallest + 1.3)
     for ax, (title, names) in zip(axes[0], groups.items()):
         for y, (name, found) in enumerate(names.items()):
-            for d, (label, colour, marker) in enumerate(zip(networks, plots.COLOURS, "os")):
+            for d, (label, (colour, marker)) in enumerate(zip(networks, plots.styles(networks))):
                 hits, n = found[label]
                 at, ends = y + 0.3 * (d - 0.5), 100 * np.array(interval(hits, n))
                 ax.plot(ends, [at, at], color=colour, lw=1.5)
-                ax.plot(100 * hits / n, at, marker, color=colour, ms=5, label=label if y == 0 else None)
+                ax.plot(
+                    100 * hits / n, at, marker, color=colour, ms=5, label=label if y == 0 else None
+                )
             if chance is not None:
                 ax.plot(
                     [100 * chance[name]] * 2,
@@ -142,7 +174,9 @@ def shares(
                     label=None if y else "blind to this part",
                 )
         ax.set(title=title, xlabel=xlabel, yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
-        ax.set_yticklabels([f"{name} ({next(iter(v.values()))[1]})" for name, v in names.items()], fontsize=8)
+        ax.set_yticklabels(
+            [f"{name} ({next(iter(v.values()))[1]})" for name, v in names.items()], fontsize=8
+        )
         open_axes(ax)
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
@@ -150,12 +184,15 @@ def shares(
 
 
 def stacked_shares(shares: Mapping[str, pd.Series], xlabel: str) -> Figure:
-    """Bars of shares of a whole of 1, a bar a name; the first share of each is written beside it."""
+    """Bars of shares of a whole of 1, a bar a name; the first share of each is written beside
+    it."""
     figure, axes = axes_of(1, 1, 7.5, 2.4)
     ax = axes[0, 0]
     for y, share in enumerate(shares.values()):
         left = share.cumsum() - share
-        for (term, value), start, colour, hatch in zip(share.items(), left, plots.COLOURS, ("", "///", "..")):
+        for (term, value), start, colour, hatch in zip(
+            share.items(), left, plots.COLOURS, ("", "///", "..")
+        ):
             ax.barh(
                 y,
                 value,
@@ -176,11 +213,21 @@ def stacked_shares(shares: Mapping[str, pd.Series], xlabel: str) -> Figure:
 
 
 def with_levels(figure: Figure, marks: Sequence[tuple], dashed: str = "") -> Figure:
-    """Dotted lines on the panels of a figure. marks: (level, text, offset in points, side); dashed: a line's label."""
+    """Dotted lines on the panels of a figure. marks: (level, text, offset in points, side); dashed:
+    a line's label."""
     for ax, (level, text, offset, side) in zip(figure.axes, marks):
         ax.axhline(level, color="#333333", lw=1, ls=":")
-        ax.annotate(text, (1, level), xytext=(0, offset), textcoords="offset points", fontsize=8, ha="left", va=side)
+        ax.annotate(
+            text,
+            (1, level),
+            xytext=(0, offset),
+            textcoords="offset points",
+            fontsize=8,
+            ha="left",
+            va=side,
+        )
         ax.set_ylim(0, max(ax.get_ylim()[1], 1.12 * level))
     for line in (line for ax in figure.axes for line in ax.lines if line.get_label() == dashed):
-        line.set(linestyle="--", markerfacecolor="white", markersize=5)  # it often hides another one
+        # it often hides another one
+        line.set(linestyle="--", markerfacecolor="white", markersize=5)
     return figure

@@ -7,34 +7,41 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image as Jpeg
 from matplotlib.figure import Figure
 
 from reidkit.reporting import plots
 
-from .base import GREY, axes_of, legend_right, open_axes
+from .base import GREY, as_jpeg, axes_of, legend_right, open_axes
 
 
-def local_channels(pictures: Sequence, maps: Sequence, titles: Sequence[str], title: str) -> Figure:
-    """Rows: images [3, H, W] uint8; columns: their responses of some channels, maps[row] [channels, h, w]."""
+def local_channels(pictures: Sequence, maps: Sequence, titles: Sequence[str], title: str) -> Jpeg:
+    """Rows: images [3, H, W] uint8; columns: their responses of some channels, maps[row] [channels,
+    h, w]."""
     columns = len(titles)
-    figure, axes = axes_of(len(pictures), columns + 1, 0.95 * (columns + 1), 9, dpi=80)
+    figure, axes = axes_of(len(pictures), columns + 1, 0.95 * (columns + 1), 9)
     for row, picture, responses in zip(axes, pictures, maps):
         photo = picture.permute(1, 2, 0)
         extent = (0, photo.shape[1], photo.shape[0], 0)
         row[0].imshow(photo)
         for ax, response in zip(row[1:], responses):
             ax.imshow(photo.float().mean(2), cmap="gray", vmax=400)
-            ax.imshow(response, cmap="inferno", alpha=0.7, extent=extent, interpolation="bilinear", vmin=0)
+            ax.imshow(
+                response, cmap="inferno", alpha=0.7, extent=extent, interpolation="bilinear", vmin=0
+            )
         for ax in row:
             ax.set(xticks=[], yticks=[])
     for ax, name in zip(axes[0], ["image", *titles]):
         ax.set_title(name, fontsize=8)
     figure.suptitle(title, fontsize=9)
-    return figure
+    return as_jpeg(figure)
 
 
-def part_steps(picture, mask, steps: Mapping, boundaries: Sequence[float], num_parts: int) -> Figure:
-    """From F to the parts (MPN Fig. 5b): image [3, H, W], mask M [h, w], then {name: map [h, w]}, the last one cut.
+def part_steps(
+    picture, mask, steps: Mapping, boundaries: Sequence[float], num_parts: int
+) -> Figure:
+    """From F to the parts (MPN Fig. 5b): image [3, H, W], mask M [h, w], {name: map [h, w]}, the
+    last one cut.
 
     boundaries: upper and lower end of the body, as fractions of the height.
     """
@@ -48,15 +55,20 @@ def part_steps(picture, mask, steps: Mapping, boundaries: Sequence[float], num_p
         ax.imshow(step, cmap="inferno", extent=(0, width, height, 0), vmin=0, vmax=largest)
     for ax in axes[:4]:
         ax.hlines([height * b for b in boundaries], 0, width, color="#56B4E9", lw=2)
-    axes[4].hlines([height * j / num_parts for j in range(1, num_parts)], 0, width, color="#56B4E9", lw=1.5)
+    axes[4].hlines(
+        [height * j / num_parts for j in range(1, num_parts)], 0, width, color="#56B4E9", lw=1.5
+    )
     for ax, name in zip(axes, ["image, boundaries", "mask M", *steps]):
         ax.set_title(name, fontsize=9)
         ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     return figure
 
 
-def triplets(points, people: Sequence[int], pairs: Sequence[tuple], titles: Mapping[int, str]) -> Figure:
-    """Features on a circle [N, 2]; a panel an anchor, with its hardest positive and negative. titles: {anchor: ...}."""
+def triplets(
+    points, people: Sequence[int], pairs: Sequence[tuple], titles: Mapping[int, str]
+) -> Figure:
+    """Features on a circle [N, 2]; a panel an anchor, with its hardest positive and negative.
+    titles: {anchor: ...}."""
     figure, axes = axes_of(1, len(titles), 9, 3.3)
     for ax, (a, title) in zip(axes[0], titles.items()):
         ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="#BBBBBB"))
@@ -73,14 +85,24 @@ def triplets(points, people: Sequence[int], pairs: Sequence[tuple], titles: Mapp
 
 
 def alignments(h, g, who) -> Figure:
-    """Sample-wise and class-wise alignment of two-dimensional features h and g [N, 2] of identities who [N]."""
+    """Sample-wise and class-wise alignment of two-dimensional features h and g [N, 2] of identities
+    who [N]."""
     figure, axes = axes_of(1, 2, 7.6, 3.4)
     for ax, title in zip(axes[0], ("sample-wise: each h to its g", "class-wise: mean to mean")):
         by_class = title.startswith("class")
         for p, colour in enumerate(plots.COLOURS[:2]):
             own, faint = who == p, 0.25 if by_class else 1.0
             ax.plot(*h[own].T, "o", color=colour, ms=7, alpha=faint, label=f"h, identity {p}")
-            ax.plot(*g[own].T, "^", color=colour, ms=10, mfc="none", mew=1.5, alpha=faint, label=f"g, identity {p}")
+            ax.plot(
+                *g[own].T,
+                "^",
+                color=colour,
+                ms=10,
+                mfc="none",
+                mew=1.5,
+                alpha=faint,
+                label=f"g, identity {p}",
+            )
             pairs = [(h[own].mean(0), g[own].mean(0))] if by_class else zip(h[own], g[own])
             for a, b in pairs:
                 ax.plot([a[0], b[0]], [a[1], b[1]], color="black", lw=1)
@@ -95,13 +117,21 @@ def alignments(h, g, who) -> Figure:
 
 
 def against_broken_priors(table: pd.DataFrame) -> Figure:
-    """The columns from the third on against `broken priors`, a line a `loss`, with one standard deviation."""
+    """The columns from the third on against `broken priors`, a line a `loss`, with one standard
+    deviation."""
     figure, axes = axes_of(1, 2, 8, 3.2)
     for ax, column in zip(axes[0], table.columns[2:]):
         for colour, marker, (kind, t) in zip(plots.COLOURS, "os", table.groupby("loss")):
-            mean, sd = (getattr(t.groupby("broken priors")[column], what)() for what in ("mean", "std"))
-            ax.errorbar(100 * mean.index, mean, sd, color=colour, marker=marker, ms=5, capsize=3, label=kind)
-        ax.set(xlabel="broken priors (%)", ylabel="cosine " + ("distance" if "far" in column else "similarity"))
+            mean, sd = (
+                getattr(t.groupby("broken priors")[column], what)() for what in ("mean", "std")
+            )
+            ax.errorbar(
+                100 * mean.index, mean, sd, color=colour, marker=marker, ms=5, capsize=3, label=kind
+            )
+        ax.set(
+            xlabel="broken priors (%)",
+            ylabel="cosine " + ("distance" if "far" in column else "similarity"),
+        )
         ax.set_title(column, fontsize=10)
         open_axes(ax)
     axes[0, 0].legend(frameon=False)
@@ -109,7 +139,8 @@ def against_broken_priors(table: pd.DataFrame) -> Figure:
 
 
 def cgpn_structure(branches: Sequence, channels: int, num_parts: int) -> Figure:
-    """CGPN's Fig. 2, from the branches of a model: trunk, tails, global parts (blue), stripe groups (yellow)."""
+    """CGPN's Fig. 2, from the branches of a model: trunk, tails, global parts (blue), stripe groups
+    (yellow)."""
     figure, axes = axes_of(1, 1, 10, 4.6)
     ax, grey, blue, yellow = axes[0, 0], "#EEEEEE", "#CBE3F5", "#FBE7BD"
 
@@ -118,7 +149,9 @@ def cgpn_structure(branches: Sequence, channels: int, num_parts: int) -> Figure:
         ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=7.5)
 
     def arrow(x0, y0, x1, y1):
-        ax.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "-|>", "lw": 0.8, "color": "#555555"})
+        ax.annotate(
+            "", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "-|>", "lw": 0.8, "color": "#555555"}
+        )
 
     box(0, 1.1, 1.3, 0.8, "trunk\nto res_conv4_1", grey)
     for i, branch in enumerate(branches):
@@ -130,19 +163,24 @@ def cgpn_structure(branches: Sequence, channels: int, num_parts: int) -> Figure:
         arrow(6.6, y + 0.74, 7.1, y + 0.74)
         box(7.1, y + 0.58, 2.0, 0.32, f"fg of {branch.name}: {2 * channels} -> 256", blue)
         arrow(3.1, y + 0.5, 3.6, y + 0.27)
-        names = ",  ".join(group.name for group in branch.groups)
-        box(3.6, y + 0.1, 3.0, 0.32, f"GMP of stripe groups  {names}", yellow)
+        names = ", ".join(group.name for group in branch.groups)
+        box(3.6, y + 0.1, 3.0, 0.32, f"GMP of stripes  {names}", yellow)
         arrow(6.6, y + 0.26, 7.1, y + 0.26)
         box(7.1, y + 0.1, 2.0, 0.32, f"{len(branch.groups)} fl: {channels} -> 256 each", yellow)
     length = f"{num_parts} features\nside by side:\n{num_parts} x 256\n= {num_parts * 256}"
     ax.text(9.25, 1.5, length, va="center", fontsize=9)
-    ax.set(xlim=(-0.1, 10.6), ylim=(0, 3.05), title="CGPN, Fig. 2 (blue: global part, yellow: local part)")
+    ax.set(
+        xlim=(-0.1, 10.6),
+        ylim=(0, 3.05),
+        title="CGPN, Fig. 2 (blue: global part, yellow: local part)",
+    )
     ax.axis("off")
     return figure
 
 
 def stripe_groups(branches: Sequence, title: str) -> Figure:
-    """One picture a stripe group (CGPN Fig. 3), the branches side by side; a filled part is what one feature sees."""
+    """One picture a stripe group (CGPN Fig. 3), the branches side by side; a filled part is what
+    one feature sees."""
     count = sum(len(b.groups) for b in branches)
     figure, axes = axes_of(1, count, 0.95 * count, 2.6)
     panels = iter(axes[0])

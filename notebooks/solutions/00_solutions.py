@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 00 Solutions
 #
-# Worked solutions of the exercises in [00 Start here](../00_start_here.ipynb). Try them there first.
+# Worked solutions of the exercises in [00 Start here](../00_start_here.ipynb). Try them there
+# first.
 
 # %%
 import sys
@@ -9,7 +10,8 @@ import sys
 sys.path.insert(0, "..")  # the checkers stand beside the lessons
 
 # %% [markdown]
-# **1.** Two right images stand at ranks 2 and 4 of a list. What is its AP? The mean of the precisions there.
+# **1.** Two right images stand at ranks 2 and 4 of a list. What is its AP? The mean of the
+# precisions there.
 
 # %%
 from exercises import check_exercise
@@ -18,8 +20,8 @@ answer_1 = (1 / 2 + 2 / 4) / 2
 print("1:", check_exercise("00.1", answer_1))
 
 # %% [markdown]
-# **2.** Four right images, the first at rank 1: the AP is lowest if the others come last of 100, at ranks 98, 99 and
-# 100.
+# **2.** Four right images, the first at rank 1: the AP is lowest if the others come last of 100, at
+# ranks 98, 99 and 100.
 
 # %%
 answer_2 = (1 / 1 + 2 / 98 + 3 / 99 + 4 / 100) / 4

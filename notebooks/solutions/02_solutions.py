@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 02 Solutions
 #
-# Worked solutions of the exercises in [02 Coarse priors](../02_coarse_priors.ipynb). Try them there first.
+# Worked solutions of the exercises in [02 Coarse priors](../02_coarse_priors.ipynb). Try them there
+# first.
 
 # %%
 import sys
@@ -15,8 +16,8 @@ PRESET = "quick"
 SEED = 0
 
 # %% [markdown]
-# **1.** The mask of a resized union on a 4 x 3 grid: at least half of a cell is body (step 4), then each set cell
-# sets its right neighbour too (step 5).
+# **1.** The mask of a resized union on a 4 x 3 grid: at least half of a cell is body (step 4), then
+# each set cell sets its right neighbour too (step 5).
 
 # %%
 import numpy as np
@@ -36,8 +37,8 @@ answer_2 = (1 / 4, (2 + 1) / 4)
 print("2:", check_exercise("02.2", answer_2, share=share))
 
 # %% [markdown]
-# **3.** The rows of the ROI with `threshold=0.9`, for an example image. (Here an image of the tiny set: the number is
-# another one than in the notebook.)
+# **3.** The rows of the ROI with `threshold=0.9`, for an example image. (Here an image of the tiny
+# set: the number is another one than in the notebook.)
 
 # %%
 from reidkit.data import load_dataset

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 03 Solutions
 #
-# Worked solutions of the exercises in [03 MPN step by step](../03_mpn_step_by_step.ipynb). Try them there first.
+# Worked solutions of the exercises in [03 MPN step by step](../03_mpn_step_by_step.ipynb). Try them
+# there first.
 
 # %%
 import sys
@@ -9,8 +10,8 @@ import sys
 sys.path.insert(0, "..")  # the checkers stand beside the lessons
 
 # %% [markdown]
-# **1.** The parameters that channel attention adds to K = 6 heads: two convs with bias (512 -> 128 -> 512), each with
-# BN (two numbers a channel).
+# **1.** The parameters that channel attention adds to K = 6 heads: two convs with bias (512 -> 128
+# -> 512), each with BN (two numbers a channel).
 
 # %%
 from exercises import check_exercise
@@ -23,8 +24,8 @@ print(f"{attention_parameters:,}")
 print("1:", check_exercise("03.1", attention_parameters))
 
 # %% [markdown]
-# **2.** A margin for which all six anchors of the circle example violate. A cosine distance lies between 0 and 2, so
-# positive minus negative is never below -2: any margin above 2 will do.
+# **2.** A margin for which all six anchors of the circle example violate. A cosine distance lies
+# between 0 and 2, so positive minus negative is never below -2: any margin above 2 will do.
 
 # %%
 import numpy as np

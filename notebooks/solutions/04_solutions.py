@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 04 Solutions
 #
-# Worked solutions of the exercises in [04 Train and evaluate MPN](../04_train_and_evaluate_mpn.ipynb). Try them there
-# first.
+# Worked solutions of the exercises in [04 Train and evaluate
+# MPN](../04_train_and_evaluate_mpn.ipynb). Try them there first.
 
 # %%
 import sys
@@ -10,8 +10,8 @@ import sys
 sys.path.insert(0, "..")  # the checkers stand beside the lessons
 
 # %% [markdown]
-# **1.** Right images at ranks 2 and 3. The trapezoid AP: at each, the mean of the precision there and one place
-# earlier.
+# **1.** Right images at ranks 2 and 3. The trapezoid AP: at each, the mean of the precision there
+# and one place earlier.
 
 # %%
 from exercises import check_exercise
@@ -31,8 +31,8 @@ def rank_k(first_hits, k):
 print("2:", check_exercise("04.2", rank_k))
 
 # %% [markdown]
-# **3.** How many of the paper's 70 epochs run at a learning rate below 0.0005? Warm-up and steps are in the recipe;
-# counting is enough.
+# **3.** How many of the paper's 70 epochs run at a learning rate below 0.0005? Warm-up and steps
+# are in the recipe; counting is enough.
 
 # %%
 from reidkit.training import recipe_for

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 05 Solutions
 #
-# Worked solutions of the exercises in [05 MPN's ablations](../05_mpn_ablations.ipynb). Try them there first.
+# Worked solutions of the exercises in [05 MPN's ablations](../05_mpn_ablations.ipynb). Try them
+# there first.
 
 # %%
 import sys
@@ -9,8 +10,8 @@ import sys
 sys.path.insert(0, "..")  # the checkers stand beside the lessons
 
 # %% [markdown]
-# **1.** Differences +1, +2, +3 over three seeds: mean 2, standard deviation 1. The lower end of the 95 % paired
-# interval ($t_2 = 4.303$).
+# **1.** Differences +1, +2, +3 over three seeds: mean 2, standard deviation 1. The lower end of the
+# 95 % paired interval ($t_2 = 4.303$).
 
 # %%
 import numpy as np
@@ -29,12 +30,18 @@ answer_2 = -(-24 // 9)
 print("2:", check_exercise("05.2", answer_2))
 
 # %% [markdown]
-# **3.** Separate convs, no penalty between them, class-wise alignment: Naive MTL with FSA. The table of components
-# shows it.
+# **3.** Separate convs, no penalty between them, class-wise alignment: Naive MTL with FSA. The
+# table of components shows it.
 
 # %%
 from reidkit.models.zoo import VARIANTS
 
-separate = [n for n, v in VARIANTS.items() if v.loss.alignment == "class" and n.split("-")[0] in ("fsa", "psa", "mpn")]
-answer_3 = next(n for n in separate if not VARIANTS[n].config.share and not VARIANTS[n].config.soft_share)
+separate = [
+    n
+    for n, v in VARIANTS.items()
+    if v.loss.alignment == "class" and n.split("-")[0] in ("fsa", "psa", "mpn")
+]
+answer_3 = next(
+    n for n in separate if not VARIANTS[n].config.share and not VARIANTS[n].config.soft_share
+)
 print("3:", answer_3, check_exercise("05.3", answer_3))

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 07 Solutions
 #
-# Worked solutions of the exercises in [07 CGPN step by step](../07_cgpn_step_by_step.ipynb). Try them there first.
+# Worked solutions of the exercises in [07 CGPN step by step](../07_cgpn_step_by_step.ipynb). Try
+# them there first.
 
 # %%
 import sys
@@ -19,8 +20,8 @@ answer_1 = sum(runs.values())
 print("1:", runs, check_exercise("07.1", answer_1))
 
 # %% [markdown]
-# **2.** The test feature of CGPN-2: one global feature in each of three branches, and 2 + 3 + 4 stripes, 256 numbers
-# each.
+# **2.** The test feature of CGPN-2: one global feature in each of three branches, and 2 + 3 + 4
+# stripes, 256 numbers each.
 
 # %%
 answer_2 = (3 + 2 + 3 + 4) * 256

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 08 Solutions
 #
-# Worked solutions of the exercises in [08 Train CGPN, beside MGN](../08_train_cgpn.ipynb). Try them there first.
+# Worked solutions of the exercises in [08 Train CGPN, beside MGN](../08_train_cgpn.ipynb). Try them
+# there first.
 
 # %%
 import sys
@@ -15,8 +16,8 @@ PRESET = "quick"
 SEED = 0
 
 # %% [markdown]
-# **1.** All twelve features are the same for every image: all distances are 0, so each anchor pays the margin, once
-# for each feature.
+# **1.** All twelve features are the same for every image: all distances are 0, so each anchor pays
+# the margin, once for each feature.
 
 # %%
 from exercises import check_exercise
@@ -48,9 +49,9 @@ def flip_average(network, images):
 print("2:", check_exercise("08.2", flip_average, network=network, images=images))
 
 # %% [markdown]
-# **3.** The factor that makes the triplet term's gradient as long as that of the MSE term. Gradients scale with their
-# term, so it is the ratio of the two norms. (Here from one batch of the tiny set and random weights: another number
-# than in the notebook.)
+# **3.** The factor that makes the triplet term's gradient as long as that of the MSE term.
+# Gradients scale with their term, so it is the ratio of the two norms. (Here from one batch of the
+# tiny set and random weights: another number than in the notebook.)
 
 # %%
 import pandas as pd
@@ -70,7 +71,9 @@ weights = [p for module in network.backbone_modules() for p in module.parameters
 norms = pd.DataFrame(index=list(terms), columns=["start"], dtype=float)
 for name, term in terms.items():
     gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
-    norms.loc[name, "start"] = torch.stack([g.norm() for g in gradients if g is not None]).norm().item()
+    norms.loc[name, "start"] = (
+        torch.stack([g.norm() for g in gradients if g is not None]).norm().item()
+    )
 
 share = norms.loc["MSE, Eq. 3", "start"] / norms.loc["triplet, Eq. 2", "start"]
 print(norms.round(3), f"\nfactor {share:.3f}")

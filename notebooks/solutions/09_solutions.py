@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 09 Solutions
 #
-# Worked solutions of the exercises in [09 CGPN's ablations](../09_cgpn_ablations.ipynb). Try them there first.
+# Worked solutions of the exercises in [09 CGPN's ablations](../09_cgpn_ablations.ipynb). Try them
+# there first.
 
 # %%
 import sys
@@ -9,8 +10,8 @@ import sys
 sys.path.insert(0, "..")  # the checkers stand beside the lessons
 
 # %% [markdown]
-# **1.** Differences +1, +2, +3 over three seeds: half the length of the 95 % t interval ($t_2$ = 4.303, standard
-# deviation 1).
+# **1.** Differences +1, +2, +3 over three seeds: half the length of the 95 % t interval ($t_2$ =
+# 4.303, standard deviation 1).
 
 # %%
 from exercises import check_exercise

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 10 Solutions
 #
-# Worked solutions of the exercises in [10 Part attention](../10_part_attention.ipynb). Try them there first.
+# Worked solutions of the exercises in [10 Part attention](../10_part_attention.ipynb). Try them
+# there first.
 
 # %%
 import sys

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 11 Solutions
 #
-# Worked solutions of the exercises in [11 Retrieval and errors](../11_retrieval_and_errors.ipynb). Try them there
-# first.
+# Worked solutions of the exercises in [11 Retrieval and errors](../11_retrieval_and_errors.ipynb).
+# Try them there first.
 
 # %%
 import sys
@@ -38,8 +38,8 @@ def ignored(q_pid, q_camid, g_pid, g_camid):
 print("2:", check_exercise("11.2", ignored))
 
 # %% [markdown]
-# **3.** For how many queries is MPNo's first right image at ranks 2 to 5? The ranking knows the rank of each first
-# hit.
+# **3.** For how many queries is MPNo's first right image at ranks 2 to 5? The ranking knows the
+# rank of each first hit.
 
 # %%
 from reidkit.data import load_dataset

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 12 Solutions
 #
-# Worked solutions of the exercises in [12 The dashboard: all panels on one pair of networks](../12_dashboard.ipynb).
-# Try them there first.
+# Worked solutions of the exercises in [12 The dashboard: all panels on one pair of
+# networks](../12_dashboard.ipynb). Try them there first.
 
 # %%
 import sys
@@ -18,8 +18,8 @@ RUNS = Path("../../runs")
 SHIPPED = Path("../../results/sidewalk/checkpoints")
 
 # %% [markdown]
-# **1.** Comparator: on how many queries is A better than B in mAP? The panel draws the difference of each query:
-# blue, above the curve.
+# **1.** Comparator: on how many queries is A better than B in mAP? The panel draws the difference
+# of each query: blue, above the curve.
 
 # %%
 from exercises import check_exercise
@@ -43,7 +43,8 @@ print(f"{answer_1} of {len(differences)} queries")
 print("1:", check_exercise("12.1", answer_1, comparator=comparator, pair=PAIR))
 
 # %% [markdown]
-# **2.** CGPN explorer: the mAP (in percent) of the global features alone, as the button 'only global' shows it.
+# **2.** CGPN explorer: the mAP (in percent) of the global features alone, as the button 'only
+# global' shows it.
 
 # %%
 explorer = CGPNExplorer(networks["cgpn"], few)
@@ -53,8 +54,8 @@ print(f"features {only_global}: {answer_2}")
 print("2:", check_exercise("12.2", answer_2, explorer=explorer))
 
 # %% [markdown]
-# **3.** Loss playground, after a reset: the smallest margin on the slider at which all nine anchors violate it. Move
-# it up in steps of 0.05 and read the line.
+# **3.** Loss playground, after a reset: the smallest margin on the slider at which all nine anchors
+# violate it. Move it up in steps of 0.05 and read the line.
 
 # %%
 from reidkit.panels.loss_playground import LossPlayground

@@ -13,6 +13,7 @@ import torch
 from reidkit.errors import ReIDKitError
 from reidkit.losses import LossConfig
 from reidkit.models.mpn import MPN
+from reidkit.reporting.plots import _axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,11 +71,10 @@ def mpn_diagram(model: MPN, loss: LossConfig, size: tuple[int, int] = (384, 128)
     """
     if not isinstance(model, MPN):
         raise ReIDKitError(f"{getattr(model, 'name', type(model).__name__)} is no network with MPN's tasks")
-    import matplotlib.pyplot as plt
-
     flow, layers = shapes(model, size), task_layers(model)
     lanes = ({"main": 1.0} if model.config.main else {}) | ({"auxiliary": 0.0} if model.config.aux else {})
-    figure, ax = plt.subplots(figsize=(11, 1.2 + 1.3 * len(lanes)), layout="constrained")
+    figure, axes = _axes(1, 1, 11, 1.2 + 1.3 * len(lanes), dpi=110)
+    ax = axes[0, 0]
     middle = sum(lanes.values()) / len(lanes)
     _box(ax, 0, middle, f"images\n3 x {size[0]} x {size[1]}", "#555555")
     _box(ax, 1.3, middle, f"{model.backbone.name}\nF: {_text(flow['F'])}", "#555555")
@@ -121,7 +121,7 @@ def _box(ax: Axes, x: float, y: float, text: str, colour: str, tall: float = 0.6
 
     corner = (x - 0.5, y - tall / 2)
     ax.add_patch(FancyBboxPatch(corner, 1.0, tall, "round,pad=0.02", fc="white", ec=colour, lw=1.6, zorder=2))
-    ax.text(x, y, text, ha="center", va="center", fontsize=8, zorder=3)
+    ax.text(x, y, text, ha="center", va="center", fontsize=9, zorder=3)
 
 
 def _arrow(ax: Axes, x0: float, y0: float, x1: float, y1: float) -> None:

@@ -6,9 +6,10 @@ sign as well as by a colour. matplotlib is imported inside, so that training nee
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,48 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 MARKERS = "osD^vPX*"
+DPI = 144  # of every figure: 8 inches fill a page, and labels of 8 points can be read from a projector
+PHOTO_DPI = 110  # of figures that are photographs of few pixels
+SYSTEMS = {  # one colour and marker a system, in every figure; MPN's family and CGPN's share the colours
+    "mpn-no-ca": (COLOURS[0], "o"),
+    "baseline": (COLOURS[1], "s"),
+    "mpn": (COLOURS[2], "D"),
+    "naive-mtl": (COLOURS[3], "^"),
+    "psa": (COLOURS[4], "P"),
+    "fsa": (COLOURS[5], "*"),
+    "mt-only": (COLOURS[6], "v"),
+    "baseline-ub": (COLOURS[7], "X"),
+    "cgpn": (COLOURS[0], "P"),
+    "mgn": (COLOURS[1], "X"),
+    "cgpn-4": (COLOURS[2], "v"),
+    "pcb": (COLOURS[4], "s"),
+    "ide": (COLOURS[7], "v"),
+}
+LABELS = {"mpno": "mpn-no-ca", "naive mtl": "naive-mtl", "baseline (ub)": "baseline-ub"}  # how texts name a system
 RIGHT, WRONG, IGNORED = ("#0072B2", "+"), ("#D55E00", "x"), ("#7F7F7F", "o")  # colour, sign
+
+
+def styles(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(colour, marker) of each name: a system's own, in any order and company; others take what these leave free.
+
+    What stands behind a comma is not the system's name: "MPNo, strong" is drawn as MPNo.
+    """
+    systems = [name.split(",")[0].lower() for name in names]
+    known = [SYSTEMS.get(LABELS.get(system, system)) for system in systems]
+    taken = {style[0] for style in known if style}
+    free = [style for style in zip(COLOURS, MARKERS) if style[0] not in taken] or list(zip(COLOURS, MARKERS))
+    others = iter(range(len(names)))
+    return [style or free[next(others) % len(free)] for style in known]
+
+
+def line_styles(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Colour and marker as `styles`, ready for `plot`; lines of one colour differ: solid, dashed, dotted."""
+    chosen, seen = styles(names), Counter()
+    lines = []
+    for colour, marker in chosen:
+        lines.append({"color": colour, "marker": marker, "ls": ("-", "--", ":")[seen[colour] % 3]})
+        seen[colour] += 1
+    return lines
 
 
 def _axes(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
@@ -32,7 +74,8 @@ def _axes(rows: int, columns: int, width: float, height: float, **options) -> tu
         import matplotlib.pyplot as plt
     except ImportError as e:
         raise ReIDKitError("figures need matplotlib: pip install matplotlib") from e
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options)
+    options = {"dpi": DPI, "squeeze": False, "layout": "constrained"} | options
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
     plt.close(figure)
     return figure, axes
 
@@ -51,9 +94,10 @@ def cmc_curve(curves: Mapping[str, Sequence[float]], max_rank: int = 20, title: 
     """
     figure, axes = _axes(1, 1, 5, 3.4)
     ax = _plain(axes[0, 0], xlabel="rank k", ylabel="queries with a match (%)", title=title)
-    for i, (name, cmc) in enumerate(curves.items()):
+    for (name, cmc), style in zip(curves.items(), line_styles(list(curves))):
         values = 100 * np.asarray(cmc, dtype=float)[:max_rank]  # [k]
-        ax.plot(np.arange(1, len(values) + 1), values, color=COLOURS[i % 8], marker=MARKERS[i % 8], ms=4, label=name)
+        ax.plot(np.arange(1, len(values) + 1), values, ms=4, label=name, **style)
+    ax.set_xticks([k for k in (1, 5, 10, 15, 20, 50) if k <= max_rank])
     ax.legend(frameon=False)
     return figure
 
@@ -71,16 +115,18 @@ def rank1_under_shift(
     if rows.empty:
         raise ReIDKitError(f"no {metric} under controlled shift in these results; evaluate a set with a shift level")
     spread = mean_spread(rows).sort_values("shift")
-    figure, axes = _axes(1, 1, 5.4, 3.6)
+    figure, axes = _axes(1, 1, 8, 4.2)
     ax = _plain(axes[0, 0], xlabel="shift of the crop (fraction of its height)", ylabel=f"{metric} (%)", title=title)
-    for i, name in enumerate(systems or list(dict.fromkeys(rows["system"]))):
+    names = list(systems or dict.fromkeys(rows["system"]))
+    for name, (colour, marker) in zip(names, styles(names)):
         t = spread.loc[spread["system"] == name]
         mean, sd = 100 * t["mean"], 100 * t["sd"].fillna(0)
         seeds = t["n"].max()
         label = f"{name} ({seeds} seed{'s' if seeds > 1 else ''})"
-        ax.plot(t["shift"], mean, color=COLOURS[i % 8], marker=MARKERS[i % 8], ms=4, label=label)
-        ax.fill_between(t["shift"], mean - sd, mean + sd, color=COLOURS[i % 8], alpha=0.15, lw=0)
-    ax.legend(frameon=False)
+        ax.plot(t["shift"], mean, color=colour, marker=marker, ms=5, label=label)
+        ax.fill_between(t["shift"], mean - sd, mean + sd, color=colour, alpha=0.15, lw=0)
+    ax.set_xticks(sorted(rows["shift"].unique()))
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -90,13 +136,13 @@ def training_curves(runs: Mapping[str, pd.DataFrame | str | Path], columns: Sequ
     runs: {name: a table, or the path of a metrics.csv}. Runs without a column are left out of its picture.
     """
     tables = {n: t if isinstance(t, pd.DataFrame) else read_metrics(Path(t)) for n, t in runs.items()}
-    figure, axes = _axes(1, len(columns), 4.2 * len(columns), 3.2)
+    figure, axes = _axes(1, len(columns), max(6.5, 4.2 * len(columns)), 3.4)
     for ax, column in zip(axes[0], columns):
         _plain(ax, xlabel="epoch", ylabel=column)
-        for i, (name, t) in enumerate(tables.items()):
+        for (name, t), style in zip(tables.items(), line_styles(list(tables))):
             if column in t:
                 t = t[["epoch", column]].dropna()
-                ax.plot(t["epoch"], t[column], color=COLOURS[i % 8], marker=MARKERS[i % 8], ms=3, label=name)
+                ax.plot(t["epoch"], t[column], ms=3, label=name, **style)
         if not ax.lines:
             raise ReIDKitError(f"no run has the column {column!r}; there are {sorted(set().union(*tables.values()))}")
     axes[0, 0].legend(frameon=False)
@@ -111,7 +157,7 @@ def image_grid(images: Sequence, titles: Sequence[str] | None = None, columns: i
     rows, columns = -(-len(arrays) // columns), min(columns, len(arrays))
     ratio = max(a.shape[1] / a.shape[0] for a in arrays)
     extra = 0.25 if titles else 0.05
-    figure, axes = _axes(rows, columns, columns * (height * ratio + 0.1), rows * (height + extra))
+    figure, axes = _axes(rows, columns, columns * (height * ratio + 0.1), rows * (height + extra), dpi=PHOTO_DPI)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
         if i < len(arrays):
@@ -160,7 +206,7 @@ def ranked_list(
     """
     if len(right) != len(gallery):
         raise ReIDKitError(f"ranked_list got {len(gallery)} gallery images but {len(right)} marks")
-    figure, axes = _axes(1, len(gallery) + 1, 1.05 * (len(gallery) + 1), 2.9)
+    figure, axes = _axes(1, len(gallery) + 1, 1.05 * (len(gallery) + 1), 2.9, dpi=PHOTO_DPI)
     marks = [("#000000", "query")] + [IGNORED if r is None else RIGHT if r else WRONG for r in right]
     for i, (ax, image, (colour, sign)) in enumerate(zip(axes[0], [query, *gallery], marks)):
         ax.imshow(np.asarray(image))

@@ -1,6 +1,7 @@
 """What several notebooks share: `notebooks/lesson.py` and `notebooks/figures/`."""
 
 import importlib
+import io
 import sys
 import warnings
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from needs import need
 from paths import REPO
+from PIL import Image
 
 from reidkit.errors import ReIDKitError
 from reidkit.models.stripes import BRANCH_1, BRANCH_2
@@ -39,6 +41,14 @@ def test_compare_counts_what_agrees(capsys):
     assert "exact True   approximate True   max difference 0.0e+00" in lines[0]
     assert "exact False  approximate True" in lines[1]
     assert "approximate False  max difference 5.0e-01" in lines[2]
+
+
+def test_say_wraps_what_is_too_long_for_a_projector(capsys):
+    lesson.say("short", 3)
+    lesson.say("word " * 50 + "\n  end")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "short 3" and lines[-1] == "  end"
+    assert max(map(len, lines)) <= lesson.WIDTH and "".join(lines[1:-1]).split() == ["word"] * 50
 
 
 def test_told_prints_errors_and_warnings_with_short_names(capsys, tmp_path):
@@ -139,6 +149,44 @@ def test_stacked_shares_fill_the_whole():
     ends = sorted(bar.get_x() + bar.get_width() for bar in figure.axes[0].patches)
     assert ends == pytest.approx([0.5, 0.8, 1.0])
     assert "softmax 50.0%" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_long_title_is_not_cut():
+    _, axes = figures.base.axes_of(1, 1, 2, 1)
+    axes[0, 0].set_title("a title that is much longer than its figure is wide")
+    figure = axes[0, 0].figure
+    with Image.open(io.BytesIO(figures.as_jpeg(figure, dpi=100).data)) as picture:
+        assert picture.width > 300  # the figure alone: 200
+
+
+def test_curves_mark_few_points_and_join_many():
+    few, many = range(5), range(100)
+    figure = figures.curves(
+        {"t": {"mpn": (few, few), "baseline": (many, many)}, "u": {"a": (few, few)}}, "x", log=["u"]
+    )
+    lines = figure.axes[0].lines
+    assert lines[0].get_marker() == plots.SYSTEMS["mpn"][1] and lines[1].get_marker() == ""
+    assert [line.get_color() for line in lines] == [plots.SYSTEMS[s][0] for s in ("mpn", "baseline")]
+    assert figure.axes[0].get_ylim()[0] == 0 and figure.axes[1].get_yscale() == "log"
+
+
+def test_areas_under_precision_are_the_average_precision():
+    figure = figures.precision_areas([1, 3, 6], {"step": 13 / 18, "trapezoid": 0.677778})
+    for ax, area in zip(figure.axes, (13 / 18, 0.677778)):
+        corners = [p.get_xy() for p in ax.patches]
+        shoelace = [abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2 for x, y in (c.T for c in corners)]
+        assert sum(shoelace) == pytest.approx(area, abs=1e-5)
+
+
+def test_a_sweep_draws_mean_and_spread_and_hard_sharing_is_dashed():
+    t = pd.DataFrame({"mean": [40.0, 42, 41], "sd": [1.0, np.nan, 2]}, index=[4, 6, 8])
+    figure = figures.sweep({"mild": {"mAP": t}, "strong": {"mAP": t.assign(mean=t["mean"] - 5)}}, "mpn", "K", "t")
+    assert [ax.get_title() for ax in figure.axes] == ["mild", "strong"]
+    line = figure.axes[1].lines[0]
+    assert line.get_ydata().tolist() == [35, 37, 36] and line.get_color() == plots.SYSTEMS["mpn"][0]
+    figure = figures.soft_against_hard({"conv 1": t.set_axis(["0", "1", "hard"])}, "t")
+    dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert set(dashed[0].get_ydata()) == {41} and figure.axes[0].get_xticklabels()[-1].get_text() == "hard"
 
 
 def test_photographs_become_one_small_jpeg():

@@ -16,6 +16,8 @@ import jupytext
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from reidkit import panels
+
 NOTEBOOKS = REPO / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
 SOLUTIONS = sorted(NOTEBOOKS.glob("solutions/[0-9][0-9]_*.py"))
@@ -29,8 +31,9 @@ FORBIDDEN = {
     r"<img[^>]+src=[\"']?https?:|!\[[^\]]*\]\(https?:": "no picture from the network",
 }
 CELL_LINES = 25
+COLUMNS = 100  # of code and of what it prints: what a projector shows
 SETTINGS = """
-DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it lies under ROOT
+DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it is under ROOT
 ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
 PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
@@ -102,6 +105,40 @@ def test_source(source):
             assert not found, f"{source.name}: {found[0]!r} ({advice})"
     long = [c.splitlines()[0] for c in code_of(source) if len(c.splitlines()) > CELL_LINES]
     assert not long, f"{source.name}: cells of more than {CELL_LINES} lines start with {long}"
+
+
+def test_lines_fit_a_projector(source, written):
+    """Code, and texts that it prints; tables, pictures and words are laid out by the browser."""
+    lines = [line for code in code_of(source) for line in code.splitlines()]
+    for cell in written.cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if set(data) == {"text/plain"}:
+                lines += data["text/plain"].splitlines()
+    assert not [line for line in lines if len(line) > COLUMNS]
+
+
+def test_answers_are_closed_until_asked(lesson):
+    """The outputs below a question to predict are closed, up to the next words; a panel asks its question itself."""
+    cells = nbformat.read(lesson.with_suffix(".ipynb"), as_version=4).cells
+    asked, closed = False, 0
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            asked = bool(re.search(r"\bpredict\b", cell.source, flags=re.I))
+        elif cell.outputs:
+            hidden = cell.metadata.get("jupyter", {}).get("outputs_hidden", False)
+            panel = re.search(rf"\b({'|'.join(panels.__all__)})\b", cell.source)
+            assert hidden == (asked and not panel), cell.source
+            closed += hidden
+    assert closed or lesson.stem == "12_dashboard"
+
+
+@pytest.mark.parametrize("name", ["00_start_here", "03_mpn_step_by_step"])
+def test_the_result_comes_first(name):
+    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    first = next(c for c in cells if c.cell_type == "code" and c.outputs)
+    assert any({"image/png", "image/jpeg"} & set(o.get("data", {})) for o in first.outputs)
+    assert cells.index(first) <= 4, "before any theory"
 
 
 def test_opening_and_closing(lesson):
@@ -281,6 +318,28 @@ def test_no_kernelspec_and_no_code_cell(tmp_path):
 def test_a_cell_that_takes_too_long(tmp_path):
     with pytest.raises(runner.NotebookError, match="timed out"):
         runner.execute(notebook(new_code_cell("import time; time.sleep(60)")), tmp_path, 1)
+
+
+def test_an_answer_is_closed_and_a_panel_is_open(tmp_path):
+    bar = "from tqdm.auto import tqdm\nlist(tqdm(range(3)))"
+    panel = """from ipywidgets import IntSlider
+from IPython.display import display
+display({"text/plain": "P", "application/vnd.jupyter.widget-view+json": {"model_id": IntSlider().model_id}}, raw=True)
+display({"text/plain": "P", "image/png": "iVBORw0KGgo="}, raw=True)"""
+    question = new_markdown_cell("**Predict.** What comes?")
+    nb = notebook(
+        new_code_cell("1"), question, new_code_cell("x = 2"), new_code_cell("x"), new_code_cell(bar),
+        new_markdown_cell("Now you know."), new_code_cell("3"), question, new_code_cell(panel))  # fmt: skip
+    runner.execute(nb, tmp_path, LIMIT)
+    runner.close_answers(nb)
+    runner.make_small(nb)
+    closed = [c.metadata.get("jupyter", {}).get("outputs_hidden", False) for c in nb.cells if c.cell_type == "code"]
+    assert closed == [False, False, True, True, False, False]
+    runner.to_html(notebook(new_markdown_cell("# t"), *nb.cells[:-1]), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('<details class="answer">') == 2
+    answer = page.split('<details class="answer">')[1].split("</details>")[0]
+    assert "<pre>2</pre>" in answer and "<summary>" in answer
 
 
 def test_outputs_are_made_small(tmp_path):
