@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from reidkit.data import ReIDDataset, load_dataset
 from reidkit.data.cache import ImageCache
 from reidkit.data.images import relative_paths
 from reidkit.data.loaders import Batch, BatchLoader, train_loader
+from reidkit.files import write_json
 from reidkit.models import create_model
 from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable
@@ -69,6 +70,7 @@ def time_loop(name: str, recipe: Recipe, device: torch.device, *, compiled: bool
 
         def epoch() -> None:
             run = RunFolder(Path(folder) / "run")
+            write_json(run.settings, {"recipe": asdict(recipe)})  # without it the folder counts as deleted
             fit(model, watched, loss, recipe, accelerator, run, seed=0, compile_net=compiled, progress=False)  # pyright: ignore[reportArgumentType]  (a loader in all that `fit` asks of it)
 
         epoch()
