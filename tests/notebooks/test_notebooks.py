@@ -326,10 +326,10 @@ def test_an_answer_is_closed_and_a_panel_is_open(tmp_path):
 from IPython.display import display
 display({"text/plain": "P", "application/vnd.jupyter.widget-view+json": {"model_id": IntSlider().model_id}}, raw=True)
 display({"text/plain": "P", "image/png": "iVBORw0KGgo="}, raw=True)"""
-    question = new_markdown_cell("**Predict.** What comes?")
+    first, second = (new_markdown_cell("**Predict.** What comes?") for _ in range(2))
     nb = notebook(
-        new_code_cell("1"), question, new_code_cell("x = 2"), new_code_cell("x"), new_code_cell(bar),
-        new_markdown_cell("Now you know."), new_code_cell("3"), question, new_code_cell(panel))  # fmt: skip
+        new_code_cell("1"), first, new_code_cell("x = 2"), new_code_cell("x"), new_code_cell(bar),
+        new_markdown_cell("Now you know."), new_code_cell("3"), second, new_code_cell(panel))  # fmt: skip
     runner.execute(nb, tmp_path, LIMIT)
     runner.close_answers(nb)
     runner.make_small(nb)
