@@ -6,16 +6,14 @@ import html
 from typing import TYPE_CHECKING
 
 from reidkit.errors import ReIDKitError
-from reidkit.panels.kit.base import png
-from reidkit.panels.kit.controls import Toggle
+from reidkit.panels.kit.controls import Slider, Toggle
+from reidkit.panels.kit.pointer import picture_widget
 
 if TYPE_CHECKING:
     from reidkit.panels.kit.base import Panel
 
 ERROR_STYLE = "border-left:4px solid #D55E00; padding:4px 8px; background:#FFF3EA; color:#5A2400; line-height:1.4"
-# The static picture follows the live panel as an output of its own, and is hidden while the panel lives.
-STYLE = """<style>.jp-OutputArea-child:has(.reidkit-panel) + .jp-OutputArea-child:has(.jp-RenderedImage) {display: none}
-.reidkit-prompt, .reidkit-status {line-height: 1.4}</style>"""
+LONG = 24  # a slider through more images than that gets a line of its own
 
 
 class Shell:
@@ -35,9 +33,9 @@ class Shell:
         self._records = dict(panel._controls)
         self.controls = {name: self._control(name) for name in self._records}
         self.buttons = [self._button(w, label, action) for label, action in self._actions().items()]
-        self.picture = self._picture(w)
+        self.picture = picture_widget(panel)
         self.status, self.error = w.HTML(), w.HTML()
-        head = w.HTML(f"{STYLE}<b>{html.escape(panel.title)}</b><br>{html.escape(panel.prompt)}")
+        head = w.HTML(f"<b>{html.escape(panel.title)}</b><br>{html.escape(panel.prompt)}")
         named = {"prompt": head, "picture": self.picture, "status": self.status, "error": self.error}
         for name, widget in named.items():
             widget.add_class(f"reidkit-{name}")
@@ -46,8 +44,7 @@ class Shell:
             layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"),
         )
         self.box = w.VBox(
-            [head, rows, self.error, self.picture, self.status],
-            layout=w.Layout(width="100%", max_width=f"{panel.size[0] + 20}px"),
+            [head, rows, self.error, self.picture, self.status], layout=w.Layout(width="100%", overflow="visible")
         )
         self.box.add_class("reidkit-panel")
         self.box.add_class(type(panel).__name__)
@@ -59,7 +56,11 @@ class Shell:
         record, value = self._records[name], getattr(self.panel, name)
         record.check(value)
         widget = record.widget(value)
-        widget.layout.width = "auto" if isinstance(record, Toggle) else "270px"
+        widget.layout.width = "auto"
+        if not isinstance(record, Toggle):
+            long = isinstance(record, Slider) and record.whole and record.steps > LONG
+            widget.layout.flex, widget.layout.max_width = ("1 1 100%", "100%") if long else ("1 1 250px", "380px")
+            widget.layout.min_width = "0"
         widget.style.description_width = "initial" if isinstance(record, Toggle) else "92px"
         widget.observe(lambda change: self._moved(name, change["new"]), names="value")
         return widget
@@ -68,15 +69,6 @@ class Shell:
         button = w.Button(description=label)
         button.on_click(lambda _: self.panel.guard(action))
         return button
-
-    def _picture(self, w):
-        width, height = self.panel.size
-        layout = w.Layout(width=f"{width}px", max_width="100%", height="auto", flex="0 0 auto")  # shrinks, never grows
-        if not hasattr(self.panel, "on_pointer"):
-            return w.Image(format="png", width=width, height=height, layout=layout)
-        from reidkit.panels.kit.pointer import pointer_image
-
-        return pointer_image(self.panel, layout)
 
     def _moved(self, name: str, value) -> None:
         if not self._syncing:
@@ -97,7 +89,7 @@ class Shell:
         hidden = panel.hidden()
         for name, widget in self.controls.items():
             widget.layout.display = "none" if name in hidden else ""
-        self.picture.value = png(panel.picture)
+        self.picture.value = panel.markup()
         self.status.value = panel.status_html()
         self.error.value = f'<div style="{ERROR_STYLE}">{panel.error_html()}</div>' if panel.error else ""
         self.error.layout.display = "" if panel.error else "none"
