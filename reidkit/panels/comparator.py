@@ -185,7 +185,7 @@ class VariantComparator(Pair, Panel):
         words = f"A better on {better} queries (blue), equal on {len(values) - better - worse}, B better on {worse}"
         text(picture, (0, 85), f"{words} (orange). A click on the curve chooses a query.", 12, MUTED)
 
-    def _thumbs(self, change: pd.Series) -> list[tuple[float, int]]:
+    def _thumbs(self, change: pd.Series) -> list[tuple[int, int]]:
         """(left border, place in the order) of the thumbnails: the first places left, the last ones right."""
         n, slot = len(change), THUMB[0] + 8
         left = [(4 + i * slot, i + 1) for i in range(min(BEST, (n + 1) // 2))]

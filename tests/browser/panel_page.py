@@ -7,9 +7,8 @@ import urllib.parse
 import urllib.request
 
 from playwright.sync_api import Locator, Page, expect
-from servers import ERROR_OUTPUT, LIMIT, TOKEN, new_page, open_in_lab, wait_for_kernel
+from servers import ERROR_OUTPUT, LIMIT, STDERR, TOKEN, new_page, open_in_lab, wait_for_kernel
 
-STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
 SETUP = """
 import torch
 torch.set_num_threads(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -24,10 +25,10 @@ METRICS = {"mAP": "ap", "rank1": "first", "mINP": "inp"}  # metric -> its value 
 class Pair:
     """Mixed into a panel with the traits a and b (names of runs), level and metric; a state holds their values."""
 
-    a: str
-    b: str
-    level: str
-    metric: str
+    a: Any
+    b: Any
+    level: Any
+    metric: Any
 
     def open(
         self,

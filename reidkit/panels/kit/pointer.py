@@ -18,7 +18,7 @@ function render({ model, el }) {
   el.appendChild(host);
   let held = null;     // while the button is down: number of the piece, point where it went down
   let wanted = null;   // where the crop should be: {dx, dy}, shares of its width and height
-  let last = 0, waiting = null, frame = 0;
+  let last = model.get("answered"), waiting = null, frame = 0;
 
   const point = (piece, event) => {
     const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(piece.getScreenCTM().inverse());
@@ -64,6 +64,7 @@ function render({ model, el }) {
   });
   host.addEventListener("pointermove", event => {
     if (!held) return;
+    if (event.buttons === 0) return release(event);  // it went up elsewhere
     const piece = pieces()[held.number];
     if (!piece) return;
     const [x, y] = point(piece, event), frame_ = grip();
