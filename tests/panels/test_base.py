@@ -6,7 +6,7 @@ from needs import need
 for package in ("ipywidgets", "anywidget"):
     need(package)
 from PIL import Image
-from traitlets import Bool, Int, Unicode
+from traitlets import Bool, Float, Int, Unicode
 
 from reidkit.errors import ReIDKitError
 from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider, Toggle
@@ -120,3 +120,35 @@ def test_a_panel_may_be_one_picture():
     panel = Flat()
     panel.n = 7
     assert panel.error == "" and panel.picture.getpixel((3, 2)) == (7, 0, 0) and "data:image/png" in panel.markup()
+
+
+class Shift(Panel):
+    title, prompt, size = "Shift", "Predict.", (40, 20)
+    dx = Float(0.0)
+
+    def controls(self):
+        return {"dx": Slider("right", -0.5, 0.5, 0.01)}
+
+    def draw(self, state):
+        sketch = Sketch(self.size)
+        sketch.text((0, 0), f"{state.dx:.2f}")
+        return sketch
+
+
+def test_an_echo_of_a_slider_moves_nothing():
+    """The browser's slider sends what it was told back, rounded: not even after a reset may that count as a move."""
+    panel = Shift()
+    assert panel.widget is not None
+    slider = panel._widget.controls["dx"]
+    panel.dx = 0.2  # a drag
+    slider.value = 0.19999999999999996  # the echo
+    assert panel.dx == 0.2
+    panel.reset()
+    slider.value = 0.19999999999999996  # the same, late
+    assert panel.dx == 0.0 == slider.value
+    for moved in (0.01, 0.2, 0.19999999999999996, 0.21):  # a reader, by keys, by typing, by mouse
+        slider.value = moved
+        assert panel.dx == moved
+    panel.reset()
+    slider.value = 0.2  # typed, right after
+    assert panel.dx == 0.2

@@ -39,9 +39,9 @@ def draw_chart(
     place = lambda x: x0 + (x - xs[0] + 0.5) / len(xs) * (x1 - x0)  # noqa: E731
     picture.rectangle([x0, y0, x1, y1], outline=LINE)
     for x in xs:
-        text(picture, (place(x), y1 + 6), str(x), 12, INK, "ma")
-    text(picture, ((x0 + x1) / 2, y1 + 22), x_label, 12, MUTED, "ma")
-    text(picture, (x0, y0 - 6), y_label, 12, MUTED, "ld")
+        text(picture, (place(x), y1 + 6), str(x), 14, INK, "ma")
+    text(picture, ((x0 + x1) / 2, y1 + 22), x_label, 14, MUTED, "ma")
+    text(picture, (x0, y0 - 6), y_label, 14, MUTED, "ld")
     values = [v for line in lines for points in line.points.values() for v in points]
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
     room = max(high - low, 1.0)
@@ -49,12 +49,12 @@ def draw_chart(
     height = lambda v: y1 - (v - low) / (high - low) * (y1 - y0)  # noqa: E731
     for tick in _ticks(low, high) if values else ():
         picture.line([x0, height(tick), x1, height(tick)], "#ECECEC")
-        text(picture, (x0 - 6, height(tick)), f"{tick:g}", 12, INK, "rm")
+        text(picture, (x0 - 6, height(tick)), f"{tick:g}", 14, INK, "rm")
     for x, words in marks.items():
         for y in np.arange(y0, y1, 8):
             picture.line([place(x), y, place(x), min(y + 4, y1)], INK)
         left = place(x) < (x0 + x1) / 2
-        text(picture, (place(x) + (5 if left else -5), y0 + 4), words, 12, INK, "la" if left else "ra")
+        text(picture, (place(x) + (5 if left else -5), y0 + 4), words, 14, INK, "la" if left else "ra")
     for i, line in enumerate(lines):
         means = [(place(x), height(float(np.mean(v)))) for x, v in sorted(line.points.items()) if len(v)]
         picture.line(means, line.colour, 2)
@@ -64,7 +64,7 @@ def draw_chart(
         for x, y in means:
             _dot(picture, x, y, 5, line.colour, i)
         _dot(picture, x0 + 8, y1 + 46 + 18 * i, 5, line.colour, i)
-        text(picture, (x0 + 20, y1 + 46 + 18 * i), line.name, 12, INK, "lm")
+        text(picture, (x0 + 20, y1 + 46 + 18 * i), line.name, 14, INK, "lm")
     if hidden:
         text(picture, ((x0 + x1) / 2, (y0 + y1) / 2), hidden, 14, GREY, "mm")
 

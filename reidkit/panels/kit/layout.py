@@ -113,7 +113,8 @@ STYLE = """
   --jp-widgets-font-size: clamp(13px, 1vw, 18px); --jp-widgets-inline-height: clamp(28px, 2vw, 36px)}
 .reidkit-picture {width: 100%; min-width: 0}
 .reidkit-sketch {width: 100%; background: white; color: black}
-.reidkit-sketch .reidkit-piece {display: block; width: 100%; height: auto; max-height: 92vh; overflow: hidden}
+.reidkit-sketch .reidkit-piece {display: block; width: 100%; height: auto; max-height: max(48cqw, 560px);
+  overflow: hidden}
 .reidkit-row {display: flex; flex-wrap: wrap; gap: 8px; align-items: flex-start}
 .reidkit-row > div {min-width: 0}
 .reidkit-stack {display: flex; flex-direction: column; gap: 8px}

@@ -31,6 +31,7 @@ class Shell:
         self.panel = panel
         self._syncing = False
         self._records = dict(panel._controls)
+        self._told = {name: [getattr(panel, name)] for name in self._records}  # since the reader moved it
         self.controls = {name: self._control(name) for name in self._records}
         self.buttons = [self._button(w, label, action) for label, action in self._actions().items()]
         self.picture = picture_widget(panel)
@@ -71,21 +72,41 @@ class Shell:
         return button
 
     def _moved(self, name: str, value) -> None:
-        if not self._syncing:
+        if self._syncing:
+            return
+        if self._is_echo(name, value):
+            if abs(value - getattr(self.panel, name)) > self._half_step(name):  # the panel has gone on: a reset
+                self._sync(name)
+        else:
+            self._told[name] = []
             setattr(self.panel, name, value)
+
+    def _half_step(self, name: str) -> float:
+        return 0.51 * self._records[name].step
+
+    def _is_echo(self, name: str, value) -> bool:
+        """A slider of fractions sends a value that it was told back, rounded to its own steps: no move of a reader's.
+
+        It may do so late, after a reset. What a reader moves or types is a step away, or the very value.
+        """
+        if not isinstance(self._records[name], Slider) or self._records[name].whole:
+            return False
+        return any(0 < abs(value - told) < self._half_step(name) for told in self._told[name])
+
+    def _sync(self, name: str) -> None:
+        """Show a value of the panel's on its control."""
+        self._syncing = True
+        try:
+            self.controls[name].value = getattr(self.panel, name)
+        finally:
+            self._syncing = False
 
     def refresh(self) -> None:
         """Show the panel's picture, numbers, error and values; move no slider to where it cannot go."""
         panel = self.panel
-        self._syncing = True
-        try:
-            for name, record in panel._controls.items():
-                if record != self._records[name]:
-                    record.update(self.controls[name])
-                    self._records[name] = record
-                self._show(name, record)
-        finally:
-            self._syncing = False
+        for name, record in panel._controls.items():
+            self._update(name, record)
+            self._show(name, record)
         hidden = panel.hidden()
         for name, widget in self.controls.items():
             widget.layout.display = "none" if name in hidden else ""
@@ -94,10 +115,23 @@ class Shell:
         self.error.value = f'<div style="{ERROR_STYLE}">{panel.error_html()}</div>' if panel.error else ""
         self.error.layout.display = "" if panel.error else "none"
 
+    def _update(self, name: str, record) -> None:
+        """Other limits or options, where the state has changed them."""
+        if record == self._records[name]:
+            return
+        self._syncing = True
+        try:
+            record.update(self.controls[name])
+            self._records[name] = record
+        finally:
+            self._syncing = False
+
     def _show(self, name: str, record) -> None:
         value = getattr(self.panel, name)
         try:
             record.check(value)
         except ReIDKitError:
             return  # said on the error line; the widget keeps the last value that it can show
-        self.controls[name].value = value
+        if self.controls[name].value != value:
+            self._told[name] = [*self._told[name][-31:], value]
+            self._sync(name)
