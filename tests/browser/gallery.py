@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "helpers"))  # w
 from paths import REPO
 
 GALLERY = REPO / "results" / "panels"
-QUALITY = 88  # of the JPEG files
+WIDTH, QUALITY = 1000, 76  # of the JPEG files
 
 
 def main() -> None:
@@ -21,7 +21,9 @@ def main() -> None:
     for shot in sorted((REPO / "build" / "screenshots").glob("gallery_*.png")):
         target = (GALLERY / shot.name.removeprefix("gallery_")).with_suffix(".jpg")
         with Image.open(shot) as image:
-            image.convert("RGB").save(target, quality=QUALITY, subsampling=0, optimize=True)
+            height = round(WIDTH * image.height / image.width)
+            small = image.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
+            small.save(target, quality=QUALITY, subsampling=0, optimize=True)
         print(f"{target.relative_to(REPO)}: {target.stat().st_size / 1024:.0f} kB")
 
 

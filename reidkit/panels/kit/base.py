@@ -31,6 +31,7 @@ import base64
 import html
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
+from threading import RLock
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -75,6 +76,7 @@ class Panel(HasTraits):
         super().__init__()
         self.sketch, self.status_text = Sketch(self.size), ""
         self._widget = None
+        self._lock = RLock()  # a kernel may deal with the messages of two widgets in two threads
         self._quiet = False
         self._page: Layout = Piece((0, 0, *self.size))
         self._controls = dict(self.controls())
@@ -144,13 +146,14 @@ class Panel(HasTraits):
     def set(self, **changes: Any) -> None:
         """Change several values, draw once."""
         self.state(**changes)
-        self._quiet = True
-        try:
-            for name, value in changes.items():
-                setattr(self, name, value)
-        finally:
-            self._quiet = False
-        self.redraw()
+        with self._lock:
+            self._quiet = True
+            try:
+                for name, value in changes.items():
+                    setattr(self, name, value)
+            finally:
+                self._quiet = False
+            self.redraw()
 
     def reset(self) -> None:
         """Back to the state right after construction."""
@@ -158,13 +161,14 @@ class Panel(HasTraits):
 
     def redraw(self) -> None:
         """Draw the current state. Whatever goes wrong is on the error line, and the last good picture stays."""
-        try:
-            self._draw()
-        except Exception as error:
-            self.fail(error)
-        else:
-            self.error = ""
-            self._refresh()
+        with self._lock:
+            try:
+                self._draw()
+            except Exception as error:
+                self.fail(error)
+            else:
+                self.error = ""
+                self._refresh()
 
     def guard(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function; what it raises appears on the panel (JupyterLab hides exceptions of callbacks)."""

@@ -26,9 +26,11 @@ class Piece:
 
     @property
     def width(self) -> float:
+        """Units that it takes beside others."""
         return self.box[2] - self.box[0]
 
     def markup(self, sketch: Sketch) -> str:
+        """Itself as HTML."""
         kind = "reidkit-piece" + " reidkit-grab" * self.grab
         options = f'class="{kind}"'
         if self.flat:
@@ -44,9 +46,11 @@ class Text:
 
     @property
     def width(self) -> float:
+        """Units that it takes beside others."""
         return self.box[2] - self.box[0]
 
     def markup(self, sketch: Sketch) -> str:
+        """Itself as HTML."""
         words = [item for item in sketch.inside(self.box) if isinstance(item, Words)]
         return f'<div class="reidkit-text">{"".join(item.paragraph() for item in words)}</div>'
 
@@ -60,9 +64,11 @@ class Tiles:
 
     @property
     def width(self) -> float:
+        """Units that it takes beside others."""
         return self.columns * (max(p.width for p in self.pieces) + GAP) - GAP
 
     def markup(self, sketch: Sketch) -> str:
+        """Itself as HTML."""
         least, gaps = max(p.width for p in self.pieces), (self.columns - 1) * GAP
         track = f"minmax(max({0.8 * least:.0f}px, calc((100% - {gaps}px) / {self.columns} - 0.1px)), 1fr)"
         inner = "".join(piece.markup(sketch) for piece in self.pieces)
@@ -80,9 +86,11 @@ class Stack:
 
     @property
     def width(self) -> float:
+        """Units that it takes beside others."""
         return max(part.width for part in self.parts)
 
     def markup(self, sketch: Sketch) -> str:
+        """Itself as HTML."""
         return f'<div class="reidkit-stack">{"".join(part.markup(sketch) for part in self.parts)}</div>'
 
 
@@ -97,9 +105,11 @@ class Row:
 
     @property
     def width(self) -> float:
+        """Units that it takes beside others."""
         return sum(part.width for part in self.parts)
 
     def markup(self, sketch: Sketch) -> str:
+        """Itself as HTML."""
         how = "flex:{0:.0f} 1 {1:.0f}px;max-width:{2:.0f}px"
         styles = [how.format(part.width, 0.8 * part.width, 2.4 * part.width) for part in self.parts]
         cells = [f'<div style="{style}">{part.markup(sketch)}</div>' for style, part in zip(styles, self.parts)]

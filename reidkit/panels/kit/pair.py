@@ -55,7 +55,7 @@ class Pair:
 
     def ranking(self, name: str, level: str | None = None) -> RankingResult:
         """All queries of one run against the gallery of a level (default: the chosen one)."""
-        run, level = self.runs[name], level or self.level
+        run, level = self.runs[name], level or str(self.level)
         q, g = self.tests[level]
         ids = (q.pid, g.pid, q.camid, g.camid)
 
@@ -113,7 +113,7 @@ class Pair:
 
     def ranked_list(self, name: str, query: int, length: int, level: str | None = None) -> pd.DataFrame:
         """The first gallery images of one query."""
-        run, level = self.runs[name], level or self.level
+        run, level = self.runs[name], level or str(self.level)
         table, g = self.tests[level]
         q = table.iloc[query]
         feature = run.features(table)[query].flatten()  # [D]
@@ -136,7 +136,7 @@ class Pair:
 
     def part_matches(self, name: str, query: int, level: str | None = None) -> torch.Tensor:
         """[K] cosine similarity of the query's part features and those of the first image of its list."""
-        run, level = self.runs[name], level or self.level
+        run, level = self.runs[name], level or str(self.level)
         queries, gallery = self.tests[level]
         first = self.ranked_list(name, query, 1, level).gallery_index.iloc[0]
         pair = run.features(queries)[query], run.features(gallery)[first]  # [K, d] each

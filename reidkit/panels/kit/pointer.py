@@ -1,7 +1,8 @@
 """A panel's picture on the page: SVG pieces that report the mouse, a crop that follows it before the kernel answers.
 
 Works offline (anywidget, inline code). A gesture's moves are sent one at a time: the next one leaves when the kernel
-has answered the last, so none waits in a queue, and what is clicked after a drag comes after it.
+has answered the last, so none waits in a queue. A button that is clicked while a drag is on its way waits for it: a
+kernel deals with the messages of two widgets side by side, and a reset that overtook the drag would be undone by it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,19 @@ function render({ model, el }) {
   const answered = () => {
     if (model.get("answered") < last) return;
     if (waiting) { const [x, y] = waiting; waiting = null; send(x, y, "move"); }
-    else if (!held) { wanted = null; grip()?.firstElementChild.removeAttribute("transform"); }
+    else if (!held) {
+      wanted = null;
+      grip()?.firstElementChild.removeAttribute("transform");
+      for (const button of later.splice(0)) button.click();
+    }
+  };
+  const later = [];  // buttons of this panel that wait for the drag
+  const hold = event => {
+    const button = event.target.closest?.("button");
+    if (!button || model.get("answered") >= last || !host.closest(".reidkit-panel")?.contains(button)) return;
+    event.stopImmediatePropagation();
+    event.preventDefault();
+    later.push(button);
   };
   const limit = share => Math.min(0.5, Math.max(-0.5, share));
 
@@ -85,10 +98,15 @@ function render({ model, el }) {
   };
   host.addEventListener("pointerup", release);
   host.addEventListener("pointercancel", release);
+  document.addEventListener("click", hold, true);
   model.on("change:value", show);
   model.on("change:answered", answered);
   show();
-  return () => { model.off("change:value", show); model.off("change:answered", answered); };
+  return () => {
+    document.removeEventListener("click", hold, true);
+    model.off("change:value", show);
+    model.off("change:answered", answered);
+  };
 }
 export default { render };
 """

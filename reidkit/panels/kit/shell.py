@@ -62,7 +62,7 @@ class Shell:
             long = isinstance(record, Slider) and record.whole and record.steps > LONG
             widget.layout.flex, widget.layout.max_width = ("1 1 100%", "100%") if long else ("1 1 250px", "380px")
             widget.layout.min_width = "0"
-        widget.style.description_width = "initial" if isinstance(record, Toggle) else "92px"
+        widget.style.description_width = "initial" if isinstance(record, Toggle) else "7.2em"
         widget.observe(lambda change: self._moved(name, change["new"]), names="value")
         return widget
 
@@ -75,23 +75,23 @@ class Shell:
         if self._syncing:
             return
         if self._is_echo(name, value):
-            if abs(value - getattr(self.panel, name)) > self._half_step(name):  # the panel has gone on: a reset
+            if not self._near(name, value, getattr(self.panel, name)):  # the panel has gone on: a reset
                 self._sync(name)
         else:
             self._told[name] = []
             setattr(self.panel, name, value)
 
-    def _half_step(self, name: str) -> float:
-        return 0.51 * self._records[name].step
+    def _near(self, name: str, value: float, told: float) -> bool:
+        """Whether a value is another one, rounded to a step of the slider."""
+        record = self._records[name]
+        return isinstance(record, Slider) and not record.whole and abs(value - told) < 0.51 * record.step
 
     def _is_echo(self, name: str, value) -> bool:
         """A slider of fractions sends a value that it was told back, rounded to its own steps: no move of a reader's.
 
         It may do so late, after a reset. What a reader moves or types is a step away, or the very value.
         """
-        if not isinstance(self._records[name], Slider) or self._records[name].whole:
-            return False
-        return any(0 < abs(value - told) < self._half_step(name) for told in self._told[name])
+        return any(value != told and self._near(name, value, told) for told in self._told[name])
 
     def _sync(self, name: str) -> None:
         """Show a value of the panel's on its control."""

@@ -40,10 +40,12 @@ class Shape:
 
     @property
     def middle(self) -> tuple[float, float]:
+        """The point that says to which box of a layout it belongs."""
         xs, ys = self.points[::2], self.points[1::2]
         return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
 
     def raster(self, draw: ImageDraw.ImageDraw, scale: float) -> None:
+        """Draw it, `scale` pixels a unit."""
         points, width = [scale * v for v in self.points], max(1, round(scale * self.width))
         if self.kind == "line":
             draw.line(points, fill=self.fill, width=width)
@@ -51,6 +53,7 @@ class Shape:
             getattr(draw, self.kind)(points, fill=self.fill, outline=self.outline, width=width)
 
     def svg(self) -> str:
+        """Itself as SVG."""
         points = self.points
         stroke = self.fill if self.kind == "line" else self.outline
         style = f'fill="{"none" if self.kind == "line" else self.fill or "none"}"'
@@ -82,10 +85,12 @@ class Words:
 
     @property
     def shown(self) -> str:
+        """The words as the picture has them: cut where they have no room."""
         return self.words if self.room is None else fit_text(self.words, self.room, round(self.size), self.bold)
 
     @property
     def middle(self) -> tuple[float, float]:
+        """The point that says to which box of a layout it belongs."""
         x, y = self.xy
         lines = self.shown.split("\n")
         wide = max(text_width(line, round(self.size), self.bold) for line in lines)
@@ -94,10 +99,12 @@ class Words:
         return x + across[self.anchor[0]] * wide, y + down[self.anchor[1]] * tall
 
     def raster(self, draw: ImageDraw.ImageDraw, scale: float) -> None:
+        """Draw it, `scale` pixels a unit."""
         letters, xy = font(round(scale * self.size), self.bold), (scale * self.xy[0], scale * self.xy[1])
         draw.text(xy, self.shown, font=letters, fill=self.fill, anchor=self.anchor, spacing=3 * scale)
 
     def svg(self) -> str:
+        """Itself as SVG."""
         x, y = self.xy
         lines = self.shown.split("\n")
         step = 0.93 * self.size + 3  # as PIL: the height of an "A" from the ascender, and 3
@@ -130,16 +137,19 @@ class Photo:
 
     @property
     def middle(self) -> tuple[float, float]:
+        """The point that says to which box of a layout it belongs."""
         x0, y0, x1, y1 = self.box
         return (x0 + x1) / 2, (y0 + y1) / 2
 
     def raster(self, draw: ImageDraw.ImageDraw, scale: float) -> None:
+        """Draw it, `scale` pixels a unit."""
         x0, y0, x1, y1 = (round(scale * v) for v in self.box)
         how = Image.Resampling.NEAREST if self.flat else Image.Resampling.BILINEAR
         picture = self.picture.convert("RGB").resize((max(x1 - x0, 1), max(y1 - y0, 1)), how)
         draw._image.paste(picture, (x0, y0))
 
     def svg(self) -> str:
+        """Itself as SVG."""
         x0, y0, x1, y1 = self.box
         w, h = x1 - x0, y1 - y0
         place = f'x="{x0:.1f}" y="{y0:.1f}" width="{w:.1f}" height="{h:.1f}"'
@@ -177,15 +187,19 @@ class Sketch:
         self.size, self.items, self._middles = size, list[Item](), list[tuple[float, float]]()
 
     def rectangle(self, box: Sequence[float], fill: str | None = None, outline: str | None = None, width: float = 1):
+        """As PIL's; box: x0, y0, x1, y1."""
         self.items.append(Shape("rectangle", tuple(map(float, box)), fill, outline, width))
 
     def ellipse(self, box: Sequence[float], fill: str | None = None, outline: str | None = None, width: float = 1):
+        """As PIL's; box: x0, y0, x1, y1."""
         self.items.append(Shape("ellipse", tuple(map(float, box)), fill, outline, width))
 
     def polygon(self, points: Iterable[Any], fill: str | None = None, outline: str | None = None, width: float = 1):
+        """As PIL's; points: pairs, or flat."""
         self.items.append(Shape("polygon", _flat(points), fill, outline, width))
 
     def line(self, points: Iterable[Any], fill: str = INK, width: float = 1):
+        """As PIL's; points: pairs, or flat. A single point draws nothing."""
         if len(flat := _flat(points)) > 2:
             self.items.append(Shape("line", flat, fill, None, width))
 
