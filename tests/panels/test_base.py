@@ -143,8 +143,10 @@ def test_an_echo_of_a_slider_moves_nothing():
     panel.dx = 0.2  # a drag
     slider.value = 0.19999999999999996  # the echo
     assert panel.dx == 0.2
+    panel.dx = 0.1
+    panel.dx = 0.2
     panel.reset()
-    slider.value = 0.19999999999999996  # the same, late
+    slider.value = 0.19999999999999996  # late
     assert panel.dx == 0.0 == slider.value
     for moved in (0.01, 0.2, 0.19999999999999996, 0.21):  # a reader, by keys, by typing, by mouse
         slider.value = moved

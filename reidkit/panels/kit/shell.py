@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reidkit.panels.kit.base import Panel
 
 ERROR_STYLE = "border-left:4px solid #D55E00; padding:4px 8px; background:#FFF3EA; color:#5A2400; line-height:1.4"
+ROUNDING = 1e-9  # between a number and what a browser's slider makes of it
 LONG = 24  # a slider through more images than that gets a line of its own
 
 
@@ -31,7 +32,7 @@ class Shell:
         self.panel = panel
         self._syncing = False
         self._records = dict(panel._controls)
-        self._told = {name: [getattr(panel, name)] for name in self._records}  # since the reader moved it
+        self._told = {name: [getattr(panel, name)] for name in self._records}  # the last two
         self.controls = {name: self._control(name) for name in self._records}
         self.buttons = [self._button(w, label, action) for label, action in self._actions().items()]
         self.picture = picture_widget(panel)
@@ -75,23 +76,23 @@ class Shell:
         if self._syncing:
             return
         if self._is_echo(name, value):
-            if not self._near(name, value, getattr(self.panel, name)):  # the panel has gone on: a reset
+            if abs(value - getattr(self.panel, name)) > ROUNDING:  # the panel has gone on: a reset
                 self._sync(name)
         else:
-            self._told[name] = []
             setattr(self.panel, name, value)
 
-    def _near(self, name: str, value: float, told: float) -> bool:
-        """Whether a value is another one, rounded to a step of the slider."""
-        record = self._records[name]
-        return isinstance(record, Slider) and not record.whole and abs(value - told) < 0.51 * record.step
-
     def _is_echo(self, name: str, value) -> bool:
-        """A slider of fractions sends a value that it was told back, rounded to its own steps: no move of a reader's.
+        """A slider of fractions sends a value that it was told back as it computes it, 0.2 as 0.19999999999999996.
 
-        It may do so late, after a reset. What a reader moves or types is a step away, or the very value.
+        Once, and perhaps only after a reset: no move of a reader's.
         """
-        return any(value != told and self._near(name, value, told) for told in self._told[name])
+        if not isinstance(value, float):
+            return False
+        for told in self._told[name]:
+            if 0 < abs(value - told) < ROUNDING:
+                self._told[name].remove(told)
+                return True
+        return False
 
     def _sync(self, name: str) -> None:
         """Show a value of the panel's on its control."""
@@ -133,5 +134,5 @@ class Shell:
         except ReIDKitError:
             return  # said on the error line; the widget keeps the last value that it can show
         if self.controls[name].value != value:
-            self._told[name] = [*self._told[name][-31:], value]
+            self._told[name] = [*self._told[name][-1:], value]
             self._sync(name)
