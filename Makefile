@@ -63,7 +63,8 @@ notebooks: setup  ## execute the notebooks and write their outputs
 	$(PY) notebooks/run.py
 
 dashboard: setup rendered  ## open the panels as a web page
-	$(PY) -m voila --VoilaConfiguration.extension_denylist=jupyterlab-jupytext notebooks/12_dashboard.ipynb
+	@# panels appear one by one; Voila answers no ping before the last cell has run, and waits 4 s for an output otherwise
+	$(PY) -m voila --VoilaConfiguration.extension_denylist=jupyterlab-jupytext --progressive_rendering=True --VoilaExecutor.iopub_timeout=600 "--Voila.tornado_settings={'ws_ping_interval':0}" notebooks/12_dashboard.ipynb
 
 rendered: setup  ## render the images that the dashboard opens
 	$(PY) -m reidkit.cli sidewalk render --size medium --out data

@@ -35,7 +35,7 @@ PRIOR_TOOL = "sidewalk"  # where maps of body parts come from; None for photogra
 # trained now. To look at other runs, put their paths into `folders`.
 #
 # The pictures are those of the level `strong`, where boxes are badly placed: that is where MPN and the stripe Baseline
-# differ. On `mild`, where most boxes fit, the Baseline is not behind; the comparator writes both differences.
+# differ. On `mild`, where most boxes fit, the Baseline is not behind; in the comparator the level can be chosen.
 #
 # The panels rank a part of the test set, so that each move is answered at once. A smaller gallery is an easier one:
 # compare numbers within a panel, not with a table.
@@ -89,8 +89,9 @@ stepper
 # %% [markdown]
 # ## 2 Two variants
 #
-# Notebook 05, MPN Table 1. **Predict** whether one variant is better on every query or on a few. The number line shows
-# all seeds on the whole test set; beside it stand the two runs at hand, and on which levels they differ.
+# Notebook 05, MPN Table 1. **Predict** whether one variant is better on every query or on a few. It opens on the level
+# where A is furthest ahead; choose another. The number line shows all seeds on the whole test set; beside it stand the
+# two runs at hand, and on which levels A is ahead and on which it is not.
 
 # %%
 from reidkit.panels.comparator import VariantComparator
@@ -102,7 +103,8 @@ comparator
 # ## 3 How many parts?
 #
 # Notebook 05, MPN Fig. 7. **Predict** the best K before you reveal. The curve needs no training: it cuts the map of a
-# network that never heard of parts. Runs of `reidkit ablate mpn-fig7` add the trained curve.
+# network that never heard of parts. Runs of `reidkit ablate mpn-fig7` add the trained curve, on axes of its own: they
+# are ranked on the whole test set, the cut map on the images of this page.
 
 # %%
 from reidkit.panels.k_sweep import KSweep
@@ -137,7 +139,8 @@ ranked
 #
 # Notebooks 01 and 10. **Predict** which network loses its match first when the crop slides down. It opens with the
 # first query whose match the Baseline loses, and MPN keeps, when the crop has moved by 15 % of its height. Drag the
-# crop, or use the sliders; *straighten* takes the move back; bring a picture of your own.
+# crop, or use the sliders; *straighten* takes the move back. Bring a picture of your own, then a second one to compare
+# it with.
 
 # %%
 from reidkit.panels.misalignment import MisalignmentSandbox

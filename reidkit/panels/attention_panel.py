@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 from traitlets import Int, Unicode
 
@@ -22,7 +22,7 @@ from reidkit.data.sidewalk import load_truth
 from reidkit.data.transforms import normalize
 from reidkit.errors import DatasetError, PriorError
 from reidkit.models import ReIDModel
-from reidkit.panels.kit.base import Choice, Panel, Slider
+from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider
 from reidkit.panels.kit.drawing import (
     GREY,
     LINE,
@@ -31,19 +31,21 @@ from reidkit.panels.kit.drawing import (
     canvas,
     colour_map,
     fit_text,
-    heat_overlay,
+    overlay,
     paste,
+    photograph,
     text,
 )
-from reidkit.panels.kit.drawing import thumbnail as shrink
 from reidkit.panels.kit.layers import LAST, at_layer, layer_names
+from reidkit.panels.kit.layout import Layout, Piece, Row, Stack, Text, Tiles
 from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.panels.kit.upload import QUERY, Uploads, upload_button
 from reidkit.priors import PriorTable
+from reidkit.reporting.pictures import thumbnail
 
 METHODS = ("gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "eigencam")  # fast ones of `attention.METHODS`
 CONTROLS: dict[str, Layers] = {"random heads": "heads", "random network": "all"}
-TOP, TALLEST, WIDEST = 54, 330, 126  # pixels
+TOP, TALLEST, WIDEST, GRID = 54, 330, 126, 428  # units of the drawing; where the grid of parts begins
 
 
 class AttentionPanel(Panel):
@@ -182,7 +184,8 @@ class AttentionPanel(Panel):
         truth = type(self.truth)(**{name: value[[state.image]] for name, value in vars(self.truth).items()})
         regions = stripe_regions(truth, extents, run.size)
         height, width = run.size
-        person = np.asarray(shrink(truth.segmentation[0].astype(np.uint8) * 255, (width, height)))[None, ..., 0] > 127
+        body = thumbnail(truth.segmentation[0].astype(np.uint8) * 255, (width, height))
+        person = np.asarray(body)[None, ..., 0] > 127
         return {
             "in its stripe of the body": float(part_energy(maps, regions)[0, 0]),
             "on the person": 1 - float(background_energy(maps, person)[0, 0]),
@@ -216,65 +219,62 @@ class AttentionPanel(Panel):
 
     # ---- the picture ------------------------------------------------------------------------------------------------
 
-    def render(self, state: SimpleNamespace) -> Image.Image:
+    def _size(self, state: SimpleNamespace) -> tuple[float, float]:
+        """(width, height) of the large pictures: the photo's own shape."""
+        tall, wide = self.photo(state).shape[1:]
+        height = min(TALLEST, WIDEST * tall / wide)
+        return max(height * wide / tall, 1), max(height, 1)
+
+    def layout(self, state: SimpleNamespace) -> Layout:
+        below = TOP + max(self._size(state)[1], 200) + 8  # an upload may be wide
+        step = WIDEST + 12
+        three = Tiles([Piece((4 + i * step, 0, 4 + (i + 1) * step, below)) for i in range(3)], 3)
+        parts = Piece((GRID, 0, self.size[0], below))
+        words = Text((230, below, self.size[0], self.size[1]))
+        return Stack(Row(three, parts), Row(Piece((0, below, 230, below + 24)), words))
+
+    def draw(self, state: SimpleNamespace) -> Sketch:
         run, k, picture = self.runs[state.run], self.part_index(state), canvas(self.size)
-        photo = self.photo(state)
-        tall, wide = photo.shape[1:]
-        height = max(1, min(TALLEST, round(WIDEST * tall / wide)))
-        size = (max(1, round(height * wide / tall)), height)
-        maps = self.maps(state)
-        name = run.model.part_names[k]
+        photo, size, maps = self.photo(state), self._size(state), self.maps(state)
+        named = image_name(self.table.loc[state.image]) if state.source == QUERY else state.source
         columns = [
-            (
-                "image",
-                image_name(self.table.loc[state.image]) if state.source == QUERY else state.source,
-                shrink(photo, size),
-            ),
-            (name, f"{state.method}, {state.layer}", heat_overlay(photo, maps[k], size)),
+            ("image", named, photograph(photo)),
+            (run.model.part_names[k], f"{state.method}, {state.layer}", overlay(photo, maps[k])),
         ]
         if state.control != "none":
-            other = self.maps(state, state.control)[k]
-            columns.append((state.control, "the same part", heat_overlay(photo, other, size)))
+            columns.append((state.control, "the same part", overlay(photo, self.maps(state, state.control)[k])))
         for i, (title, note, part) in enumerate(columns):
-            x = 10 + i * (WIDEST + 12) + (WIDEST - part.width) // 2
-            text(
-                picture,
-                (10 + i * (WIDEST + 12) + WIDEST / 2, 12),
-                fit_text(title, WIDEST, 14, True),
-                14,
-                anchor="ma",
-                bold=True,
-            )
-            text(picture, (10 + i * (WIDEST + 12) + WIDEST / 2, 32), fit_text(note, WIDEST + 8, 11), 11, MUTED, "ma")
-            paste(picture, part, (x, TOP))
+            middle = 10 + i * (WIDEST + 12) + WIDEST / 2
+            text(picture, (middle, 12), title, 14, anchor="ma", bold=True, room=WIDEST)
+            text(picture, (middle, 32), note, 11, MUTED, "ma", room=WIDEST + 8)
+            paste(picture, part, (middle - size[0] / 2, TOP), size)
         if state.control == "none":
-            box = (10 + 2 * (WIDEST + 12), TOP, 10 + 2 * (WIDEST + 12) + WIDEST, TOP + height)
-            ImageDraw.Draw(picture).rectangle(box, outline=LINE)
-            middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+            x = 10 + 2 * (WIDEST + 12)
+            picture.rectangle((x, TOP, x + WIDEST, TOP + size[1]), outline=LINE)
+            middle = (x + WIDEST / 2, TOP + size[1] / 2)
             text(picture, middle, "choose a control:\na network with\nrandom weights", 12, GREY, "mm")
-        below = max(height, 200)  # an upload may be wide
+        below = max(size[1], 200)
         self._all_parts(picture, state, photo, maps, below)
         self._legend(picture, state, TOP + below + 12)
         return picture
 
-    def _all_parts(self, picture: Image.Image, state: SimpleNamespace, photo: Tensor, maps: Tensor, height: int):
+    def _all_parts(self, picture: Sketch, state: SimpleNamespace, photo: Tensor, maps: Tensor, height: float):
         """The K maps in a grid, as large as fits; the chosen one in an orange frame."""
-        left, k = 10 + 3 * (WIDEST + 12) + 8, self.part_index(state)
+        left, k = GRID + 4, self.part_index(state)
         width, names = self.size[0] - left, self.runs[state.run].model.part_names
         per_row, (w, h) = _grid(len(maps), photo.shape[1:], width, height)
         text(picture, (left, 12), f"all {len(maps)} parts of {state.run}", 14, bold=True)
         step = min(width / per_row, 2 * w)
         for i, attention in enumerate(maps):
-            x, y = round(left + i % per_row * step), TOP + i // per_row * (h + 22)
-            picture.paste(heat_overlay(photo, attention, (w, h)), (x, y))
+            x, y = left + i % per_row * step, TOP + i // per_row * (h + 22)
+            picture.photo(overlay(photo, attention), (x, y), (w, h))
             if i == k:
-                ImageDraw.Draw(picture).rectangle([x - 4, y - 4, x + w + 3, y + h + 3], outline=ORANGE, width=3)
+                picture.rectangle([x - 4, y - 4, x + w + 4, y + h + 4], outline=ORANGE, width=3)
             label = fit_text(names[i].removeprefix("part "), step - 4, 11, i == k)
             text(picture, (x + w / 2, y + h + 6), label, 11, anchor="ma", bold=i == k)
 
-    def _legend(self, picture: Image.Image, state: SimpleNamespace, y: float) -> None:
-        ramp = Image.fromarray(np.broadcast_to(colour_map(), (10, 256, 3)).copy()).resize((140, 10))
-        picture.paste(ramp, (38, round(y) + 4))
+    def _legend(self, picture: Sketch, state: SimpleNamespace, y: float) -> None:
+        picture.photo(Image.fromarray(colour_map()[None].copy()), (38, y + 4), (140, 10))
         text(picture, (10, y), "low", 12, MUTED)
         text(picture, (182, y), "high", 12, MUTED)
         words = "   ".join(self.shares(state))
@@ -285,14 +285,14 @@ class AttentionPanel(Panel):
             text(picture, (240, y + 22), f"{state.control}: {words}", 13)
         K = self.runs[state.run].num_parts
         if state.part > K:
-            text(picture, (10, y + 44), f"{state.run} has {K} part{'s' * (K > 1)}: part {K} is shown", 12, MUTED)
+            text(picture, (240, y + 44), f"{state.run} has {K} part{'s' * (K > 1)}: part {K} is shown", 12, MUTED)
 
 
-def _grid(count: int, shape: Sequence[int], width: int, height: int) -> tuple[int, tuple[int, int]]:
+def _grid(count: int, shape: Sequence[int], width: float, height: float) -> tuple[int, tuple[float, float]]:
     """(maps a row, (width, height) of a map): the number of rows, 1 to 4, that makes `count` maps largest."""
     (H, W), best = shape, (0.0, 1)
     for rows in range(1, 5):
         per_row = -(-count // rows)
         best = max(best, (min((height / rows - 22) / H, (width / per_row - 8) / W), per_row))
     scale, per_row = best
-    return per_row, (max(round(W * scale), 4), max(round(H * scale), 4))
+    return per_row, (max(W * scale, 4), max(H * scale, 4))

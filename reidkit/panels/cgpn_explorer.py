@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from PIL import Image, ImageDraw
 from torch import Tensor
 from traitlets import Bool, Int, Unicode
 
@@ -18,7 +17,7 @@ from reidkit.data.transforms import normalize
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import RankingResult, evaluate_ranking
 from reidkit.models.branches import BranchedModel
-from reidkit.panels.kit.base import Choice, Panel, Slider, Toggle
+from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider, Toggle
 from reidkit.panels.kit.drawing import (
     BLUE,
     COLOURS,
@@ -28,15 +27,16 @@ from reidkit.panels.kit.drawing import (
     MUTED,
     bar,
     canvas,
-    heat_overlay,
+    overlay,
     paste,
     text,
-    thumbnail,
 )
+from reidkit.panels.kit.layout import Layout, Piece, Row, Stack, Text
 from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 
 WHOLE = "global"
 TILE_TOP, TILE_HIGH = 44, 190  # the stripe groups, drawn as in CGPN Fig. 3
+NOTES = 472  # where the words below the images begin
 LIST_TOP, LINE_HIGH = 284, 19  # the features and what each is worth alone
 
 
@@ -152,45 +152,48 @@ class CGPNExplorer(Panel):
 
     # ---- picture -----------------------------------------------------------------------------------------------------
 
-    def render(self, state) -> Image.Image:
+    def layout(self, state) -> Layout:
+        wide, tall = self.size
+        looks = Piece((0, 0, 422, NOTES))
+        return Row(Stack(looks, Text((0, NOTES, 422, tall))), Piece((422, 0, wide, tall)))
+
+    def draw(self, state) -> Sketch:
         picture = canvas(self.size)
         self._images(picture, state)
         self._groups(picture, state)
         self._worth(picture, state)
         return picture
 
-    def _images(self, picture: Image.Image, state) -> None:
+    def _images(self, picture: Sketch, state) -> None:
         """The query with the stripe group marked, and where the feature looks."""
         row, (height, width) = self.dataset.query.iloc[state.image - 1], self.run.size
         tall, path = 420, self.dataset.query["path"].iloc[state.image - 1]
-        wide = round(tall * width / height)
+        wide, photo = tall * width / height, self.run.image(path)
         start, stop = self.run.model.part_extents[self.chosen(state)]
         text(picture, (0, 2), f"Query {state.image}: {image_name(row)}", bold=True)
-        image = thumbnail(self.run.image(path), (wide, tall))
-        shade = Image.new("L", image.size, 150)
-        shade.paste(0, (0, round(start * tall), wide, round(stop * tall)))
-        marked = Image.composite(Image.new("RGB", image.size, "white"), image, shade)
-        colour = self._colour(state.branch)
-        box = (0, round(start * tall), wide - 1, round(stop * tall) - 1)
-        ImageDraw.Draw(marked).rectangle(box, outline=colour, width=4)
-        paste(picture, marked, (1, 44), f"{state.branch}, {state.group}", size=13)
+        marked = photo.float()  # [3, H, W]; paler outside the group
+        first, last = round(start * height), round(stop * height)
+        for pale in (marked[:, :first], marked[:, last:]):
+            pale.mul_(105 / 255).add_(150)
+        paste(picture, marked.round().byte(), (1, 44), (wide, tall), f"{state.branch}, {state.group}", letters=13)
+        box = (1, 44 + start * tall, 1 + wide, 44 + stop * tall)
+        picture.rectangle(box, outline=self._colour(state.branch), width=4)
         maps = self.attention(state)
-        small = min(wide, (412 - wide - 10) // len(maps) - 12)
+        small = min(wide, (412 - wide - 10) / len(maps) - 12)
         for i, one in enumerate(maps):
-            tall_one = round(small * height / width)
-            overlay = heat_overlay(self.run.image(path), one, (small, tall_one))
             names = {2: ("upper part", "lower part")}.get(len(maps), [f"part {i + 1}" for i in range(len(maps))])
             title = names[i] if state.group == WHOLE and len(maps) > 1 else "where it looks"
-            paste(picture, overlay, (wide + 16 + i * (small + 12), 44), title, size=12)
+            at = (wide + 16 + i * (small + 12), 44)
+            paste(picture, overlay(photo, one), at, (small, small * height / width), title)
         responses = state.group == WHOLE and hasattr(self.run.model, "global_responses")
         note = (
             "The convolutions of the global part,\nbefore pooling (CGPN Fig. 5)."
             if responses
             else "LayerCAM of this feature's own classifier:\nnothing outside the stripe group can count."
         )
-        text(picture, (1, 478), note, 12, MUTED)
+        text(picture, (1, NOTES + 6), note, 12, MUTED)
         rows = "" if state.group == WHOLE else f", rows {self._rows(state)} of the feature map"
-        text(picture, (1, 516), f"Covers {100 * (stop - start):.0f} % of the height{rows}.", 12, MUTED)
+        text(picture, (1, NOTES + 44), f"Covers {100 * (stop - start):.0f} % of the height{rows}.", 12, MUTED)
 
     def _rows(self, state) -> str:
         """First and last row of the group on its map, counted from 1; nothing for the whole map."""
@@ -216,9 +219,9 @@ class CGPNExplorer(Panel):
             x += 14
         return tiles
 
-    def _groups(self, picture: Image.Image, state) -> None:
+    def _groups(self, picture: Sketch, state) -> None:
         """The one table of stripe groups as bars over the height of the map; pale = switched off."""
-        draw, used, chosen = ImageDraw.Draw(picture), self.used(state), self.chosen(state)
+        used, chosen = self.used(state), self.chosen(state)
         text(picture, (430, 2), "The features: what part of the map each pools (pale: off)", bold=True)
         for (x0, y0, x1, y1), k in self._tiles():
             start, stop = self.run.model.part_extents[k]
@@ -226,27 +229,21 @@ class CGPNExplorer(Panel):
             colour = self._colour(branch)
             if feature == next(iter(self.branches[branch])):
                 text(picture, (x0, y0 - 6), branch, 12, colour, "ld", bold=True)
-            draw.rectangle([x0, y0, x1, y1], fill="#F4F4F4", outline=LINE)
+            picture.rectangle([x0, y0, x1, y1], fill="#F4F4F4", outline=LINE)
             top, end = y0 + round(start * TILE_HIGH), y0 + round(stop * TILE_HIGH)
-            draw.rectangle([x0, top, x1, end], fill=colour if k in used else "#E3E3E3", outline=colour)
+            picture.rectangle([x0, top, x1, end], fill=colour if k in used else "#E3E3E3", outline=colour)
             if feature == WHOLE:
                 text(picture, ((x0 + x1) / 2, (y0 + y1) / 2), "G", 13, "white" if k in used else colour, "mm", True)
             if k == chosen:
-                draw.rectangle([x0 - 3, y0 - 3, x1 + 3, y1 + 3], outline=INK, width=3)
+                picture.rectangle([x0 - 3, y0 - 3, x1 + 3, y1 + 3], outline=INK, width=3)
 
-    def _worth(self, picture: Image.Image, state) -> None:
+    def _worth(self, picture: Sketch, state) -> None:
         """mAP of every feature alone, of those that are on, and of all."""
         used, everything = self.used(state), tuple(range(self.run.num_parts))
         now, full = self.ranking(used), self.ranking(everything)
         x, y = 430, TILE_TOP + TILE_HIGH + 18
-        text(
-            picture,
-            (x, y),
-            f"mAP alone (click a name: on or off); {len(self.dataset.query)} queries, "
-            f"{len(self.dataset.gallery)} gallery images",
-            12,
-            MUTED,
-        )
+        here = f"{len(self.dataset.query)} queries, {len(self.dataset.gallery)} gallery images"
+        text(picture, (x, y), f"mAP alone (click a name: on or off); {here}", 12, MUTED)
         step = self._step()
         for k, name in enumerate(self.run.model.part_names):
             top, on = LIST_TOP + step * k, k in used

@@ -10,16 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from traitlets import Int, Unicode
 
-from reidkit.attention import attention_from_maps
 from reidkit.data import ReIDDataset
-from reidkit.data.transforms import normalize
-from reidkit.errors import ReIDKitError
-from reidkit.evaluation import RankingResult, evaluate_ranking, top_k
-from reidkit.panels.kit.base import Choice, Panel, Slider
+from reidkit.data.images import decode
+from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider
 from reidkit.panels.kit.drawing import (
     BLUE,
     GREY,
@@ -30,30 +26,34 @@ from reidkit.panels.kit.drawing import (
     WRONG,
     bar,
     canvas,
-    fit_text,
+    fit,
     frame,
-    heat_overlay,
+    overlay,
     paste,
+    photograph,
     text,
-    thumbnail,
 )
-from reidkit.panels.kit.interval import Seeds, draw_interval, read_results, run_row, seed_differences
-from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
+from reidkit.panels.kit.interval import draw_interval
+from reidkit.panels.kit.layout import Layout, Piece, Row, Stack, Text
+from reidkit.panels.kit.pair import METRICS, Pair
+from reidkit.panels.kit.runs import PanelRun, image_name
+from reidkit.panels.kit.sketch import Box
 from reidkit.priors import PriorTable
 
-METRICS = {"mAP": "ap", "rank1": "first", "mINP": "inp"}  # metric -> its value for one query
 VIEWS = {"where each part looks": "attention", "how each part matches rank 1": "match"}
 BEST = 6  # thumbnails of gains, and of losses
-CHART, THUMBS, THUMB = (96, 150), 172, (64, 90)  # rows of pixels; room for a thumbnail
+CHART, THUMBS, THUMB = (106, 160), 186, (64, 120)  # where the curve is, where thumbnails begin, room for one
+CHOSEN = THUMBS + THUMB[1] + 30  # where the chosen query begins
+LINE_HIGH, LISTS = 178, 424  # height of a run's line, and where its list begins
 
 
-class VariantComparator(Panel):
+class VariantComparator(Pair, Panel):
     """VariantComparator(runs, dataset, results): the difference of two runs, its interval over seeds, its queries.
 
-    runs: two or more finished run folders (or {name: folder}, or `PanelRun`s). dataset: what they are compared on,
-        at its current level: choose one where they differ. results: where the seeds are, for the interval and for
-        the other levels: a folder of runs, a CSV of `collect_results` or its table; a run that is not in there adds its
-        own `result.json`.
+    runs: two or more finished run folders (or {name: folder}, or `PanelRun`s). dataset: what they are compared on, at
+        any of its levels. results: where the seeds are, for the interval and for the whole test sets: a folder of runs,
+        a CSV of `collect_results` or its table; a run that is not in there adds its own `result.json`.
+    level: where to open; by default where A is furthest ahead of B by the results.
     priors: for networks that rectify test images. Features are extracted when a run is first chosen.
     """
 
@@ -62,9 +62,9 @@ class VariantComparator(Panel):
         "Predict: will the variants differ on all queries a little, or on a few a lot? Choose two, look at the "
         "curve and the interval, then click a winner and a loser and explain them."
     )
-    size = (940, 720)
+    size = (940, CHOSEN + 30 + 2 * LINE_HIGH)
 
-    a, b, metric, view = Unicode(), Unicode(), Unicode("mAP"), Unicode("attention")
+    a, b, level, metric, view = Unicode(), Unicode(), Unicode(), Unicode("mAP"), Unicode("attention")
     place, length = Int(1), Int(8)
 
     def __init__(
@@ -74,15 +74,11 @@ class VariantComparator(Panel):
         results: pd.DataFrame | str | Path | None = None,
         *,
         priors: PriorTable | None = None,
+        level: str | None = None,
     ) -> None:
-        self.runs, self.dataset = open_runs(runs, dataset, priors), dataset
-        if len(self.runs) < 2:
-            raise ReIDKitError(f"a comparison needs two runs, got {list(self.runs)}: train another variant")
-        folders = {name: run.weights.parent for name, run in self.runs.items() if run.weights is not None}
-        self.results = read_results(results, list(folders.values()))
-        self.rows = {name: run_row(self.results, folder.name) for name, folder in folders.items()}
-        self._recent, self._maps = Recent(256), Recent(48)
+        self.open(runs, dataset, results, priors)
         self.a, self.b = list(self.runs)[:2]
+        self.level = level if level is not None else self._clearest()
         super().__init__()
 
     def controls(self) -> Mapping[str, Slider | Choice]:
@@ -90,201 +86,162 @@ class VariantComparator(Panel):
         return {
             "a": Choice("A", names),
             "b": Choice("B", names),
+            "level": Choice("level", tuple(self.tests)),
             "metric": Choice("metric", tuple(METRICS)),
             "place": Slider("query", 1, self._valid()),
             "view": Choice("show", VIEWS),
             "length": Slider("list length", 3, 8),
         }
 
-    # ---- numbers -----------------------------------------------------------------------------------------------------
-
-    def ranking(self, name: str) -> RankingResult:
-        """All queries of one run against the gallery."""
-        q, g, run = self.dataset.query, self.dataset.gallery, self.runs[name]
-        ids = (q.pid, g.pid, q.camid, g.camid)
-
-        def make() -> RankingResult:
-            qf, gf = (run.features(table).flatten(1) for table in (q, g))  # [Q, D], [G, D]
-            return evaluate_ranking(qf, gf, *ids, junk_pids=self.dataset.junk_pids)
-
-        return self._recent(("ranking", name), make)
-
-    def _valid(self) -> int:
-        """How many queries have a true match (the same for every run)."""
-        return int((self.ranking(next(iter(self.runs))).per_query.matches > 0).sum())
-
-    def differences(self, state) -> pd.Series:
-        """A - B for every query that has a match, the largest gain first; the index is the row of the query."""
-
-        def value(name: str) -> pd.Series:
-            table = self.ranking(name).per_query
-            table = table.loc[table.matches > 0]
-            column = METRICS[state.metric]
-            return (table.first_hit_rank == 1).astype(float) if column == "first" else table[column]
-
-        def make() -> pd.Series:
-            if state.a == state.b:
-                raise ReIDKitError(f"A and B are both {state.a!r}: choose two different runs")
-            return (value(state.a) - value(state.b)).sort_values(ascending=False, kind="stable")
-
-        return self._recent(("differences", state.a, state.b, state.metric), make)
-
-    def seeds(self, state) -> Seeds:
-        """The same difference over seeds, from the results."""
-        return self._recent(
-            ("seeds", state.a, state.b, state.metric),
-            lambda: seed_differences(
-                self.results, self.rows.get(state.a), self.rows.get(state.b), state.metric, self.dataset.level
-            ),
-        )
-
-    def levels(self, state) -> str:
-        """A - B in points on the whole test set of every level that the results have, the mean over seeds."""
-        a, b = self.rows.get(state.a), self.rows.get(state.b)
-        known = [] if a is None or b is None else dict.fromkeys(self.results.loc[self.results.run == a.run, "level"])
-        found = {level: seed_differences(self.results, a, b, state.metric, level).difference for level in known}
-        return ", ".join(f"{level} {100 * d.mean:+.1f}" for level, d in found.items() if d) or "not known"
-
-    def ranked_list(self, name: str, query: int, length: int) -> pd.DataFrame:
-        """The first gallery images of one query."""
-        q, g, run = self.dataset.query.iloc[query], self.dataset.gallery, self.runs[name]
-        feature = run.features(self.dataset.query)[query].flatten()  # [D]
-        ids = {"q_pid": q.pid, "q_camid": q.camid, "g_pids": g.pid, "g_camids": g.camid}
-
-        def make() -> pd.DataFrame:
-            return top_k(feature, run.features(g).flatten(1), 8, **ids, junk_pids=self.dataset.junk_pids)
-
-        return self._recent(("list", name, query), make)[:length]
-
-    def part_maps(self, name: str, query: int) -> torch.Tensor:
-        """[K, H, W] in [0, 1]: where the K part classifiers look on the query."""
-        run, path = self.runs[name], self.dataset.query["path"].iloc[query]
-        return self._maps(
-            (name, query),
-            lambda: attention_from_maps(
-                run.model, run.maps(path), normalize(run.image(path)[None]), prior=run.prior(path)
-            )[0],
-        )
-
-    def part_matches(self, name: str, query: int) -> torch.Tensor:
-        """[K] cosine similarity of the query's part features and those of the first image of its list."""
-        run, first = self.runs[name], self.ranked_list(name, query, 1).gallery_index.iloc[0]
-        pair = run.features(self.dataset.query)[query], run.features(self.dataset.gallery)[first]  # [K, d] each
-        return torch.nn.functional.cosine_similarity(*pair, dim=1)
+    def _on_change(self, change) -> None:
+        """Another level may have fewer queries."""
+        if change["name"] == "level" and change["new"] in self.tests and not self._quiet:
+            self.set(place=min(self.place, self._valid()))
+        else:
+            super()._on_change(change)
 
     # ---- picture -----------------------------------------------------------------------------------------------------
 
-    def render(self, state) -> Image.Image:
+    def layout(self, state) -> Layout:
+        wide = self.size[0]
+        left, right = self._groups(self.differences(state))
+        rows = [
+            part
+            for y in (CHOSEN + 26, CHOSEN + 26 + LINE_HIGH)
+            for part in (
+                Text((0, y, wide, y + 22)),
+                Row(
+                    Piece((0, y + 22, 76, y + LINE_HIGH)),
+                    Piece((76, y + 22, LISTS - 8, y + LINE_HIGH)),
+                    Piece((LISTS - 8, y + 22, wide, y + LINE_HIGH)),
+                ),
+            )
+        ]
+        return Stack(
+            Row(Text((0, 0, 480, 82)), Stack(Text((480, 0, wide, 20)), Piece((480, 20, wide, 82)))),
+            Text((0, 82, wide, CHART[0] - 4)),
+            Piece((0, CHART[0] - 4, wide, CHART[1] + 2), flat=True),
+            Row(Piece(left), Piece(right)),
+            Text((0, CHOSEN, wide, CHOSEN + 24)),
+            *rows,
+        )
+
+    def draw(self, state) -> Sketch:
         picture, change = canvas(self.size), self.differences(state)
+        queries, _ = self.tests[state.level]
         self._headline(picture, state, change)
         self._curve(picture, state, change)
+        (x0, y0, _, _), (_, _, x1, _) = self._groups(change)
+        text(picture, (x0 + 2, y0 + 2), "gained most (click one)", 12, MUTED)
+        text(picture, (x1 - 2, y0 + 2), "lost most", 12, MUTED, "ra")
         for x, place in self._thumbs(change):
-            query = change.index[place - 1]
-            image = self._fit(state.a, self.dataset.query["path"].iloc[query], THUMB)
-            value, left = change.iloc[place - 1], x + (THUMB[0] - image.width) // 2
-            paste(picture, image, (left, THUMBS))
+            photo = self._photo(queries["path"].iloc[change.index[place - 1]])
+            value, (w, h) = change.iloc[place - 1], fit(photo.size, THUMB)
+            left = x + (THUMB[0] - w) / 2
+            paste(picture, photo, (left, THUMBS), (w, h))
             if place == state.place:
-                edge = (left - 4, THUMBS - 4, left + image.width + 3, THUMBS + image.height + 3)
-                ImageDraw.Draw(picture).rectangle(edge, outline=INK, width=3)
+                picture.rectangle((left - 4, THUMBS - 4, left + w + 4, THUMBS + h + 4), outline=INK, width=3)
             below, colour = (x + THUMB[0] / 2, THUMBS + THUMB[1] + 6), BLUE if value > 0 else ORANGE
             text(picture, below, f"{value:+.2f}", 12, colour, "ma", bold=place == state.place)
         query = int(change.index[state.place - 1])
-        y = THUMBS + THUMB[1] + 34
-        row = self.dataset.query.iloc[query]
-        text(picture, (0, y), f"Query {state.place} of {len(change)}: {image_name(row)}", bold=True)
-        image = self._fit(state.a, row.path, (92, 270))
-        paste(picture, image, (1, y + 50))
+        words = f"Query {state.place} of {len(change)}: {image_name(queries.iloc[query])}"
+        text(picture, (0, CHOSEN + 2), words, bold=True)
         for i, name in enumerate((state.a, state.b)):
-            self._row(picture, state, "AB"[i], name, query, y + 28 + 192 * i)
+            self._row(picture, state, "AB"[i], name, query, CHOSEN + 26 + LINE_HIGH * i)
         return picture
 
-    def _fit(self, name: str, path: str, room: tuple[int, int]) -> Image.Image:
-        """An image as the network sees it, as large as fits into (width, height)."""
-        height, width = self.runs[name].size
-        scale = min(room[0] / width, room[1] / height)
-        return thumbnail(self.runs[name].image(path), (round(width * scale), round(height * scale)))
+    def _photo(self, path: str) -> Image.Image:
+        return self._recent(("photo", path), lambda: photograph(np.asarray(decode(path))))
 
-    def _headline(self, picture: Image.Image, state, change: pd.Series) -> None:
+    def _headline(self, picture: Sketch, state, change: pd.Series) -> None:
         for i, (letter, name) in enumerate((("A", state.a), ("B", state.b))):
-            s = self.ranking(name).summary()
-            text(picture, (0, 4 + 20 * i), fit_text(f"{letter}   {name}", 200), bold=True)
+            s = self.ranking(name, state.level).summary()
             numbers = f"mAP {100 * s['mAP']:.1f}   Rank-1 {100 * s['rank1']:.1f}   mINP {100 * s['mINP']:.1f}"
-            text(picture, (210, 4 + 20 * i), numbers)
-        ds = self.dataset
-        words = f"These two runs, {len(change)} queries, {len(ds.gallery)} gallery images ({ds.name}, {ds.level})"
-        words += f"\nA − B by level, on the whole test sets: {self.levels(state)}"
-        text(picture, (0, 43), words, 12, MUTED)
-        draw_interval(picture, (500, 4, 936, 66), self.seeds(state), f"{state.metric}, A − B in points")
+            text(picture, (0, 4 + 20 * i), f"{letter}   {name}:   {numbers}", bold=True, room=470)
+        gallery = self.tests[state.level][1]
+        words = f"Level {state.level}: {len(change)} queries, {len(gallery)} gallery images of {self.dataset.name}"
+        text(picture, (0, 45), words, 12, MUTED, room=470)
+        words = f"Whole test sets, {state.metric}, A − B in points: {self.levels(state)}"
+        text(picture, (0, 62), words, 12, INK, room=470)
+        seeds = self.seeds(state)
+        words = f"Over seeds, whole test set, {state.level}: {seeds.words}"
+        text(picture, (486, 2), words, 12, INK, room=450)
+        draw_interval(picture, (492, 30, 928, 70), seeds, f"{state.metric}, A − B in points")
 
-    def _curve(self, picture: Image.Image, state, change: pd.Series) -> None:
-        """One column a query (or several queries a column), sorted: the area is the difference of the metric."""
-        draw, (top, bottom), width = ImageDraw.Draw(picture), CHART, self.size[0]
-        middle, values = (top + bottom) / 2, change.to_numpy()
-        reach = max(np.abs(values).max(), 1e-9)
-        columns = (np.arange(width) * len(values) // width).clip(max=len(values) - 1)
-        for x, v in enumerate(values[columns]):
+    def _curve(self, picture: Sketch, state, change: pd.Series) -> None:
+        """One column a query, sorted: the area is the difference of the metric."""
+        (top, bottom), width, values = CHART, self.size[0], change.to_numpy()
+        middle, reach = (top + bottom) / 2, max(np.abs(values).max(), 1e-9)
+        step = width / len(values)
+        for i, v in enumerate(values):
             if v:
-                draw.line([x, middle, x, middle - v / reach * (bottom - top) / 2], fill=BLUE if v > 0 else ORANGE)
-        draw.line([0, middle, width, middle], fill=GREY)
-        x = min(max((state.place - 0.5) / len(values) * width, 6), width - 7)
-        draw.polygon([(x - 6, top - 10), (x + 6, top - 10), (x, top - 1)], fill=INK)
-        draw.line([x, top, x, bottom], fill=INK)
+                end = middle - v / reach * (bottom - top) / 2
+                box = (i * step, min(middle, end), (i + 1) * step, max(middle, end))
+                picture.rectangle(box, fill=BLUE if v > 0 else ORANGE)
+        picture.line([0, middle, width, middle], GREY)
+        x = min(max((state.place - 0.5) * step, 6), width - 7)
+        picture.line([x, top, x, bottom], INK, 2)
         better, worse = int((values > 0).sum()), int((values < 0).sum())
-        text(picture, (0, 74), f"A better: {better} queries", 12, BLUE)
-        text(picture, (width / 2, 74), f"equal: {len(values) - better - worse}", 12, MUTED, "ma")
-        text(picture, (width, 74), f"B better: {worse} queries", 12, ORANGE, "ra")
-        text(picture, (0, THUMBS - 18), "gained most (click one)", 12, MUTED)
-        text(picture, (width, THUMBS - 18), "lost most", 12, MUTED, "ra")
+        words = f"A better on {better} queries (blue), equal on {len(values) - better - worse}, B better on {worse}"
+        text(picture, (0, 85), f"{words} (orange). A click on the curve chooses a query.", 12, MUTED)
 
     def _thumbs(self, change: pd.Series) -> list[tuple[int, int]]:
         """(left border, place in the order) of the thumbnails: the first places left, the last ones right."""
         n, slot = len(change), THUMB[0] + 8
-        left = [(i * slot, i + 1) for i in range(min(BEST, (n + 1) // 2))]
-        right = [(self.size[0] - (i + 1) * slot + 8, n - i) for i in range(min(BEST, n // 2))]
+        left = [(4 + i * slot, i + 1) for i in range(min(BEST, (n + 1) // 2))]
+        right = [(self.size[0] - (i + 1) * slot + 4, n - i) for i in range(min(BEST, n // 2))]
         return left + right[::-1]
 
-    def _row(self, picture: Image.Image, state, letter: str, name: str, query: int, y: int) -> None:
-        """One run on the chosen query: what its parts say, and its list."""
-        r = self.ranking(name).per_query.iloc[query]
-        text(picture, (110, y), fit_text(f"{letter}   {name}", 290), bold=True)
-        words = f"AP {r.ap:.3f}   first true match at rank {int(r.first_hit_rank)} ({int(r.matches)} in the gallery)"
-        text(picture, (420, y), words)
-        if state.view == "attention":
-            self._attention(picture, name, query, (110, y + 24))
-        else:
-            for k, value in enumerate(matches := self.part_matches(name, query).tolist()):
-                step = min(22, 156 // len(matches))
-                top = y + 26 + step * k
-                text(picture, (110, top + step / 2), self.runs[name].model.part_names[k], min(12, step), anchor="lm")
-                bar(picture, (200, top + 1, 350, top + step - 2), value, f"{value:.2f}", size=min(12, step))
-        for i, hit in enumerate(self.ranked_list(name, query, state.length).to_dict("records")):
-            image = self._fit(name, self.dataset.gallery["path"].iloc[hit["gallery_index"]], (56, 128))
-            x = 424 + 65 * i
-            picture.paste(image, (x, y + 28))
-            frame(picture, (x, y + 28, x + image.width, y + 28 + image.height), RIGHT if hit["correct"] else WRONG)
-            text(picture, (x + image.width / 2, y + 164), f"{hit['score']:.2f}", 12, MUTED, "ma")
+    def _groups(self, change: pd.Series) -> tuple[Box, Box]:
+        """The boxes of the thumbnails of gains, and of losses."""
+        half, top, end = BEST * (THUMB[0] + 8) + 6, CHART[1] + 2, CHOSEN
+        return (0, top, half, end), (self.size[0] - half, top, self.size[0], end)
 
-    def _attention(self, picture: Image.Image, name: str, query: int, corner: tuple[int, int]) -> None:
+    def _row(self, picture: Sketch, state, letter: str, name: str, query: int, y: float) -> None:
+        """One run on the chosen query: what its parts say, and its list."""
+        r = self.ranking(name, state.level).per_query.iloc[query]
+        queries, gallery = self.tests[state.level]
+        found = f"first true match at rank {int(r.first_hit_rank)} ({int(r.matches)} in the gallery)"
+        text(picture, (0, y + 2), f"{letter}   {name}:   AP {r.ap:.3f}   {found}", bold=True)
+        photo = self._photo(queries["path"].iloc[query])
+        paste(picture, photo, (2, y + 28), fit(photo.size, (68, 128)))
+        if state.view == "attention":
+            self._attention(picture, name, queries["path"].iloc[query], (82, y + 28))
+        else:
+            matches = self.part_matches(name, query, state.level).tolist()
+            step = min(22, 140 / len(matches))
+            for k, value in enumerate(matches):
+                top = y + 28 + step * k
+                text(picture, (82, top + step / 2), self.runs[name].model.part_names[k], min(12, step), anchor="lm")
+                bar(picture, (170, top + 1, 360, top + step - 2), value, f"{value:.2f}", size=min(12, step))
+        for i, hit in enumerate(self.ranked_list(name, query, state.length, state.level).to_dict("records")):
+            image = self._photo(gallery["path"].iloc[hit["gallery_index"]])
+            w, h = fit(image.size, (56, 128))
+            x = LISTS + 65 * i + (56 - w) / 2
+            picture.photo(image, (x, y + 28), (w, h))
+            frame(picture, (x, y + 28, x + w, y + 28 + h), RIGHT if hit["correct"] else WRONG)
+            text(picture, (x + w / 2, y + 162), f"{hit['score']:.2f}", 12, MUTED, "ma")
+
+    def _attention(self, picture: Sketch, name: str, path: str, corner: tuple[float, float]) -> None:
         """The part maps in one, two or three rows."""
-        maps, run = self.part_maps(name, query), self.runs[name]
+        maps, run, room = self.part_maps(name, path), self.runs[name], LISTS - 96
         lines = 1 if len(maps) <= 6 else 2 if len(maps) <= 14 else 3
-        columns, (height, width) = -(-len(maps) // lines), run.size
-        tall = {1: 132, 2: 64, 3: 42}[lines]
-        wide = min(round(tall * width / height), 290 // columns - 2)
-        image = run.image(self.dataset.query["path"].iloc[query])
+        columns, image = -(-len(maps) // lines), self._photo(path)
+        w, h = fit(image.size, (room / columns - 4, {1: 128, 2: 58, 3: 42}[lines]))
         for k, one in enumerate(maps):
-            x, y = corner[0] + k % columns * (290 // columns), corner[1] + k // columns * (tall + 16)
-            paste(picture, heat_overlay(image, one, (wide, tall)), (x, y))
+            x, y = corner[0] + k % columns * room / columns, corner[1] + k // columns * (h + 16)
+            paste(picture, overlay(image, one), (x, y), (w, h))
             if lines < 3:
                 label = str(k + 1) if lines == 1 else run.model.part_names[k].replace("global", "g")
-                text(picture, (x + wide / 2, y + tall + 2), fit_text(label, 290 / columns, 11), 11, MUTED, "ma")
+                text(picture, (x + w / 2, y + h + 2), label, 11, MUTED, "ma", room=room / columns)
 
     def status(self, state) -> str:
         change, query = self.differences(state), int(self.differences(state).index[state.place - 1])
-        ap = [self.ranking(n).per_query.ap[query] for n in (state.a, state.b)]
+        ap = [self.ranking(n, state.level).per_query.ap[query] for n in (state.a, state.b)]
         return (
-            f"{state.metric} A − B: {100 * change.mean():+.2f} points on {len(change)} queries; seeds: "
-            f"{self.seeds(state).words}; by level {self.levels(state)}; this query: AP {ap[0]:.3f} and {ap[1]:.3f}"
+            f"level {state.level}, {state.metric} A − B: {100 * change.mean():+.2f} points on {len(change)} queries; "
+            f"seeds: {self.seeds(state).words}; by level, whole test sets: {self.levels(state)}; "
+            f"this query: AP {ap[0]:.3f} and {ap[1]:.3f}"
         )
 
     def on_pointer(self, x: float, y: float, phase: str) -> None:
@@ -294,5 +251,5 @@ class VariantComparator(Panel):
             for left, place in self._thumbs(change):
                 if left <= x < left + THUMB[0]:
                     self.place = place
-        elif phase != "up" and CHART[0] - 12 <= y <= CHART[1]:
+        elif phase != "up" and CHART[0] - 8 <= y <= CHART[1]:
             self.place = min(int(x / self.size[0] * len(change)) + 1, len(change)) if x > 0 else 1

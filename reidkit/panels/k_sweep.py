@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 from traitlets import Bool, Int, Unicode
 
@@ -19,10 +18,9 @@ from reidkit.data import ReIDDataset
 from reidkit.data.images import relative_path
 from reidkit.data.loaders import test_batches
 from reidkit.data.transforms import normalize
-from reidkit.errors import ReIDKitError
 from reidkit.evaluation import RankingResult, evaluate_ranking
 from reidkit.models.stripes import adjacent, pool_groups
-from reidkit.panels.kit.base import Choice, Panel, Slider, Toggle
+from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider, Toggle
 from reidkit.panels.kit.chart import Line, draw_chart
 from reidkit.panels.kit.drawing import (
     BLUE,
@@ -30,21 +28,21 @@ from reidkit.panels.kit.drawing import (
     MUTED,
     ORANGE,
     canvas,
-    heat_overlay,
     heat_picture,
+    overlay,
     paste,
     text,
-    thumbnail,
 )
 from reidkit.panels.kit.interval import read_results
+from reidkit.panels.kit.k_curve import MAX_K, systems_of, trained_curve
+from reidkit.panels.kit.layout import Layout, Piece, Row, Stack, Text
 from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
 from reidkit.priors import PriorBatch, PriorTable
 from reidkit.priors.part_features import part_features
-from reidkit.reporting.report import _series
-from reidkit.training.suites import suite
 
 MODES = {"evenly (uniform)": "uniform", "inside the person (roi)": "roi", "roi, masked": "roi-mask"}
-MAX_K, TOP, TALL = 12, 44, 400  # the largest K; first row of pixels and height of the pictures
+TOP, TALL = 44, 400  # where the pictures begin, and their height
+TRAINED, END = 190, 480  # room of the part maps of a trained run; where the charts end
 
 
 class KSweep(Panel):
@@ -62,7 +60,7 @@ class KSweep(Panel):
         "Predict: which K ranks best, and what goes wrong with K = 1 and with K = 12? Set your guess, look at "
         "the stripes, then reveal and explain."
     )
-    size = (940, 500)
+    size = (940, 572)
 
     parts, guess, image = Int(6), Int(3), Int(1)
     mode, metric, reveal = Unicode("uniform"), Unicode("mAP"), Bool(False)
@@ -146,30 +144,54 @@ class KSweep(Panel):
         parts = part_features(first_map(self.run.maps(path)), self.prior(path), state.parts, state.mode)
         return parts[0].relu().mean(1)  # [K, C, rows, w] -> mean of C
 
-    def render(self, state) -> Image.Image:
-        picture, row = canvas(self.size), self.dataset.query.iloc[state.image - 1]
+    def _sides(self) -> tuple[float, float]:
+        """(width, height) of the image's pictures."""
         height, width = self.run.size
-        wide = min(round(TALL * width / height), 140)
+        return min(TALL * width / height, 140), TALL
+
+    def layout(self, state) -> Layout:
+        wide, tall = self.size
+        pair, left = 2 * self._sides()[0] + 24, self._left(state)
+        images = [Piece((0, 0, pair, END)), *([Piece((pair, 0, left, END))] if left > pair else [])]
+        count = len(self._charts(state))
+        charts = [Piece((left, i * END / count, wide, (i + 1) * END / count)) for i in range(count)]
+        return Stack(Row(*images, Stack(*charts)), Text((0, END, wide, tall)))
+
+    def _left(self, state) -> float:
+        """Where the charts begin: to the right of the part maps of a trained run, where there is one."""
+        shown = self.part_maps(state.parts, self.dataset.query["path"].iloc[state.image - 1]) is not None
+        return 2 * self._sides()[0] + 24 + (TRAINED if shown else 0)
+
+    def draw(self, state) -> Sketch:
+        picture, row, wide = canvas(self.size), self.dataset.query.iloc[state.image - 1], self._sides()[0]
         text(picture, (1, 2), f"Query {state.image}: {image_name(row)}", bold=True)
-        paste(picture, self._striped(state, row.path, (wide, TALL)), (1, TOP), f"K = {state.parts} stripes")
-        self._pooled(picture, state, (wide + 16, TOP), wide)
+        self._striped(picture, state, row.path)
+        self._pooled(picture, state, (wide + 16, TOP))
         self._trained_maps(picture, state, row.path, (2 * wide + 30, TOP))
-        draw_chart(
-            picture,
-            (520, TOP, 930, TOP + TALL - 110),
-            self._lines(state),
-            x_label="K, number of parts",
-            y_label={"mAP": "mAP (%)", "rank1": "Rank-1 (%)"}[state.metric],
-            xs=range(1, self.max_parts + 1),
-            marks={state.guess: "your guess"},
-            hidden=None if state.reveal else "guess, then tick “reveal”",
-        )
-        text(picture, (480, TOP + TALL - 14), self.verdict(state), 12)
+        charts = self._charts(state)
+        for i, (line, where) in enumerate(charts):
+            tall = END / len(charts)
+            draw_chart(
+                picture,
+                (self._left(state) + 46, TOP - 18 + i * tall, self.size[0] - 8, (i + 1) * tall - 62),
+                [line] if state.reveal else [],
+                x_label="K, number of parts",
+                y_label={"mAP": "mAP (%)", "rank1": "Rank-1 (%)"}[state.metric] + f" on {where}",
+                xs=range(1, self.max_parts + 1),
+                marks={state.guess: "your guess"},
+                hidden=None if state.reveal else "guess, then tick “reveal the numbers”",
+            )
+        for i, words in enumerate(self.verdict(state).split("\n")):
+            text(picture, (1, END + 6 + 19 * i), words)
         return picture
 
+    def _charts(self, state) -> list[tuple[Line, str]]:
+        """[(a chart's line, what it ranks)]: two test sets never share an axis."""
+        here = f"{len(self.dataset.query)} queries, {len(self.dataset.gallery)} gallery images"
+        return list(zip(self._lines(state), (here, f"the whole test set, level {self.dataset.level}")))
+
     def _lines(self, state) -> list[Line]:
-        if not state.reveal:
-            return []
+        """The map that is cut, then networks trained for each K, where there are some."""
         value = lambda r: 100 * (r.mAP if state.metric == "mAP" else r.rank(1))  # noqa: E731
         live = Line(
             "cut only",
@@ -178,7 +200,7 @@ class KSweep(Panel):
             {k: [value(r)] for k, r in self.cut.items()},
         )
         trained = {k: list(100 * v) for k, v in self.trained(state.metric).items()}
-        return [*([Line("trained", "trained: MPN with K parts, a dot a seed", BLUE, trained)] if trained else []), live]
+        return [live, *([Line("trained", "trained: MPN with K parts, a dot a seed", BLUE, trained)] if trained else [])]
 
     def verdict(self, state) -> str:
         """What the picture's chart says in words."""
@@ -195,61 +217,48 @@ class KSweep(Panel):
             )
         if not self.trained(state.metric):
             lines.append("Trained for each K: no runs here (reidkit ablate mpn-fig7)")
-        lines.append("The paper uses K = 6")
+        lines.append("The paper uses K = 6 (paper, Fig. 7)")
         return "\n".join(lines)
 
-    def _striped(self, state, path: str, size: tuple[int, int]) -> Image.Image:
+    def _striped(self, picture: Sketch, state, path: str) -> None:
         """The image with K numbered stripes, over its height or between the person's boundaries."""
-        image, (wide, tall) = thumbnail(self.run.image(path), size), size
-        draw, prior = ImageDraw.Draw(image), self.prior(path)
+        (wide, tall), prior = self._sides(), self.prior(path)
+        paste(picture, self.run.image(path), (1, TOP), (wide, tall), f"K = {state.parts} stripes")
         if state.mode == "uniform" or prior is None:
             top, bottom = 0.0, 1.0
         else:
             top, bottom = float(prior.top[0]), float(prior.bottom[0])
         for group in adjacent(state.parts, 1):
-            y0, y1 = (round((top + edge * (bottom - top)) * tall) for edge in group.extent)
+            y0, y1 = (TOP + (top + edge * (bottom - top)) * tall for edge in group.extent)
             colour = COLOURS[group.start % 6]
-            draw.rectangle([0, y0, wide - 1, max(y1 - 1, y0)], outline=colour, width=2)
-            draw.rectangle([0, y0, 20, y0 + 16], fill=colour)
-            text(image, (10, y0 + 8), str(group.start + 1), 11, "white", "mm", bold=True)
-        return image
+            picture.rectangle([1, y0, 1 + wide, max(y1, y0 + 1)], outline=colour, width=2)
+            picture.rectangle([1, y0, 21, y0 + 16], fill=colour)
+            text(picture, (11, y0 + 8), str(group.start + 1), 11, "white", "mm", bold=True)
 
-    def _pooled(self, picture: Image.Image, state, corner: tuple[int, int], wide: int) -> None:
+    def _pooled(self, picture: Sketch, state, corner: tuple[float, float]) -> None:
         """The K pieces of the feature map that the parts pool, one below the other."""
-        pieces = self.stripes(state)
-        scale, gap = float(pieces.max().clamp_min(1e-9)), 4
+        pieces, wide, gap = self.stripes(state), self._sides()[0], 4
+        scale = float(pieces.max().clamp_min(1e-9))
         for k, piece in enumerate(pieces):
-            y0 = corner[1] + round(k * (TALL + gap) / len(pieces))
-            y1 = corner[1] + round((k + 1) * (TALL + gap) / len(pieces)) - gap
-            paste(picture, heat_picture(piece / scale, (wide, y1 - y0)), (corner[0], y0))
+            y0 = corner[1] + k * (TALL + gap) / len(pieces)
+            y1 = corner[1] + (k + 1) * (TALL + gap) / len(pieces) - gap
+            paste(picture, heat_picture(piece / scale), (corner[0], y0), (wide, y1 - y0), flat=True)
         text(picture, (corner[0] + wide / 2, corner[1] - 5), "its map, cut in K", 12, anchor="md")
         rows = pieces.shape[1]
-        text(
-            picture,
-            (corner[0], corner[1] + TALL + 8),
-            f"{rows} {'row' if rows == 1 else 'rows'} × {pieces.shape[2]} cells a part",
-            12,
-            MUTED,
-        )
+        words = f"{rows} {'row' if rows == 1 else 'rows'} × {pieces.shape[2]} cells a part"
+        text(picture, (corner[0], corner[1] + TALL + 8), words, 12, MUTED)
 
-    def _trained_maps(self, picture: Image.Image, state, path: str, corner: tuple[int, int]) -> None:
+    def _trained_maps(self, picture: Sketch, state, path: str, corner: tuple[float, float]) -> None:
         maps, (height, width) = self.part_maps(state.parts, path), self.run.size
         if maps is None:
-            text(
-                picture,
-                (corner[0], corner[1] + 4),
-                f"(no trained run with\nK = {state.parts} here: its\npart maps would be\nin this place)",
-                12,
-                MUTED,
-            )
             return
         text(picture, (corner[0], corner[1] - 5), "trained parts look here", 12, anchor="ld")
         columns = 4 if len(maps) > 6 else min(len(maps), 3)
-        wide = min(168 // columns - 4, round(124 * width / height))
-        tall = round(wide * height / width)
+        wide = min(168 // columns - 4, 124 * width / height)
+        tall = wide * height / width
         for k, one in enumerate(maps):
             xy = corner[0] + k % columns * (wide + 5), corner[1] + k // columns * (tall + 7)
-            paste(picture, heat_overlay(self.run.image(path), one, (wide, tall)), xy)
+            paste(picture, overlay(self.run.image(path), one), xy, (wide, tall))
 
     def status(self, state) -> str:
         rows = self.stripes(state).shape[1]
@@ -271,29 +280,9 @@ def first_map(maps: Tensor | tuple[Tensor, ...]) -> Tensor:
 @torch.no_grad()
 def row_maxima(run: PanelRun, table: pd.DataFrame) -> Tensor:
     """[N, C, h]: the maximum of every row of the feature maps. Max pooling of any stripes needs no more."""
-    batches = test_batches(table, size=run.size, batch_size=64)
-    return torch.cat([first_map(run.maps_of(batch.images)).amax(3) for batch in batches])
 
+    def make() -> Tensor:
+        batches = test_batches(table, size=run.size, batch_size=64)
+        return torch.cat([first_map(run.maps_of(batch.images)).amax(3) for batch in batches])
 
-def systems_of(parts: int) -> list[str]:
-    """The names in a table of results of the suite's MPN with K parts; "mpn" itself has its default K."""
-    names = [e.system for e in suite("mpn-fig7") if e.settings["model.num_parts"] == parts]
-    return [*names, *(["mpn"] if parts == 6 else [])]
-
-
-def trained_curve(results: pd.DataFrame, metric: str, dataset: ReIDDataset) -> dict[int, pd.Series]:
-    """{K: one value a seed}, fractions, of the preset that was trained with the most K; empty with fewer than two K."""
-    parts_of = {system: parts for parts in range(1, MAX_K + 1) for system in systems_of(parts)}
-    here = results.loc[(results.dataset == dataset.label) & results.system.isin(parts_of)]
-    if here.empty:
-        return {}
-    trained = here.system.map(parts_of).groupby(here.preset, sort=False).nunique()  # how many K, by preset
-    here = here.loc[here.preset == trained.idxmax()]
-    have, curve = set(here.system), {}
-    for system, parts in parts_of.items():
-        if system in have and parts not in curve:
-            try:
-                curve[parts] = _series(here, system, metric, level=dataset.level)
-            except ReIDKitError as error:
-                raise ReIDKitError(f"the curve over K cannot be drawn: {error}") from error
-    return curve if len(curve) > 1 else {}
+    return run.kept("rows", table, make)

@@ -12,18 +12,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 from traitlets import Float, Int, Tuple, Unicode
 
 from reidkit import losses
-from reidkit.panels.kit.base import Choice, Panel, Slider
-from reidkit.panels.kit.drawing import COLOURS, INK, LINE, MUTED, bar, canvas, text
-from reidkit.panels.kit.plane import PLANE, REACH, anchor_story, draw_plane, place_of, violations
+from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider
+from reidkit.panels.kit.drawing import COLOURS, INK, MUTED, bar, canvas, text
+from reidkit.panels.kit.layout import Layout, Piece, Row, Stack, Text
+from reidkit.panels.kit.plane import PLANE, REACH, TOP, anchor_story, draw_plane, place_of, violations
 
 MAX_IDS = MAX_IMAGES = 4
-TOP = 10  # pixels above the plane
+BARS = 92  # height of the bars of the losses
 STEP = 0.05  # of the sliders x and y
 ALIGNMENTS = {"none": "", "class-wise (Eq. 8)": "class", "sample-wise (Eq. 9)": "sample", "batch-wise": "batch"}
 Points = tuple  # [2 tasks][MAX_IDS][MAX_IMAGES] of (x, y)
@@ -214,14 +214,18 @@ class LossPlayground(Panel):
             weight=state.weight,
         )
 
-    def render(self, state) -> Image.Image:
-        result, picture = self.result(state), canvas(self.size)
-        picture.paste(draw_plane(state, result.gradient), (0, TOP))
-        ImageDraw.Draw(picture).rectangle([0, TOP, PLANE - 1, TOP + PLANE - 1], outline=LINE)
-        self._numbers(picture, state, result)
-        return picture
+    def layout(self, state) -> Layout:
+        wide, tall = self.size
+        side = PLANE + 8
+        lines = tall - 18 * len(self._legend(state)) - 12
+        return Row(
+            Piece((0, 0, side, tall), grab=True),
+            Stack(Piece((side, 0, wide, BARS)), Text((side, BARS, wide, lines)), Text((side, lines, wide, tall))),
+        )
 
-    def _numbers(self, picture: Image.Image, state, result: Result) -> None:
+    def draw(self, state) -> Sketch:
+        result, picture = self.result(state), canvas(self.size)
+        draw_plane(picture, state, result.gradient)
         left, y = PLANE + 24, 14
         rows = [("triplet", result.triplet, COLOURS[0])]
         if state.alignment:
@@ -230,22 +234,27 @@ class LossPlayground(Panel):
             text(picture, (left, y), name)
             bar(picture, (left + 110, y + 1, left + 262, y + 14), value, f"{value:.3f}", colour, high=2.0)
             y += 26
-        text(picture, (left, y + 8), "The chosen anchor", bold=True)
-        text(picture, (left, y + 30), anchor_story(state))
-        task = "Filled: main task, h.  Hollow: auxiliary, g." if state.alignment else "Filled: main task, h."
-        lines = [
-            task,
+        text(picture, (left, BARS + 8), "The chosen anchor", bold=True)
+        text(picture, (left, BARS + 30), anchor_story(state))
+        lines = self._legend(state)
+        for i, line in enumerate(lines):
+            text(picture, (left, self.size[1] - 18 * (len(lines) - i) - 8), line, 13, MUTED)
+        return picture
+
+    def _legend(self, state) -> list[str]:
+        """What the marks of the plane mean."""
+        lines = ["Filled: main task, h.  Hollow: auxiliary, g." if state.alignment else "Filled: main task, h."]
+        lines += [
             "Ring: the chosen point.",
             "Solid line: farthest of its identity.",
             "Dashed line: nearest of another one.",
             "Arrow: where one step moves the point.",
         ]
-        lines += {
+        return lines + {
             "class": ["Diamonds: identity means; class-wise", "alignment moves only them together."],
             "sample": ["Thin lines: pairs that sample-wise", "alignment pulls together."],
             "batch": ["Diamonds: the two means of the batch."],
         }.get(state.alignment, [])
-        text(picture, (left, self.size[1] - 20 * len(lines) - 8), "\n".join(lines), 13, MUTED)
 
     def status(self, state) -> str:
         r = self.result(state)

@@ -6,21 +6,23 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 from traitlets import Bool, Float, Int
 
 from reidkit.data import ReIDDataset
 from reidkit.data.images import decode, relative_paths
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import PriorError
-from reidkit.panels.kit.base import Panel, Slider, Toggle
-from reidkit.panels.kit.drawing import BLUE, MUTED, ORANGE, canvas, cells, paste, text, thumbnail
+from reidkit.panels.kit.base import Panel, Sketch, Slider, Toggle
+from reidkit.panels.kit.drawing import BLUE, LINE, MUTED, ORANGE, canvas, cells, paste, photograph, text
+from reidkit.panels.kit.layout import Layout, Piece, Row, Stack, Text, Tiles
 from reidkit.priors import PriorSteps, open_source, prior_overlay, prior_steps
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import HEAD_LABELS, LEG_LABELS
 from reidkit.priors.source import Tool
 
-TOP, WIDEST, TALLEST, GAP = 46, 98, 294, 8  # pixels
+TOP, WIDEST, TALLEST, GAP = 46, 98, 294, 8  # units of the drawing
+COLUMNS = 9
 
 
 class PriorStepper(Panel):
@@ -128,79 +130,82 @@ class PriorStepper(Panel):
             f"{int(s.dilated.sum())} after dilation | ROI {s.top:.2f} .. {s.bottom:.2f} | {outcome}"
         )
 
-    def render(self, state: SimpleNamespace) -> Image.Image:
-        s, image = self.steps(state), self.images[state.image]
+    def _size(self, state: SimpleNamespace) -> tuple[float, float]:
+        """(width, height) of a column's picture: the image's own shape."""
+        rows, columns = self.images[state.image].shape[:2]
+        height = min(TALLEST, WIDEST * rows / columns)
+        return height * columns / rows, height
+
+    def layout(self, state: SimpleNamespace) -> Layout:
+        (wide, _), (_, height), step = self.size, self._size(state), self.size[0] / COLUMNS
+        columns = [Piece((i * step, 0, (i + 1) * step, TOP + height + 6)) for i in range(COLUMNS)]
+        below = TOP + height + 6
+        words = Text((0, below, 400, self.size[1])), Text((400, below, wide, self.size[1]))
+        return Stack(Tiles(columns, COLUMNS), Row(*words))
+
+    def draw(self, state: SimpleNamespace) -> Sketch:
+        s, image, size = self.steps(state), self.images[state.image], self._size(state)
         parsing, segmentation = self.maps(state)
-        height = min(TALLEST, round(WIDEST * image.shape[0] / image.shape[1]))
-        size = (round(height * image.shape[1] / image.shape[0]), height)
-        nearest = lambda a: Image.fromarray(a).resize(size, Image.Resampling.NEAREST)  # noqa: E731
-        grey = lambda a: nearest((np.asarray(a, np.float32) * 255).astype(np.uint8)).convert("RGB")  # noqa: E731
+        grey = lambda a: (np.asarray(a, np.float32) * 255).astype(np.uint8)  # noqa: E731
         columns = [
-            ("image", "", thumbnail(image, size)),
-            ("parsing", "1  head? leg?", nearest(LIP_COLOURS[parsing])),
+            ("image", "", image),
+            ("parsing", "1  head? leg?", LIP_COLOURS[parsing]),
             ("segmentation", "", grey(segmentation)),
             ("union", "2  max of both", grey(s.union)),
-            ("resized", f"3  {self.grid[0]} x {self.grid[1]} means", cells(s.resized, size)),
-            ("binarised", f"4  at least {state.threshold:.2f}", cells(s.binarised, size)),
-            ("dilated", "5  1 x 2 kernel", _grown(s, size)),
-            ("ROI", "6  first, last row", _roi(image, s, size)),
-            ("K stripes", f"7  K = {state.parts}", _stripes(image, s, state.parts, size)),
+            ("resized", f"3  {self.grid[0]} x {self.grid[1]} means", s.resized),
+            ("binarised", f"4  at least {state.threshold:.2f}", s.binarised),
+            ("dilated", "5  1 x 2 kernel", s.dilated),
+            ("ROI", "6  first, last row", prior_overlay(image, s.mask, s.top, s.bottom, num_parts=1)),
+            ("K stripes", f"7  K = {state.parts}", _stretched(image, s)),
         ]
-        picture = canvas(self.size)
-        step = (self.size[0] - GAP) / len(columns)
+        picture, step = canvas(self.size), self.size[0] / COLUMNS
         for i, (title, note, part) in enumerate(columns):
-            x = GAP / 2 + i * step + (step - part.width) / 2
-            text(picture, (x + part.width / 2, 8), title, 13, anchor="ma", bold=True)
-            text(picture, (x + part.width / 2, 26), note, 11, MUTED, "ma")
-            paste(picture, part, (x, TOP))
-        _verdict(picture, s, TOP + height + 14)
+            x = i * step + (step - size[0]) / 2
+            text(picture, (x + size[0] / 2, 8), title, 13, anchor="ma", bold=True)
+            text(picture, (x + size[0] / 2, 26), note, 11, MUTED, "ma")
+            if title in ("resized", "binarised", "dilated"):
+                cells(picture, part, (x, TOP), size)
+                picture.rectangle([x - 1, TOP - 1, x + size[0] + 1, TOP + size[1] + 1], outline=LINE)
+            else:
+                paste(picture, part, (x, TOP), size, flat=title in ("parsing", "segmentation", "union"))
+            if title == "dilated":
+                _grown(picture, s, (x, TOP), size)
+            elif title == "ROI":
+                for edge in (s.top, s.bottom):
+                    y = TOP + min(max(edge * size[1], 2), size[1] - 2)
+                    picture.line([(x, y), (x + size[0], y)], ORANGE, 4)
+            elif title == "K stripes":
+                _stripes(picture, state.parts, (x, TOP), size)
+        _verdict(picture, s, TOP + size[1] + 14)
         return picture
 
 
-def _grown(s: PriorSteps, size: tuple[int, int]) -> Image.Image:
-    """The dilated mask; cells that the dilation added are orange, so that they are seen."""
-    picture = cells(s.dilated, size)
-    draw, (h, w) = ImageDraw.Draw(picture), s.dilated.shape
+def _grown(picture: Sketch, s: PriorSteps, xy: tuple[float, float], size: tuple[float, float]) -> None:
+    """Cells that the dilation added are orange, so that they are seen."""
+    h, w = s.dilated.shape
     for i, j in np.argwhere(s.dilated & ~s.binarised):
-        draw.rectangle(
-            [
-                round(j * size[0] / w) + 1,
-                round(i * size[1] / h) + 1,
-                round((j + 1) * size[0] / w) - 1,
-                round((i + 1) * size[1] / h) - 1,
-            ],
-            fill=ORANGE,
-        )
-    return picture
+        x0, y0 = xy[0] + j * size[0] / w + 1, xy[1] + i * size[1] / h + 1
+        picture.rectangle([x0, y0, x0 + size[0] / w - 2, y0 + size[1] / h - 2], fill=ORANGE)
 
 
-def _roi(image: np.ndarray, s: PriorSteps, size: tuple[int, int]) -> Image.Image:
-    """The image darkened outside the mask M, with the upper and lower boundary."""
-    shown = prior_overlay(np.asarray(thumbnail(image, size)), s.mask, s.top, s.bottom, num_parts=1)
-    picture = Image.fromarray(shown)
-    draw = ImageDraw.Draw(picture)
-    for edge in (s.top, s.bottom):
-        y = min(max(round(edge * size[1]), 2), size[1] - 3)
-        draw.line([(0, y), (size[0], y)], fill=ORANGE, width=4)
-    return picture
+def _stretched(image: np.ndarray, s: PriorSteps) -> Image.Image:
+    """The ROI, stretched to the full height (P_k of Fig. 5b, drawn on the image); twice as fine as the image."""
+    whole, (H, W) = photograph(image), image.shape[:2]
+    return whole.resize((2 * W, 2 * H), Image.Resampling.BILINEAR, box=(0, s.top * H, W, s.bottom * H))
 
 
-def _stripes(image: np.ndarray, s: PriorSteps, parts: int, size: tuple[int, int]) -> Image.Image:
-    """The ROI, stretched to the full height, in K stripes (P_k of Fig. 5b, drawn on the image)."""
-    H = image.shape[0]
-    whole = thumbnail(image, (image.shape[1] * 2, H * 2))
-    roi = whole.resize(size, Image.Resampling.BILINEAR, box=(0, s.top * 2 * H, whole.width, s.bottom * 2 * H))
-    draw = ImageDraw.Draw(roi)
+def _stripes(picture: Sketch, parts: int, xy: tuple[float, float], size: tuple[float, float]) -> None:
+    """K numbered stripes over a picture."""
+    x0, y0 = xy
     for k in range(parts):
-        y = round(k * size[1] / parts)
+        y = y0 + k * size[1] / parts
         if k:
-            draw.rectangle([0, y - 2, size[0], y + 1], fill="white")
-        draw.rectangle([2, y + 3, 23 if k > 8 else 16, y + 18], fill=BLUE)
-        text(roi, (4, y + 3), str(k + 1), 12, "white", bold=True)
-    return roi
+            picture.rectangle([x0, y - 1.5, x0 + size[0], y + 1.5], fill="white")
+        picture.rectangle([x0 + 2, y + 3, x0 + (24 if k > 8 else 17), y + 19], fill=BLUE)
+        text(picture, (x0 + 4, y + 3), str(k + 1), 12, "white", bold=True)
 
 
-def _verdict(picture: Image.Image, s: PriorSteps, y: float) -> None:
+def _verdict(picture: Sketch, s: PriorSteps, y: float) -> None:
     """Three lines of numbers: were head and legs found, and is the prior used?"""
     counts = (("head", s.head_pixels, s.head_needed), ("legs", s.leg_pixels, s.leg_needed))
     for i, (name, found, needed) in enumerate(counts):

@@ -9,32 +9,35 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 from traitlets import Bool, Float, Int, Unicode
 
 from reidkit.data import ReIDDataset
+from reidkit.data.images import decode
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import average_precision
 from reidkit.evaluation.protocol import GroundTruth
-from reidkit.panels.kit.base import Choice, Panel, Slider, Toggle
+from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider, Toggle
 from reidkit.panels.kit.drawing import (
     IGNORED,
     INK,
+    LINE,
     MUTED,
     RIGHT,
     WRONG,
     canvas,
-    fit_text,
+    fit,
     frame,
-    paste,
+    photograph,
     text,
-    thumbnail,
 )
+from reidkit.panels.kit.layout import Layout, Piece, Stack, Text, Tiles
 from reidkit.panels.kit.runs import PanelRun, Recent, image_name, open_runs
+from reidkit.panels.kit.sketch import Box
 from reidkit.priors import PriorTable
 
-PER_ROW, CELL, LEFT = 10, (72, 190), 112  # cells a row, pixels of a cell, width of the query's column
+PER_ROW, CELL, LEFT, TOP = 10, (72, 210), 112, 34  # cells a row, size of a cell, where the gallery begins
+STEP, EDGE = (84, 240), 6  # from cell to cell; room for a cell's frame
 JUNK_ON = "this person under the query's own camera is left out"
 JUNK_OFF = "this person under the query's own camera counts as right"
 
@@ -53,7 +56,7 @@ class RankedList(Panel):
         "Predict the AP from the frames before you read it. Then switch the rule off: the list looks better. "
         "Is the network better? Can you help one query by weighting its parts, and what do the others say?"
     )
-    size = (960, 560)
+    size = (960, 590)
 
     run = Unicode()
     query = Int(0)
@@ -168,41 +171,56 @@ class RankedList(Panel):
 
     # ---- the picture ------------------------------------------------------------------------------------------------
 
-    def render(self, state: SimpleNamespace) -> Image.Image:
+    def _places(self, state: SimpleNamespace) -> list[tuple[float, float]]:
+        """Where the gallery's cells stand."""
+        return [(LEFT + i % PER_ROW * STEP[0], TOP + i // PER_ROW * STEP[1]) for i in range(state.top_k)]
+
+    def layout(self, state: SimpleNamespace) -> Layout:
+        query = Piece((10 - EDGE, TOP - EDGE, 10 - EDGE + STEP[0], TOP - EDGE + STEP[1]))
+        found = [Piece((x - EDGE, y - EDGE, x - EDGE + STEP[0], y - EDGE + STEP[1])) for x, y in self._places(state)]
+        below = TOP + 2 * STEP[1] - EDGE
+        return Stack(
+            Text((0, 0, self.size[0], TOP - EDGE)),
+            Tiles([query, *found], PER_ROW + 1),
+            Text((0, below, self.size[0], self.size[1])),
+        )
+
+    def draw(self, state: SimpleNamespace) -> Sketch:
         picture, ranking = canvas(self.size), self.ranking(state)
         row = self.queries.loc[state.query]
-        text(picture, (10, 8), "query", 14, bold=True)
-        paste(picture, self._thumbnail(row.path), (10, 32))
-        text(picture, (10, 32 + CELL[1] + 6), f"id {row.pid}\ncamera {row.camid}", 12, MUTED)
+        self._cell(picture, row.path, (10, TOP), LINE)
+        text(picture, (10, TOP + CELL[1] + 5), "query", 11, bold=True)
+        text(picture, (10 + CELL[0], TOP + CELL[1] + 5), f"c{row.camid}", 11, MUTED, "ra")
         rule = f"junk rule on: {JUNK_ON}" if state.junk_rule else f"junk rule off: {JUNK_OFF}"
-        title = f"{state.run}: the first {state.top_k} of {len(ranking)}. {rule}"
-        text(picture, (LEFT, 8), fit_text(title, self.size[0] - LEFT - 6, 13, True), 13, bold=True)
+        title = f"{image_name(row)}; {state.run}, the first {state.top_k} of {len(ranking)}. {rule}"
+        text(picture, (10, 8), title, 13, bold=True, room=self.size[0] - 20)
         marks = {"right": RIGHT, "wrong": WRONG, "junk": IGNORED}
-        for i, found in enumerate(ranking.head(state.top_k).to_dict("records")):
-            x, y = LEFT + i % PER_ROW * (CELL[0] + 12), 32 + i // PER_ROW * (CELL[1] + 40)
+        for i, ((x, y), found) in enumerate(zip(self._places(state), ranking.to_dict("records"))):
             image = self.gallery.loc[found["gallery_index"]]
-            picture.paste(self._thumbnail(image.path), (x, y))
-            frame(picture, (x, y, x + CELL[0], y + CELL[1]), marks[found["kind"]], width=3)
+            frame(picture, self._cell(picture, image.path, (x, y)), marks[found["kind"]], width=3)
             text(picture, (x - 2, y + CELL[1] + 5), f"{i + 1}", 12, bold=True)
             text(picture, (x + CELL[0] + 2, y + CELL[1] + 5), f"c{image.camid}  {found['score']:.2f}", 11, MUTED, "ra")
-        self._sums(picture, state, 32 + 2 * (CELL[1] + 40) + 6)
+        self._sums(picture, state, TOP + 2 * STEP[1] + 4)
         return picture
 
-    def _sums(self, picture: Image.Image, state: SimpleNamespace, y: float) -> None:
-        weights = "  ".join(f"{w:.1f}" for w in self.weights(state))
-        text(picture, (10, y), fit_text(self.by_hand(state), 940, 15, True), 15, INK, bold=True)
-        text(
-            picture,
-            (10, y + 25),
-            f"mean AP of {len(self.checks)} queries under the same weights: {self.mean_ap(state):.3f}",
-            13,
-        )
-        text(picture, (950, y + 25), fit_text(f"weights {weights}", 400, 12), 12, MUTED, "ra")
-        text(picture, (10, y + 46), "+ right    × wrong    o same person and same camera, or junk", 12, MUTED)
+    def _cell(self, picture: Sketch, path: str, xy: tuple[float, float], border: str = "") -> Box:
+        """An image in its own shape, in the middle of a cell; returns where it is."""
+        image = self._pictures(path, lambda: photograph(np.asarray(decode(path))))
+        wide, tall = fit(image.size, CELL)
+        x, y = xy[0] + (CELL[0] - wide) / 2, xy[1] + (CELL[1] - tall) / 2
+        picture.photo(image, (x, y), (wide, tall))
+        if border:
+            picture.rectangle((x - 1, y - 1, x + wide + 1, y + tall + 1), outline=border)
+        return x, y, x + wide, y + tall
 
-    def _thumbnail(self, path: str) -> Image.Image:
-        first = next(iter(self.runs.values()))  # one size of thumbnails, whatever run is chosen
-        return self._pictures(path, lambda: thumbnail(first.image(path), CELL))
+    def _sums(self, picture: Sketch, state: SimpleNamespace, y: float) -> None:
+        weights = "  ".join(f"{w:.1f}" for w in self.weights(state))
+        text(picture, (10, y), self.by_hand(state), 15, INK, bold=True, room=940)
+        mean = f"mean AP of {len(self.checks)} queries under the same weights: {self.mean_ap(state):.3f}"
+        text(picture, (10, y + 25), mean, 13)
+        text(picture, (460, y + 25), f"weights {weights}", 12, MUTED, room=480)
+        marks = "+ right    × wrong    o same person and same camera, or junk    c: camera, then the similarity"
+        text(picture, (10, y + 46), marks, 12, MUTED)
 
 
 def smaller_gallery(queries: pd.DataFrame, gallery: pd.DataFrame, size: int | None) -> pd.DataFrame:

@@ -7,9 +7,8 @@ import urllib.parse
 import urllib.request
 
 from playwright.sync_api import Locator, Page, expect
-from servers import ERROR_OUTPUT, LIMIT, TOKEN, new_page, open_in_lab, wait_for_kernel
+from servers import ERROR_OUTPUT, LIMIT, STDERR, TOKEN, new_page, open_in_lab, wait_for_kernel
 
-STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
 SETUP = """
 import torch
 torch.set_num_threads(1)
@@ -26,30 +25,27 @@ few = subset(ds, 6)
 
 def fragile(kind, trait, value):
     "The same kind of panel, with an error planted at one value of a trait."
-    def render(self, state):
+    def draw(self, state):
         if getattr(state, trait) == value:
             raise KeyError("planted")
-        return kind.render(self, state)
-    return type(kind.__name__, (kind,), dict(render=render))
+        return kind.draw(self, state)
+    return type(kind.__name__, (kind,), dict(draw=draw))
 """
 CELLS = {  # an error is planted at the end of one slider
     "PriorStepper": "fragile(panels.PriorStepper, 'parts', 12).from_dataset(ds, grid=(12, 4), count=6)",
     "AttentionPanel": "fragile(panels.AttentionPanel, 'part', 12)(networks, ds, count=8)",
     "RankedList": "fragile(panels.RankedList, 'top_k', 1)(networks, ds, checks=4)",
     "MisalignmentSandbox": "fragile(panels.MisalignmentSandbox, 'scale', 2.0)(networks, ds, count=6)",
-    "VariantComparator": "fragile(panels.VariantComparator, 'length', 3)(pair, few, runs)",
+    "VariantComparator": "fragile(panels.VariantComparator, 'length', 3)(pair, few, runs, level='mild')",
     "KSweep": "fragile(panels.KSweep, 'parts', 12)(runs / 'ide-s0', few)",
     "CGPNExplorer": "fragile(panels.CGPNExplorer, 'image', len(few.query))(runs / 'cgpn-s0', few)",
     "LossPlayground": "fragile(panels.LossPlayground, 'margin', 1.5)()",
 }
-PIXELS = """async image => {
-  for (let tries = 0; tries < 50; tries++) {  // a picture may be replaced while it is decoded
-    try { await image.decode(); break; } catch { await new Promise(done => setTimeout(done, 100)); }
-  }
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-  canvas.getContext("2d").drawImage(image, 0, 0);
-  return canvas.toDataURL();
+PLACE = """(picture, [x, y]) => {  // of a point of the drawing, in the window
+  const holds = ({ x: x0, y: y0, width, height }) => x0 <= x && x < x0 + width && y0 <= y && y < y0 + height;
+  const piece = [...picture.querySelectorAll("svg.reidkit-piece")].find(svg => holds(svg.viewBox.baseVal));
+  const at = new DOMPoint(x, y).matrixTransform(piece.getScreenCTM());
+  return [at.x, at.y];
 }"""
 WIDE = 1500  # pixels: every panel at its full size
 STEP = 150  # milliseconds between two looks at a picture
@@ -95,7 +91,7 @@ class PanelHand:
     def __init__(self, page: Page, kind: str):
         self.page, self.box = page, page.locator(f".reidkit-panel.{kind}").last
         self.box.scroll_into_view_if_needed()
-        self.picture = self.box.locator("img.reidkit-picture, .reidkit-picture img")
+        self.picture = self.box.locator(".reidkit-sketch")
         self.status, self.error = self.box.locator(".reidkit-status"), self.box.locator(".reidkit-error")
 
     def _control(self, kind: str, label: str) -> Locator:
@@ -130,8 +126,23 @@ class PanelHand:
         self.box.get_by_role("button", name=button, exact=True).click()
 
     def pixels(self) -> str:
-        """A fingerprint of the picture as the browser decoded it: where the page has scrolled to does not matter."""
-        return hashlib.sha256(self.picture.evaluate(PIXELS).encode()).hexdigest()
+        """A fingerprint of the picture, its photographs included: where the page has scrolled to does not matter."""
+        return hashlib.sha256(self.picture.inner_html().encode()).hexdigest()
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the panel's drawing is in the window, wherever its piece has flowed to."""
+        self.box.scroll_into_view_if_needed()
+        across, down = self.picture.evaluate(PLACE, [x, y])
+        if not 0 < down < self.page.viewport_size["height"]:
+            self.page.mouse.move(640, 600)
+            self.page.mouse.wheel(0, down - 600)
+            self.page.wait_for_timeout(STEP)
+            across, down = self.picture.evaluate(PLACE, [x, y])
+        return across, down
+
+    def click_at(self, x: float, y: float) -> None:
+        """A click on a point of the panel's drawing."""
+        self.page.mouse.click(*self.place(x, y))
 
     def settled(self, before: str | None = None, target: str | None = None) -> str:
         """The picture once all that was done has been answered; waits for one that is not `before` (or is `target`)."""

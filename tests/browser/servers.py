@@ -34,6 +34,8 @@ KERNEL_IDLE = """async limit => {
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 ERROR_OUTPUT = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
 
+STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
+
 
 def find_chromium() -> str | None:
     """The browser named by CHROMIUM, or the first one on the PATH."""
@@ -110,5 +112,5 @@ def open_in_lab(page, lab: str, name: str, run: bool = True) -> None:
     if run:
         ran = page.evaluate(RUN_ALL)
         wait_for_kernel(page)
-        errors = page.locator(ERROR_OUTPUT).all_inner_texts()
+        errors = page.locator(f"{ERROR_OUTPUT}, {STDERR}").all_inner_texts()
         assert ran is True and not errors, f"{name}: a cell raised: {errors[:1]}"

@@ -30,13 +30,13 @@ def images_seen() -> Iterator[list[int]]:
 
 def work_of(panel, action: Callable[[], object]) -> tuple[int, int]:
     """(pictures drawn, images that a backbone saw) by an action on a panel."""
-    states, render = [], panel.render
-    panel.render = lambda state: states.append(state) or render(state)
+    states, draw = [], panel.draw
+    panel.draw = lambda state: states.append(state) or draw(state)
     try:
         with images_seen() as passes:
             action()
     finally:
-        del panel.render
+        del panel.draw
     return len(states), sum(passes)
 
 

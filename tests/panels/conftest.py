@@ -52,7 +52,7 @@ def panels(runs, networks, results, sidewalk_tiny):
             "AttentionPanel": lambda kind: kind(networks, ds, count=8),
             "RankedList": lambda kind: kind(networks, ds, checks=4),
             "MisalignmentSandbox": lambda kind: kind(networks, ds, count=6),
-            "VariantComparator": lambda kind: kind(three, ds, results),
+            "VariantComparator": lambda kind: kind(three, ds, results, level=ds.level),
             "KSweep": lambda kind: kind(
                 networks["ide"], ds, results, priors=build_priors(ds, grid=(12, 4), splits="all", progress=False)
             ),

@@ -55,6 +55,7 @@ def test_any_picture_is_uploaded_and_keeps_its_shape(panels):
     assert panel.maps(panel.state()).shape[1:] == panel.runs[panel.run].size, "the network sees it at its own size"
     assert "0.56 times as tall as wide" in panel.status_text and "in its stripe of the image" in panel.status_text
     assert "<img" not in panel.status_html() and "&lt;img" in panel.status_html()
+    assert "<img" not in panel.markup() and "&lt;img" in panel.markup()
     panel.set(control="random network")
     assert panel.error == "" and -1 <= panel.agreement(panel.state()) <= 1
     panel.guard(panel.upload, "<b>bad</b>.png", b"no image")

@@ -21,6 +21,7 @@ from reidkit.training import load_run
 def test_comparator_numbers_are_those_of_the_evaluation(panels, runs, sidewalk_tiny):
     panel, ds = panels["VariantComparator"], sidewalk_tiny
     panel.reset()
+    panel.level = ds.level
     change = panel.differences(panel.state())
     per_query = []
     for name in ("mpn-s0", "baseline-s0"):
@@ -45,6 +46,8 @@ def test_comparator_numbers_are_those_of_the_evaluation(panels, runs, sidewalk_t
 
 def test_comparator_interval_is_that_of_the_report(panels, results, sidewalk_tiny):
     panel = panels["VariantComparator"]
+    panel.reset()
+    panel.level = sidewalk_tiny.level
     for metric in ("mAP", "rank1", "mINP"):
         ours = panel.seeds(panel.state(metric=metric))
         kit = report.paired_difference(
@@ -92,8 +95,43 @@ def test_it_says_on_which_level_the_runs_differ(runs, results, sidewalk_tiny):
     rows = table[(table.level == "mild") & (table.metric == "mAP") & table["shift"].isna() & (table.test == "ours")]
     mean = 100 * rows.groupby("system").value.mean()
     mild = mean["mpn"] - mean["baseline"]
-    assert panel.levels(panel.state()) == f"mild {mild:+.1f}, strong {mild + 10:+.1f}"
-    assert f"by level {panel.levels(panel.state())}; this query" in panel.status_text
+    said = [f"{level} {d:+.1f}" for level, d in (("mild", mild), ("strong", mild + 10))]
+    words = f"A is ahead on {', '.join(said)}" if mild > 0 else f"A is ahead on {said[1]}; not ahead on {said[0]}"
+    assert panel.levels(panel.state()) == words
+    assert f"by level, whole test sets: {words}; this query" in panel.status_text
+
+
+def test_it_opens_on_the_level_where_a_is_furthest_ahead(runs, results, sidewalk_tiny):
+    """The level is chosen from the results, can be forced, and everything follows it."""
+    few = subset(sidewalk_tiny, 4)
+    mild, pair = results[results.level == "mild"], [runs / "mpn-s0", runs / "baseline-s0"]
+    for better in ("mild", "strong"):
+        tables = [
+            mild.assign(level=level, value=mild.value + (level == better) * (mild.variant == "mpn"))
+            for level in ("mild", "strong")
+        ]
+        panel = VariantComparator(pair, few, pd.concat(tables))
+        assert panel.level == better and f"level {better}, mAP" in panel.status_text and panel.error == ""
+        assert list(panel.controls()["level"].options) == [("mild", "mild"), ("strong", "strong")], "shift is another"
+        other = {"mild": "strong", "strong": "mild"}[better]
+        assert VariantComparator(pair, few, pd.concat(tables), level=other).level == other
+        panel.level = other
+        queries = few.at_level(other).query
+        assert panel.ranking("mpn s0").per_query.shape[0] == len(queries) and panel.error == ""
+        assert f"level {other}, mAP" in panel.status_text
+    assert VariantComparator(pair, few).level in ("mild", "strong")
+
+
+def test_a_level_with_fewer_queries_keeps_the_slider_inside(runs, sidewalk_tiny):
+    from dataclasses import replace
+
+    few = subset(sidewalk_tiny, 4)
+    query, gallery = few.levels["strong"]
+    short = replace(few, levels={**few.levels, "strong": (query.head(3), gallery)})
+    panel = VariantComparator([runs / "mpn-s0", runs / "baseline-s0"], short, level="mild")
+    panel.place = panel._valid()
+    panel.level = "strong"
+    assert panel.error == "" and panel.place == panel._valid() <= 3
 
 
 def test_a_run_that_the_results_lack_adds_its_own(runs, sidewalk_tiny):

@@ -1,7 +1,10 @@
 """What holds for every panel: pure pictures, every control, undo, reset, errors on the panel, static pictures, work."""
 
 import base64
+import html
 import io
+import re
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +19,8 @@ import reidkit.panels
 from reidkit.errors import PriorError
 from reidkit.panels.kit.base import Panel
 from reidkit.panels.kit.controls import Choice, Slider, Toggle
+from reidkit.panels.kit.layout import Piece, Text, Tiles
+from reidkit.panels.kit.sketch import Photo, Words, svg_of
 
 # Values to which each control is moved, from the state right after construction.
 MOVES = {
@@ -57,6 +62,7 @@ MOVES = {
     },
     "VariantComparator": {
         "place": [7],
+        "level": ["strong"],
         "metric": ["rank1", "mINP"],
         "view": ["match"],
         "length": [3],
@@ -94,7 +100,7 @@ MOVES = {
 # Controls with tests of their own: they do nothing before something is covered or uploaded; a weight is like another.
 APART = {
     "AttentionPanel": {"source"},
-    "MisalignmentSandbox": {"cover_top", "source"},
+    "MisalignmentSandbox": {"cover_top", "source", "against"},
     "RankedList": {f"weight_{k}" for k in (*range(2, 6), *range(7, 13))},
 }
 FOLLOWS = {"CGPNExplorer": ["group"]}  # moves along with another control, and goes back with it
@@ -105,7 +111,10 @@ IMAGES = {
         **dict.fromkeys(("run_a", "run_b", "dx", "dy", "scale", "cover"), 2),  # two networks, or crop and gallery image
         "image": 4,
     },
-    "VariantComparator": dict.fromkeys(("a", "b", "metric", "place"), 2),  # a query under two networks
+    "VariantComparator": {
+        **dict.fromkeys(("a", "b", "metric", "place"), 2),  # a query under two networks
+        "level": 284,  # the other test set under two networks, once; features are kept
+    },
     "KSweep": {"image": 1},
     "CGPNExplorer": {"group": 1, "image": 1},
 }
@@ -222,12 +231,11 @@ def test_the_keyboard_reaches_every_control(panel, kind):
 
 @every_move
 def test_a_widget_moves_its_trait(panel, kind, trait, value):
-    before = panel.picture.tobytes()
+    before, shown = panel.picture.tobytes(), panel.markup()
     panel._widget.controls[trait].value = value  # as the reader does it
     assert getattr(panel, trait) == value and panel.error == ""
     assert panel.picture.tobytes() != before and panel._widget.controls[trait].value == value
-    with Image.open(io.BytesIO(bytes(panel._widget.picture.value))) as image:  # what the widget shows
-        assert image.convert("RGB").tobytes() == panel.picture.tobytes()
+    assert panel._widget.picture.value == panel.markup() != shown, "what the page shows"
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------------
@@ -257,7 +265,7 @@ def test_an_injected_error_is_said_on_the_panel(panel, kind, monkeypatch, error,
         raise error
 
     good = panel.picture.tobytes()
-    monkeypatch.setattr(panel, "render", broken)
+    monkeypatch.setattr(panel, "draw", broken)
     ((trait, value),) = first_move(kind).items()
     panel._widget.controls[trait].value = value
     assert panel.error == words and "planted" in panel._widget.error.value
@@ -290,7 +298,43 @@ def test_a_notebook_stores_the_picture_apart_from_the_widget(panel, kind, monkey
     panel._ipython_display_()
     live, static = bundles
     assert set(live) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
-    assert set(static) == {"image/png", "text/plain"} and len(static["image/png"]) < 250_000
-    with Image.open(io.BytesIO(base64.b64decode(static["image/png"]))) as image:
-        difference = np.abs(np.asarray(image.convert("RGB"), float) - np.asarray(panel.picture))
-    assert image.size == panel.size and difference.mean() < 4
+    assert set(static) == {"image/jpeg", "text/plain"} and len(static["image/jpeg"]) < 250_000
+    with Image.open(io.BytesIO(base64.b64decode(static["image/jpeg"]))) as image:
+        difference = np.abs(np.asarray(image, float) - np.asarray(panel.picture))
+    assert image.mode == "RGB" and image.size == panel.size and difference.mean() < 4
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+@every_panel
+def test_the_page_shows_every_item_of_the_drawing_once(panel, kind):
+    """Pieces and paragraphs together are the drawing: nothing falls between them, nothing is shown twice."""
+    page, sketch = panel.layout(panel.state()), panel.sketch
+    shown = Counter(id(item) for part in leaves(page) for item in sketch.inside(part.box))
+    assert [item for item in sketch.items if shown[id(item)] != 1] == []
+    texts = [item for part in leaves(page) if isinstance(part, Text) for item in sketch.inside(part.box)]
+    assert all(isinstance(item, Words) for item in texts), "a paragraph can show words only"
+    for x0, y0, x1, y1 in (part.box for part in leaves(page)):
+        assert 0 <= x0 + 4 and x0 < x1 <= panel.size[0] + 4 and 0 <= y0 < y1 <= panel.size[1] + 4
+
+
+@every_panel
+def test_words_are_text_and_photographs_keep_their_pixels(panel, kind):
+    markup = panel.markup()
+    for item in panel.sketch.items:
+        if isinstance(item, Words):
+            assert any(all(html.escape(w) in markup for w in words.split("\n")) for words in (item.shown, item.words))
+    photos = [item for item in panel.sketch.items if isinstance(item, Photo)]
+    assert len(re.findall(r"data:image/(?:jpeg|png);base64,", markup)) == len(photos)
+    for item, found in zip(photos[:3], re.findall(r"base64,([^\"]+)", svg_of(photos[:3], (0, 0, *panel.size)))):
+        with Image.open(io.BytesIO(base64.b64decode(found))) as image:
+            assert image.mode == "RGB" and image.size == item.picture.size, "full colour, the image's own pixels"
+
+
+def leaves(page) -> list[Piece | Text]:
+    """The boxes of a layout."""
+    if isinstance(page, (Piece, Text)):
+        return [page]
+    parts = page.pieces if isinstance(page, Tiles) else page.parts
+    return [leaf for part in parts for leaf in leaves(part)]

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 from needs import need
-from PIL import Image
 
 need("ipywidgets")
 from reidkit.evaluation import evaluate_ranking
 from reidkit.panels.k_sweep import KSweep, systems_of, trained_curve
 from reidkit.panels.kit.chart import Line, draw_chart
+from reidkit.panels.kit.sketch import Sketch, Words
 from reidkit.panels.kit.subset import subset
 from reidkit.training import load_run
 
@@ -36,18 +36,35 @@ def test_sweep_shows_trained_runs_only_when_revealed(panels, results, runs, side
     one = results[(results.run == "mpn-3-s0") & (results.metric == "mAP") & (results.level == sidewalk_tiny.level)]
     assert values[3].tolist() == one.value.tolist() and systems_of(3) == ["mpn model.num_parts=3"]
     best = max(values, key=lambda k: values[k].mean())
-    assert panel._lines(panel.state()) == [] and "reveal" in panel.verdict(panel.state())
+    hidden, shown = panel.draw(panel.state()), panel.draw(panel.state(reveal=True))
+    assert "trained: MPN with K parts, a dot a seed" in said(shown) and "cut only" not in " ".join(said(hidden))
+    assert "reveal" in panel.verdict(panel.state())
     assert f"trained: best K = {best} ({100 * values[best].mean():.1f})" in panel.verdict(panel.state(reveal=True))
     assert "as you guessed" in panel.verdict(panel.state(reveal=True, guess=best))
     assert "mAP" not in panel.status(panel.state()) and "mAP" in panel.status(panel.state(reveal=True))
+
+
+def said(sketch):
+    return [item.words for item in sketch.items if isinstance(item, Words)]
+
+
+def test_two_test_sets_never_share_an_axis(panels, sidewalk_tiny):
+    """The map that is cut ranks the panel's images, trained networks were ranked on the whole test set."""
+    panel = panels["KSweep"]
+    panel.reset()
+    axes = [words for words in said(panel.draw(panel.state(reveal=True))) if words.startswith("mAP (%) on")]
+    here = f"{len(sidewalk_tiny.query)} queries, {len(sidewalk_tiny.gallery)} gallery images"
+    assert axes == [f"mAP (%) on {here}", f"mAP (%) on the whole test set, level {sidewalk_tiny.level}"]
+    assert all(line.short in where for line, where in zip(panel._lines(panel.state()), ("cut only", "trained")))
 
 
 @pytest.mark.parametrize("points", [{}, {3: []}, {2: [40.0], 3: [], 6: [50.0, 52.0]}])
 def test_a_chart_draws_the_values_there_are(points):
     """A line without values, or with none at one x, leaves them out: no axis numbers, no mark."""
     line = Line("trained", "trained networks", "#D55E00", points)
-    picture = Image.new("RGB", (300, 240), "white")
-    draw_chart(picture, (50, 20, 280, 160), [line], x_label="K", y_label="mAP", xs=range(1, 7), marks={})
+    sketch = Sketch((300, 240))
+    draw_chart(sketch, (50, 20, 280, 160), [line], x_label="K", y_label="mAP", xs=range(1, 7), marks={})
+    picture = sketch.raster()
     coloured = (np.asarray(picture)[21:160, 51:280] == (0xD5, 0x5E, 0x00)).all(axis=2)
     filled = [x for x, values in points.items() if values]
     columns = [50 + (x - 0.5) / 6 * 230 for x in filled]

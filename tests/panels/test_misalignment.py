@@ -1,7 +1,6 @@
 """The misalignment sandbox: crops that are dragged, scaled, covered and uploaded, and what they are compared with."""
 
 import io
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -15,8 +14,7 @@ from reidkit.data import images
 from reidkit.errors import ReIDKitError
 from reidkit.panels.kit import crop
 from reidkit.panels.kit.crop import COVER, Crop, read_upload
-
-NOW = datetime(2020, 1, 1, tzinfo=UTC)
+from reidkit.panels.kit.upload import LIMIT
 
 
 def test_crop_moves_the_person():
@@ -53,7 +51,8 @@ def test_sandbox_shows_a_match_that_one_network_loses(panels, monkeypatch):
 def test_sandbox_drags_uploads_and_compares(panels):
     panel = panels["MisalignmentSandbox"]
     panel.reset()
-    width, height = panel.crop_size()
+    x0, y0, x1, y1 = panel.crop_box(panel.state())
+    width, height = x1 - x0, y1 - y0
     panel.on_pointer(40, 100, "down")
     panel.on_pointer(40, 100 + height / 5, "move")
     panel.on_pointer(40 + width / 10, 100 + height / 4, "up")
@@ -105,13 +104,51 @@ def test_the_upload_button_hands_the_file_over(panels):
     panel.reset()
     Image.new("RGB", (20, 50), "red").save(data, "PNG")
     (button,) = panel.extra_widgets()
-    button.value = (
-        {"name": "a.png", "type": "", "size": 1, "content": memoryview(data.getvalue()), "last_modified": NOW},
-    )
+    button._handle_custom_msg({"name": "a.png"}, [memoryview(data.getvalue())])
     assert panel.source == "a.png" and panel.error == ""
-    button.value = ({"name": "b.png", "type": "", "size": 1, "content": memoryview(b"x"), "last_modified": NOW},)
+    button._handle_custom_msg({"name": "b.png"}, [memoryview(b"x")])
     assert panel.source == "a.png" and "'b.png' is not an image" in panel.error
     panel.reset()
+
+
+@pytest.mark.parametrize("kind", ["MisalignmentSandbox", "AttentionPanel"])
+def test_the_limit_of_an_upload_is_said_before_and_after(panels, kind):
+    """The browser refuses by size, before it sends; the panel says why. A file's name is text, never HTML."""
+    panel = panels[kind]
+    panel.reset()
+    (button,) = panel.extra_widgets()
+    assert "at most 10 MB" in button.note and button.limit == LIMIT < 10 * 2**20
+    button._handle_custom_msg({"refused": "<img src=x>\n.png", "size": 12_345_678}, [])
+    assert "'<img src=x> .png' has 12.3 MB, and a notebook server takes at most 10 MB" in panel.error
+    assert "<img" not in panel.error_html() and "&lt;img" in panel.error_html()
+    panel.reset()
+    assert panel.error == ""
+
+
+def test_two_uploads_are_compared_with_each_other(panels):
+    """The first is the crop, in its own shape, the second what it is compared with; both can be chosen anew."""
+    panel = panels["MisalignmentSandbox"]
+    panel.reset()
+    run, straight = panel.runs[panel.run_a], panel.picture.tobytes()
+    for name, colour, size in (("a.png", (200, 40, 40), (60, 90)), ("b.png", (30, 30, 180), (50, 200))):
+        picture, data = Image.effect_noise(size, 60).convert("RGB"), io.BytesIO()
+        Image.blend(picture, Image.new("RGB", size, colour), 0.5).save(data, "PNG")
+        panel.upload(name, data.getvalue())
+    assert (panel.source, panel.against, panel.error) == ("a.png", "b.png", "")
+    x0, y0, x1, y1 = panel.crop_box(panel.state())
+    assert (x1 - x0) / (y1 - y0) == pytest.approx(60 / 90), "its own shape"
+    parts, whole, rank = panel.similarities(run, panel.state())
+    both = [run.parts_of(run.maps_of(whole_of(panel.uploads[name], run.size)))[0] for name in ("a.png", "b.png")]
+    torch.testing.assert_close(parts, torch.cosine_similarity(*both, dim=1))
+    assert float(whole) < 0.999 and rank != rank and "no rank" in panel.status_text
+    panel.set(source="query")
+    assert panel.error == "" and panel.similarities(run, panel.state())[1] != whole, "a query beside an upload"
+    panel.reset()
+    assert panel.picture.tobytes() == straight
+
+
+def whole_of(image, size):
+    return torch.from_numpy(Crop().apply(image, size).transpose(2, 0, 1).copy())[None]
 
 
 def test_where_the_cover_begins_matters_once_something_is_covered(panels):

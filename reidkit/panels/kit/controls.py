@@ -23,6 +23,11 @@ class Slider:
         """Whether every value is a whole number."""
         return all(isinstance(v, int) for v in (self.low, self.high, self.step))
 
+    @property
+    def steps(self) -> int:
+        """How many steps it is from end to end."""
+        return round((self.high - self.low) / self.step)
+
     def check(self, value: Any) -> None:
         """ReIDKitError for a value that the slider cannot show."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, ImageDraw
 
 from reidkit.errors import ReIDKitError
-from reidkit.panels.kit.drawing import BLUE, GREY, INK, MUTED, ORANGE, fit_text, text
+from reidkit.panels.kit.drawing import BLUE, GREY, INK, MUTED, ORANGE, text
+from reidkit.panels.kit.sketch import Sketch
 from reidkit.reporting.report import PairedDifference, _series, collect_results, paired_difference
 
 
@@ -57,26 +57,24 @@ def seed_differences(results: pd.DataFrame, a: pd.Series | None, b: pd.Series | 
     return Seeds(words, difference, points.to_dict())
 
 
-def draw_interval(picture: Image.Image, box: Sequence[float], seeds: Seeds, title: str) -> None:
+def draw_interval(picture: Sketch, box: Sequence[float], seeds: Seeds, title: str) -> None:
     """A number line: a dot a seed, a bar for the 95 % interval, zero marked. box: x0, y0, x1, y1."""
     x0, y0, x1, y1 = box
-    text(picture, (x0, y0), "Over seeds, whole test set:", 12, MUTED)
-    text(picture, (x0 + 186, y0), fit_text(seeds.words, x1 - x0 - 186), bold=seeds.difference is not None)
     if seeds.difference is None:
         return
-    d, draw, y = seeds.difference, ImageDraw.Draw(picture), y0 + 34
+    d, y = seeds.difference, y0 + 14
     ends = [*seeds.points.values(), *((d.low, d.high) if d.n > 1 else ())]
     reach = 1.15 * max(*map(abs, ends), 0.005)
     at = lambda v: (x0 + x1) / 2 + v / reach * (x1 - x0) / 2  # noqa: E731
-    draw.line([x0, y, x1, y], fill=GREY)
-    draw.line([at(0), y - 10, at(0), y + 10], fill=INK, width=2)
+    picture.line([x0, y, x1, y], GREY)
+    picture.line([at(0), y - 10, at(0), y + 10], INK, 2)
     if d.n > 1:
         colour = BLUE if d.low > 0 else ORANGE if d.high < 0 else GREY
-        draw.rectangle([at(d.low), y - 5, at(d.high), y + 5], fill=colour)
-        draw.line([at(d.mean), y - 8, at(d.mean), y + 8], fill=INK, width=3)
+        picture.rectangle([at(d.low), y - 5, at(d.high), y + 5], fill=colour)
+        picture.line([at(d.mean), y - 8, at(d.mean), y + 8], INK, 3)
     for value in seeds.points.values():
-        draw.ellipse([at(value) - 4, y - 4, at(value) + 4, y + 4], fill="white", outline=INK, width=2)
-    text(picture, (at(0), y1), "0", 11, MUTED, "mm")
-    text(picture, (x0, y1), f"B better {-100 * reach:.1f}", 11, MUTED, "lm")
-    text(picture, (x1, y1), f"{100 * reach:.1f} A better", 11, MUTED, "rm")
-    text(picture, ((x0 + x1) / 2 + 14, y1), title, 11, MUTED, "lm")
+        picture.ellipse([at(value) - 4, y - 4, at(value) + 4, y + 4], fill="white", outline=INK, width=2)
+    text(picture, (at(0), y1), "0", 12, MUTED, "mm")
+    text(picture, (x0, y1), f"B better {-100 * reach:.1f}", 12, MUTED, "lm")
+    text(picture, (x1, y1), f"{100 * reach:.1f} A better", 12, MUTED, "rm")
+    text(picture, ((x0 + x1) / 2 + 14, y1), title, 12, MUTED, "lm")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 
 from reidkit import losses
-from reidkit.panels.kit.drawing import COLOURS, INK, LINE, font
+from reidkit.panels.kit.drawing import COLOURS, INK, LINE, text
+from reidkit.panels.kit.sketch import Sketch
 
 REACH = 1.5  # the plane shows -REACH .. REACH
-PLANE, SCALE = 540, 2  # pixels of the plane; it is drawn twice as large and shrunk, which smooths its lines
+PLANE, TOP = 540, 10  # size of the plane in the drawing, and room above it
 
 
 def place_of(state, number: int) -> tuple[int, int, int]:
@@ -62,82 +62,84 @@ def anchor_story(state) -> str:
 
 
 def pixel(xy) -> np.ndarray:
-    """Coordinates -> pixels of the large plane; y points up."""
+    """Coordinates -> places in the drawing; y points up."""
     x, y = np.moveaxis(np.asarray(xy, dtype=float), -1, 0)
-    return np.stack([(x / REACH + 1) / 2, (1 - y / REACH) / 2], axis=-1) * PLANE * SCALE
+    return np.stack([(x / REACH + 1) / 2, (1 - y / REACH) / 2], axis=-1) * PLANE + (0, TOP)
 
 
-def draw_plane(state, gradient: np.ndarray) -> Image.Image:
-    """PLANE x PLANE pixels: axes, relations, arrows, then the points on top. gradient: [2, P, K, 2]."""
-    plane = Image.new("RGB", (PLANE * SCALE, PLANE * SCALE), "#FAFAFA")
-    draw, middle, end = ImageDraw.Draw(plane), PLANE * SCALE // 2, PLANE * SCALE
-    draw.line([0, middle, end, middle], fill=LINE, width=2)
-    draw.line([middle, 0, middle, end], fill=LINE, width=2)
+def draw_plane(picture: Sketch, state, gradient: np.ndarray) -> None:
+    """PLANE x PLANE: axes, relations, arrows, then the points on top. gradient: [2, P, K, 2]."""
+    middle, end = PLANE / 2, PLANE + TOP
+    picture.rectangle([0, TOP, PLANE, end], fill="#FAFAFA", outline=LINE)
+    picture.line([0, middle + TOP, PLANE, middle + TOP], LINE)
+    picture.line([middle, TOP, middle, end], LINE)
     points = np.array(state.points)[:, : state.ids, : state.images]  # [2, P, K, 2]
     shown = 2 if state.alignment else 1
-    draw_relations(draw, state, points)
+    draw_relations(picture, state, points)
     for task in range(shown):
         start, stop = pixel(points[task]), pixel(points[task] - state.rate * gradient[task])
         for a, b in zip(start.reshape(-1, 2), stop.reshape(-1, 2)):
-            arrow(draw, a, b)
+            arrow(picture, a, b)
     for task in reversed(range(shown)):
         for i in range(state.ids):
             for k in range(state.images):
-                marker(plane, pixel(points[task, i, k]), i, f"{'ABCD'[i]}{k + 1}", hollow=task == 1)
+                marker(picture, pixel(points[task, i, k]), i, f"{'ABCD'[i]}{k + 1}", hollow=task == 1)
     x, y = pixel(points[place_of(state, state.point)])
-    draw.ellipse([x - 36, y - 36, x + 36, y + 36], outline=INK, width=5)
-    return plane.reduce(SCALE)
+    picture.ellipse([x - 18, y - 18, x + 18, y + 18], outline=INK, width=2.5)
 
 
-def draw_relations(draw: ImageDraw.ImageDraw, state, points: np.ndarray) -> None:
+def draw_relations(picture: Sketch, state, points: np.ndarray) -> None:
     """The hardest pair of the chosen anchor, and what the alignment ties together."""
     flat = pixel(points[0].reshape(-1, 2))  # [P*K, 2]
     if state.point <= len(flat):
         chosen = state.point - 1
         _, positive, negative = mined(state)
-        draw.line([*flat[chosen], *flat[positive[chosen]]], fill=INK, width=5)
-        dashed(draw, flat[chosen], flat[negative[chosen]])
+        picture.line([*flat[chosen], *flat[positive[chosen]]], INK, 2.5)
+        dashed(picture, flat[chosen], flat[negative[chosen]])
     if state.alignment == "sample":
         for a, b in zip(flat, pixel(points[1].reshape(-1, 2))):
-            draw.line([*a, *b], fill="#9A9A9A", width=2)
+            picture.line([*a, *b], "#9A9A9A")
     means = {"class": points.mean(2), "batch": points.mean((1, 2))[:, None]}.get(state.alignment)  # [2, P or 1, 2]
     for i, (h, g) in enumerate([] if means is None else zip(*means)):
         a, b = pixel(h), pixel(g)
         colour = COLOURS[i] if state.alignment == "class" else INK
-        draw.line([*a, *b], fill=colour, width=3)
+        picture.line([*a, *b], colour, 1.5)
         for (x, y), fill in ((a, colour), (b, "white")):
-            draw.polygon([(x, y - 13), (x + 13, y), (x, y + 13), (x - 13, y)], fill=fill, outline=colour, width=3)
+            corners = [(x, y - 6.5), (x + 6.5, y), (x, y + 6.5), (x - 6.5, y)]
+            picture.polygon(corners, fill=fill, outline=colour, width=1.5)
 
 
-def marker(plane: Image.Image, at: np.ndarray, identity: int, name: str, hollow: bool) -> None:
+def marker(picture: Sketch, at: np.ndarray, identity: int, name: str, hollow: bool) -> None:
     """One point: colour and outline shape say the identity, the name says it again."""
-    draw, (x, y), r, colour = ImageDraw.Draw(plane), at, 22, COLOURS[identity]
-    style = {"fill": "white" if hollow else colour, "outline": colour, "width": 5}
+    (x, y), r, colour = at, 11, COLOURS[identity]
+    style = {"fill": "white" if hollow else colour, "outline": colour, "width": 2.5}
     if identity == 0:
-        draw.ellipse([x - r, y - r, x + r, y + r], **style)
+        picture.ellipse([x - r, y - r, x + r, y + r], **style)
     elif identity == 1:
-        draw.rectangle([x - r + 2, y - r + 2, x + r - 2, y + r - 2], **style)
+        picture.rectangle([x - r + 1, y - r + 1, x + r - 1, y + r - 1], **style)
     else:
-        sides, turn = (6, 0) if identity == 2 else (8, 22.5)
-        draw.regular_polygon((x, y, r + 3), sides, turn, **style)
-    draw.text((x, y), name, font=font(20, True), fill=colour if hollow else "white", anchor="mm")
+        sides = 6 if identity == 2 else 8
+        angles = 2 * np.pi * (np.arange(sides) + (0 if identity == 2 else 0.5)) / sides
+        corners = np.array([x, y]) + (r + 1.5) * np.stack([np.sin(angles), -np.cos(angles)], axis=1)
+        picture.polygon(corners, **style)
+    text(picture, (x, y), name, 10, colour if hollow else "white", "mm", bold=True)
 
 
-def arrow(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray) -> None:
-    """An arrow as long as from a to b that starts at the border of the point at a; none for less than two pixels."""
+def arrow(picture: Sketch, a: np.ndarray, b: np.ndarray) -> None:
+    """An arrow as long as from a to b that starts at the border of the point at a; none for less than a pixel."""
     length = np.linalg.norm(b - a)
-    if length < 3:
+    if length < 1.5:
         return
     along = (b - a) / length
     across = np.array([-along[1], along[0]])
-    tip, neck = a + along * (length + 24), a + along * (length + 8)
-    start = a + along * 24
-    draw.line([*start, *neck], fill=INK, width=6)
-    draw.polygon([tuple(tip), tuple(neck + 11 * across), tuple(neck - 11 * across)], fill=INK)
+    tip, neck = a + along * (length + 12), a + along * (length + 4)
+    start = a + along * 12
+    picture.line([*start, *neck], INK, 3)
+    picture.polygon([tip, neck + 5.5 * across, neck - 5.5 * across], fill=INK)
 
 
-def dashed(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, dash: int = 14) -> None:
+def dashed(picture: Sketch, a: np.ndarray, b: np.ndarray, dash: float = 7) -> None:
     """A dashed line."""
     pieces = max(int(np.linalg.norm(b - a) / dash) // 2 * 2 + 1, 1)
     for i in range(0, pieces, 2):
-        draw.line([*(a + (b - a) * i / pieces), *(a + (b - a) * (i + 1) / pieces)], fill=INK, width=4)
+        picture.line([*(a + (b - a) * i / pieces), *(a + (b - a) * (i + 1) / pieces)], INK, 2)

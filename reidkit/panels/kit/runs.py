@@ -111,28 +111,42 @@ class PanelRun:
 
         mirror: add the mirror image, if the run's recipe does so. Kept in memory and in the data set's cache folder.
         """
-        flip = self.recipe.test_flip if mirror else "none"
-        key = flip + "-" + hashlib.sha1("\n".join(table["path"]).encode(errors="surrogateescape")).hexdigest()[:16]
+        flip: Flip = self.recipe.test_flip if mirror else "none"
+
+        def extract() -> Tensor:
+            return extract_features(
+                self.model,
+                table,
+                size=self.size,
+                flip=flip,
+                priors=self.priors,
+                root=self.dataset.root,
+                progress=progress,
+            )
+
+        return self.kept(flip, table, extract).unflatten(1, (self.num_parts, -1))
+
+    def kept(self, kind: str, table: pd.DataFrame, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` computes from the images of a table, kept in memory and, for run folders, beside the data set's
+        other caches. kind: names what it is."""
+        key = kind + "-" + hashlib.sha1("\n".join(table["path"]).encode(errors="surrogateescape")).hexdigest()[:16]
         if key not in self._features:
-            self._features[key] = self._read_or_extract(table, key, flip, progress).unflatten(1, (self.num_parts, -1))
+            self._features[key] = self._read_or_make(key, len(table), make)
         return self._features[key]
 
-    def _read_or_extract(self, table: pd.DataFrame, key: str, flip: Flip, progress: bool) -> Tensor:
-        """[N, D]; features of run folders are kept on disk, beside the data set's other caches."""
+    def _read_or_make(self, key: str, rows: int, make: Callable[[], Tensor]) -> Tensor:
         file = None
         if self.weights is not None:
             stamp = self.weights.stat()
             name = f"{self.weights.resolve().parent.name}-{stamp.st_mtime_ns:x}-{stamp.st_size:x}-{key}.safetensors"
             file = self.dataset.derived("cache") / "features" / name
-            if file.is_file() and (kept := _kept(file, len(table))) is not None:
+            if file.is_file() and (kept := _kept(file, rows)) is not None:
                 return kept
-        flat = extract_features(
-            self.model, table, size=self.size, flip=flip, priors=self.priors, root=self.dataset.root, progress=progress
-        )
+        made = make()
         if file is not None:
             with replacing(file) as temporary:
-                save_file({"features": flat}, temporary)
-        return flat
+                save_file({"features": made}, temporary)
+        return made
 
 
 def _kept(file: Path, rows: int) -> Tensor | None:

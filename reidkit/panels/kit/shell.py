@@ -6,16 +6,15 @@ import html
 from typing import TYPE_CHECKING
 
 from reidkit.errors import ReIDKitError
-from reidkit.panels.kit.base import png
-from reidkit.panels.kit.controls import Toggle
+from reidkit.panels.kit.controls import Slider, Toggle
+from reidkit.panels.kit.pointer import picture_widget
 
 if TYPE_CHECKING:
     from reidkit.panels.kit.base import Panel
 
 ERROR_STYLE = "border-left:4px solid #D55E00; padding:4px 8px; background:#FFF3EA; color:#5A2400; line-height:1.4"
-# The static picture follows the live panel as an output of its own, and is hidden while the panel lives.
-STYLE = """<style>.jp-OutputArea-child:has(.reidkit-panel) + .jp-OutputArea-child:has(.jp-RenderedImage) {display: none}
-.reidkit-prompt, .reidkit-status {line-height: 1.4}</style>"""
+ROUNDING = 1e-9  # between a number and what a browser's slider makes of it
+LONG = 24  # a slider through more images than that gets a line of its own
 
 
 class Shell:
@@ -33,11 +32,12 @@ class Shell:
         self.panel = panel
         self._syncing = False
         self._records = dict(panel._controls)
+        self._told = {name: [getattr(panel, name)] for name in self._records}  # the last two
         self.controls = {name: self._control(name) for name in self._records}
         self.buttons = [self._button(w, label, action) for label, action in self._actions().items()]
-        self.picture = self._picture(w)
+        self.picture = picture_widget(panel)
         self.status, self.error = w.HTML(), w.HTML()
-        head = w.HTML(f"{STYLE}<b>{html.escape(panel.title)}</b><br>{html.escape(panel.prompt)}")
+        head = w.HTML(f"<b>{html.escape(panel.title)}</b><br>{html.escape(panel.prompt)}")
         named = {"prompt": head, "picture": self.picture, "status": self.status, "error": self.error}
         for name, widget in named.items():
             widget.add_class(f"reidkit-{name}")
@@ -46,8 +46,7 @@ class Shell:
             layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"),
         )
         self.box = w.VBox(
-            [head, rows, self.error, self.picture, self.status],
-            layout=w.Layout(width="100%", max_width=f"{panel.size[0] + 20}px"),
+            [head, rows, self.error, self.picture, self.status], layout=w.Layout(width="100%", overflow="visible")
         )
         self.box.add_class("reidkit-panel")
         self.box.add_class(type(panel).__name__)
@@ -59,8 +58,12 @@ class Shell:
         record, value = self._records[name], getattr(self.panel, name)
         record.check(value)
         widget = record.widget(value)
-        widget.layout.width = "auto" if isinstance(record, Toggle) else "270px"
-        widget.style.description_width = "initial" if isinstance(record, Toggle) else "92px"
+        widget.layout.width = "auto"
+        if not isinstance(record, Toggle):
+            long = isinstance(record, Slider) and record.whole and record.steps > LONG
+            widget.layout.flex, widget.layout.max_width = ("1 1 100%", "100%") if long else ("1 1 250px", "380px")
+            widget.layout.min_width = "0"
+        widget.style.description_width = "initial" if isinstance(record, Toggle) else "7.2em"
         widget.observe(lambda change: self._moved(name, change["new"]), names="value")
         return widget
 
@@ -69,38 +72,60 @@ class Shell:
         button.on_click(lambda _: self.panel.guard(action))
         return button
 
-    def _picture(self, w):
-        width, height = self.panel.size
-        layout = w.Layout(width=f"{width}px", max_width="100%", height="auto", flex="0 0 auto")  # shrinks, never grows
-        if not hasattr(self.panel, "on_pointer"):
-            return w.Image(format="png", width=width, height=height, layout=layout)
-        from reidkit.panels.kit.pointer import pointer_image
-
-        return pointer_image(self.panel, layout)
-
     def _moved(self, name: str, value) -> None:
-        if not self._syncing:
+        if self._syncing:
+            return
+        if self._is_echo(name, value):
+            if abs(value - getattr(self.panel, name)) > ROUNDING:  # the panel has gone on: a reset
+                self._sync(name)
+        else:
             setattr(self.panel, name, value)
+
+    def _is_echo(self, name: str, value) -> bool:
+        """A slider of fractions sends a value that it was told back as it computes it, 0.2 as 0.19999999999999996.
+
+        Once, and perhaps only after a reset: no move of a reader's.
+        """
+        if not isinstance(value, float):
+            return False
+        for told in self._told[name]:
+            if 0 < abs(value - told) < ROUNDING:
+                self._told[name].remove(told)
+                return True
+        return False
+
+    def _sync(self, name: str) -> None:
+        """Show a value of the panel's on its control."""
+        self._syncing = True
+        try:
+            self.controls[name].value = getattr(self.panel, name)
+        finally:
+            self._syncing = False
 
     def refresh(self) -> None:
         """Show the panel's picture, numbers, error and values; move no slider to where it cannot go."""
         panel = self.panel
-        self._syncing = True
-        try:
-            for name, record in panel._controls.items():
-                if record != self._records[name]:
-                    record.update(self.controls[name])
-                    self._records[name] = record
-                self._show(name, record)
-        finally:
-            self._syncing = False
+        for name, record in panel._controls.items():
+            self._update(name, record)
+            self._show(name, record)
         hidden = panel.hidden()
         for name, widget in self.controls.items():
             widget.layout.display = "none" if name in hidden else ""
-        self.picture.value = png(panel.picture)
+        self.picture.value = panel.markup()
         self.status.value = panel.status_html()
         self.error.value = f'<div style="{ERROR_STYLE}">{panel.error_html()}</div>' if panel.error else ""
         self.error.layout.display = "" if panel.error else "none"
+
+    def _update(self, name: str, record) -> None:
+        """Other limits or options, where the state has changed them."""
+        if record == self._records[name]:
+            return
+        self._syncing = True
+        try:
+            record.update(self.controls[name])
+            self._records[name] = record
+        finally:
+            self._syncing = False
 
     def _show(self, name: str, record) -> None:
         value = getattr(self.panel, name)
@@ -108,4 +133,6 @@ class Shell:
             record.check(value)
         except ReIDKitError:
             return  # said on the error line; the widget keeps the last value that it can show
-        self.controls[name].value = value
+        if self.controls[name].value != value:
+            self._told[name] = [*self._told[name][-1:], value]
+            self._sync(name)

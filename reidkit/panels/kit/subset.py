@@ -12,7 +12,7 @@ from reidkit.errors import ReIDKitError
 
 
 def subset(dataset: ReIDDataset, ids: int, seed: int = 0) -> ReIDDataset:
-    """The data set with `ids` of its test identities: their queries, and their images in the gallery.
+    """The data set with `ids` of its test identities: their queries, and their images in the gallery, on every level.
 
     Identities that share a `group` (siblings, the hard cases of Sidewalk) come together, so there may be a few more.
     Numbers on a subset are easier than on the whole gallery: a panel that shows them says how many images it ranks.
@@ -26,10 +26,12 @@ def subset(dataset: ReIDDataset, ids: int, seed: int = 0) -> ReIDDataset:
         if len(chosen) >= ids:
             break
         chosen |= set(query["pid"][group == g])
-    query, gallery = (t.loc[t["pid"].isin(list(chosen))].reset_index(drop=True) for t in (query, gallery))
+    of_chosen = lambda t: t.loc[t["pid"].isin(list(chosen))].reset_index(drop=True)  # noqa: E731
+    levels = {level: (of_chosen(q), of_chosen(g)) for level, (q, g) in dataset.levels.items()}
+    query, gallery = levels.get(dataset.level) or (of_chosen(query), of_chosen(gallery))
     if gallery.empty:
         raise ReIDKitError(f"{dataset.name}: the gallery has no image of the first {ids} query identities")
-    return replace(dataset, query=query, gallery=gallery, levels={})
+    return replace(dataset, query=query, gallery=gallery, levels=levels)
 
 
 def matched_queries(dataset: ReIDDataset, count: int) -> pd.DataFrame:
