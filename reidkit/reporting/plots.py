@@ -1,12 +1,10 @@
 """Static figures. Every function returns a matplotlib Figure and shows nothing by itself.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; right and wrong are always marked by a
-sign as well as by a colour. matplotlib is imported inside, so that training needs no plotting package.
+Colours are those of `colours.py`; right and wrong are always marked by a sign as well as by a colour. matplotlib is imported inside, so that training needs no plotting package.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,56 +14,17 @@ import pandas as pd
 
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import ReIDKitError
+from reidkit.reporting.colours import COLOURS, line_styles, styles
+from reidkit.reporting.colours import SYSTEMS as SYSTEMS  # for notebooks, which draw with `plots`
 from reidkit.training.runs import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
-MARKERS = "osD^vPX*"
 DPI = 144  # of every figure: 8 inches fill a page, and labels of 8 points can be read from a projector
 PHOTO_DPI = 110  # of figures that are photographs of few pixels
-SYSTEMS = {  # one colour and marker a system, in every figure; MPN's family and CGPN's share the colours
-    "mpn-no-ca": (COLOURS[0], "o"),
-    "baseline": (COLOURS[1], "s"),
-    "mpn": (COLOURS[2], "D"),
-    "naive-mtl": (COLOURS[3], "^"),
-    "psa": (COLOURS[4], "P"),
-    "fsa": (COLOURS[5], "*"),
-    "mt-only": (COLOURS[6], "v"),
-    "baseline-ub": (COLOURS[7], "X"),
-    "cgpn": (COLOURS[0], "P"),
-    "mgn": (COLOURS[1], "X"),
-    "cgpn-4": (COLOURS[2], "v"),
-    "pcb": (COLOURS[4], "s"),
-    "ide": (COLOURS[7], "v"),
-}
-LABELS = {"mpno": "mpn-no-ca", "naive mtl": "naive-mtl", "baseline (ub)": "baseline-ub"}  # how texts name a system
 RIGHT, WRONG, IGNORED = ("#0072B2", "+"), ("#D55E00", "x"), ("#7F7F7F", "o")  # colour, sign
-
-
-def styles(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(colour, marker) of each name: a system's own, in any order and company; others take what these leave free.
-
-    What stands behind a comma is not the system's name: "MPNo, strong" is drawn as MPNo.
-    """
-    systems = [name.split(",")[0].lower() for name in names]
-    known = [SYSTEMS.get(LABELS.get(system, system)) for system in systems]
-    taken = {style[0] for style in known if style}
-    free = [style for style in zip(COLOURS, MARKERS) if style[0] not in taken] or list(zip(COLOURS, MARKERS))
-    others = iter(range(len(names)))
-    return [style or free[next(others) % len(free)] for style in known]
-
-
-def line_styles(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Colour and marker as `styles`, ready for `plot`; lines of one colour differ: solid, dashed, dotted."""
-    chosen, seen = styles(names), Counter()
-    lines = []
-    for colour, marker in chosen:
-        lines.append({"color": colour, "marker": marker, "ls": ("-", "--", ":")[seen[colour] % 3]})
-        seen[colour] += 1
-    return lines
 
 
 def _axes(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
