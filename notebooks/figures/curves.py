@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reidkit.reporting import plots
+from reidkit.reporting import colours, plots
 
 from .base import axes_of, legend_right, open_axes
 
@@ -88,7 +88,7 @@ def sweep(
     panels: {level: {metric: a table with the columns mean and sd, its index the setting}}.
     """
     figure, axes = axes_of(1, len(panels), 8.4, 3.6, sharey=True)
-    colour, marker = plots.SYSTEMS[system]
+    colour, marker = colours.SYSTEMS[system]
     for ax, (level, lines) in zip(axes[0], panels.items()):
         for (name, t), line, face in zip(lines.items(), ("-", "--"), (colour, "white")):
             style = {"color": colour, "marker": marker, "ms": 6, "capsize": 3, "label": name}

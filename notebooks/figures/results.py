@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reidkit.reporting import plots
+from reidkit.reporting import colours, plots
 
 from .base import GREY, axes_of, legend_right, open_axes
 
@@ -113,7 +113,7 @@ def by_count(
             yerr=up or None,
             fmt="o",
             ms=6,
-            color="#333333" if spread is None else plots.SYSTEMS["cgpn"][0],
+            color="#333333" if spread is None else colours.SYSTEMS["cgpn"][0],
         )
         ax.annotate(
             s.removeprefix("cgpn-"),

@@ -1,13 +1,13 @@
 """Static figures. Every function returns a matplotlib Figure and shows nothing by itself.
 
-Colours are those of `colours.py`; right and wrong are always marked by a sign as well as by a colour. matplotlib is imported inside, so that training needs no plotting package.
+Right and wrong have a sign as well as a colour. matplotlib is imported inside: training needs no such package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ import pandas as pd
 from reidkit.data.lip import LIP_COLOURS
 from reidkit.errors import ReIDKitError
 from reidkit.reporting.colours import COLOURS, line_styles, styles
-from reidkit.reporting.colours import SYSTEMS as SYSTEMS  # for notebooks, which draw with `plots`
 from reidkit.training.runs import read_metrics
 
 if TYPE_CHECKING:

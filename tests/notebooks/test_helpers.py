@@ -15,7 +15,7 @@ from PIL import Image
 
 from reidkit.errors import ReIDKitError
 from reidkit.models.stripes import BRANCH_1, BRANCH_2
-from reidkit.reporting import claims, plots, report
+from reidkit.reporting import claims, colours, plots, report
 
 need("matplotlib")
 need("IPython")
@@ -165,8 +165,8 @@ def test_curves_mark_few_points_and_join_many():
         {"t": {"mpn": (few, few), "baseline": (many, many)}, "u": {"a": (few, few)}}, "x", log=["u"]
     )
     lines = figure.axes[0].lines
-    assert lines[0].get_marker() == plots.SYSTEMS["mpn"][1] and lines[1].get_marker() == ""
-    assert [line.get_color() for line in lines] == [plots.SYSTEMS[s][0] for s in ("mpn", "baseline")]
+    assert lines[0].get_marker() == colours.SYSTEMS["mpn"][1] and lines[1].get_marker() == ""
+    assert [line.get_color() for line in lines] == [colours.SYSTEMS[s][0] for s in ("mpn", "baseline")]
     assert figure.axes[0].get_ylim()[0] == 0 and figure.axes[1].get_yscale() == "log"
 
 
@@ -183,7 +183,7 @@ def test_a_sweep_draws_mean_and_spread_and_hard_sharing_is_dashed():
     figure = figures.sweep({"mild": {"mAP": t}, "strong": {"mAP": t.assign(mean=t["mean"] - 5)}}, "mpn", "K", "t")
     assert [ax.get_title() for ax in figure.axes] == ["mild", "strong"]
     line = figure.axes[1].lines[0]
-    assert line.get_ydata().tolist() == [35, 37, 36] and line.get_color() == plots.SYSTEMS["mpn"][0]
+    assert line.get_ydata().tolist() == [35, 37, 36] and line.get_color() == colours.SYSTEMS["mpn"][0]
     figure = figures.soft_against_hard({"conv 1": t.set_axis(["0", "1", "hard"])}, "t")
     dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     assert set(dashed[0].get_ydata()) == {41} and figure.axes[0].get_xticklabels()[-1].get_text() == "hard"

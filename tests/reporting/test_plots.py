@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from reidkit.errors import ReIDKitError
 from reidkit.priors import CoarsePrior
-from reidkit.reporting import plots, speed
+from reidkit.reporting import colours, plots, speed
 from reidkit.reporting.report import COLUMNS
 
 RNG = np.random.default_rng(0)
@@ -79,16 +79,16 @@ def test_a_system_has_one_colour_and_marker_everywhere(tmp_path):
     assert plots.styles(["baseline", "mpn"]) == plots.styles(["mpn", "baseline"])[::-1]
     assert plots.styles(["MPNo", "Naive MTL"]) == plots.styles(["mpn-no-ca", "naive-mtl"])
     other, mpn = plots.styles(["unheard of", "mpn-no-ca"])
-    assert mpn == plots.SYSTEMS["mpn-no-ca"] and other[0] != mpn[0]
+    assert mpn == colours.SYSTEMS["mpn-no-ca"] and other[0] != mpn[0]
     assert len(set(plots.styles([*"abcdefgh"]))) == 8 and len(plots.styles([*"abcdefghij"])) == 10
-    assert len(set(plots.SYSTEMS.values())) == len(plots.SYSTEMS)
+    assert len(set(colours.SYSTEMS.values())) == len(colours.SYSTEMS)
     same = plots.line_styles(["MPNo, mild", "MPNo, strong", "baseline, mild"])
-    assert [s["color"] for s in same] == [plots.SYSTEMS[n][0] for n in ("mpn-no-ca", "mpn-no-ca", "baseline")]
+    assert [s["color"] for s in same] == [colours.SYSTEMS[n][0] for n in ("mpn-no-ca", "mpn-no-ca", "baseline")]
     assert [s["ls"] for s in same] == ["-", "--", "-"]
     table = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})
     drawn = (plots.cmc_curve({"mpn": [0.8]}), plots.training_curves({"baseline": table, "mpn": table}))
     lines = [line for figure in drawn for line in figure.axes[0].lines if line.get_label() == "mpn"]
-    assert {(line.get_color(), line.get_marker()) for line in lines} == {plots.SYSTEMS["mpn"]}
+    assert {(line.get_color(), line.get_marker()) for line in lines} == {colours.SYSTEMS["mpn"]}
     assert all(figure.get_dpi() == plots.DPI for figure in drawn)
 
 
