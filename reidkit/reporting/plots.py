@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 144  # of every figure: 8 inches fill a page, and labels of 8 points can be read from a projector
-PHOTO_DPI = 110  # of figures that are photographs of few pixels
+DPI, PHOTO_DPI = 144, 110  # of a figure (8 inches fill a page, 8 points can be read from a projector); of photographs
 RIGHT, WRONG, IGNORED = ("#0072B2", "+"), ("#D55E00", "x"), ("#7F7F7F", "o")  # colour, sign
 
 
