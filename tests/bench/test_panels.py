@@ -28,7 +28,7 @@ def test_every_control_of_every_panel_has_a_row(settings):
         assert row["moves"] == 1 and row["ms"] > 0 and row["back_ms"] > 0
     by_panel = {kind: {row["control"] for row in rows if row["panel"] == kind} for kind in reidkit.panels.__all__}
     assert by_panel["KSweep"] == {"guess", "reveal", "parts", "metric", "mode", "image"}
-    assert by_panel["VariantComparator"] == {"a", "b", "metric", "place", "view", "length"}
+    assert by_panel["VariantComparator"] == {"a", "b", "level", "metric", "place", "view", "length"}
     assert by_panel["CGPNExplorer"] >= {"branch", "group", "image", "use_0", "use_11"}
 
 
