@@ -18,15 +18,15 @@
 # Every notebook has one cell like the next. The same notebook runs on the rendered *Sidewalk* set
 # in minutes and on a set of photographs with the paper's recipe: change `DATASET` and `PRESET`, run
 # all cells again. Where a notebook needs more (`RUNS`, `SHIPPED`, ...), it has the same name and
-# the same place in all of them. Notebooks run inside the folder `notebooks/`, so data and runs live
-# one level up, beside them.
+# the same place in all of them. Notebooks run inside the folder `notebooks/`: runs live beside it, and
+# data in `data/`, wherever a notebook runs.
 
 # %%
 from pathlib import Path
 
 # Settings: the same names in every notebook. Change one, then run all cells again.
 DATASET = {"name": "sidewalk", "size": "tiny"}  # or {"name": "market1501"} once it is under ROOT
-ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+ROOT = None  # data sets: in the kit's data/ (or REIDKIT_DATA); or a folder; Sidewalk is rendered
 PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 # Settings: the same names in every notebook. Change one, then run all cells again.
 DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it is under ROOT
-ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+ROOT = None  # data sets: in the kit's data/ (or REIDKIT_DATA); or a folder; Sidewalk is rendered
 PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
 RUNS = Path("../runs")  # your own runs, looked for first
@@ -773,7 +773,7 @@ import tempfile
 
 from lesson import told
 
-told(lambda: load_dataset("market1501", root=ROOT).summary(), data=ROOT)
+told(lambda: load_dataset("market1501", root=ROOT).summary(), data=ds.root.parent)
 
 # %% [markdown]
 # If you count with a paper beside you, some of its numbers will not come out; they are slips of the

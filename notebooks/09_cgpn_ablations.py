@@ -20,7 +20,7 @@ from pathlib import Path
 
 # Settings: the same names in every notebook. Change one, then run all cells again.
 DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it is under ROOT
-ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+ROOT = None  # data sets: in the kit's data/ (or REIDKIT_DATA); or a folder; Sidewalk is rendered
 PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
 RUNS = Path("../runs")  # your own runs, looked for first

@@ -27,6 +27,7 @@ FORBIDDEN = {
     r"\.cuda\(\)": "choose the device once and use .to(device)",
     r"^\s*[!%]\s*(pip|conda)\b": "the environment is set up outside",
     r"import \*": "name what you import",
+    r"\.\./data\b": "data sets lie where `data_root` says, whatever the working directory",
     r"[\"'](/(?!/)[A-Za-z]|[A-Za-z]:\\\\)[^\"']*[\"']": "no absolute path",
     r"<img[^>]+src=[\"']?https?:|!\[[^\]]*\]\(https?:": "no picture from the network",
 }
@@ -34,7 +35,7 @@ CELL_LINES = 25
 COLUMNS = 100  # of code and of what it prints: what a projector shows
 SETTINGS = """
 DATASET = {"name": "sidewalk", "size": "small"}  # or {"name": "market1501"} once it is under ROOT
-ROOT = Path("../data")  # data sets; Sidewalk is rendered on first use
+ROOT = None  # data sets: in the kit's data/ (or REIDKIT_DATA); or a folder; Sidewalk is rendered
 PRESET = "quick"  # or "long", or "paper" for a GPU
 SEED = 0
 RUNS = Path("../runs")  # your own runs, looked for first
