@@ -6,8 +6,10 @@ for images in in_turn(Cut(source, shifts), plan, device, workers=0):    # uint8 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +23,7 @@ from reidkit.data.feed import ahead, pinned, send
 from reidkit.data.images import Interpolation, read_image, relative_paths
 from reidkit.data.transforms import move_images
 from reidkit.errors import DatasetError, ReIDKitError
+from reidkit.lifetime import end_with
 
 
 class Source(Protocol):
@@ -113,12 +116,18 @@ def in_turn(cut: Cut, plan: Sequence[Tensor], device: torch.device, workers: int
             num_workers=workers,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from the global one
+            worker_init_fn=partial(_end_with, os.getpid()),
         )
         return map(_raise_here, loader)
     if workers or device.type != "cpu":
         threads = max(1, workers)
         return ahead(lambda rows: pinned(cut(rows), device), plan, threads=threads, count=threads)
     return map(cut, plan)
+
+
+def _end_with(parent: int, _worker: int) -> None:
+    """torch's own watch misses a parent that ended while its worker was starting: that one would wait for good."""
+    end_with(parent)
 
 
 class _Fetched(Dataset):

@@ -1,6 +1,7 @@
 """The feed: an epoch stays what it was, bit for bit, and nothing on its way waits for the device."""
 
 import hashlib
+import os
 import threading
 from dataclasses import fields, replace
 
@@ -306,6 +307,14 @@ def test_workers_cut_from_the_cache(ds, cache, monkeypatch, workers, device, oth
     loader = train_loader(ds, **SETTINGS, cache=cache, translation_copies=4, workers=workers, device=device)
     assert len(list(loader)) == len(names) == 16
     assert set(names) == {others}
+
+
+def test_processes_that_read_end_with_the_one_that_started_them(ds, tmp_path, monkeypatch):
+    """Also one that was still starting when its parent ended: each asks at its start (see `lifetime.end_with`)."""
+    monkeypatch.setattr(sources, "end_with", lambda parent: (tmp_path / str(os.getpid())).write_text(str(parent)))
+    assert len(list(train_loader(ds, **SETTINGS, workers=2))) == 4
+    assert [path.read_text() for path in tmp_path.iterdir()] == [str(os.getpid())] * 2
+    assert not (tmp_path / str(os.getpid())).exists()
 
 
 # ---- on a GPU --------------------------------------------------------------------------------------------------------
