@@ -18,7 +18,8 @@ from reidkit.training import RunFolder
 TRAIN = [sys.executable, "-m", "reidkit.cli", "train", "ide", "--dataset", "market-layout", *SMOKE]
 # Stops before the first checkpoint gets its name, and says so; goes on when its standard input ends.
 STOPPING = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 def watch(event, arguments):
     if event == "os.rename" and os.fspath(arguments[1]).endswith("last.ckpt"):
         print("at the checkpoint", flush=True)
