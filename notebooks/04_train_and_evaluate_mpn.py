@@ -12,7 +12,7 @@
 # **Paper.** MPN, Sec. 4, Sec. 5.1 and 5.2.1, Table 1; AP after Zheng et al. 2015 (Market-1501),
 # mINP after Ye et al. 2021, re-ranking after Zhong et al. 2017.
 #
-# **Minutes.** 1 on a 2-core CPU (5 more to train the two networks, where no finished run is at
+# **Minutes.** 2 on a 2-core CPU (5 more to train the two networks, where no finished run is at
 # hand), 1 on a GPU.
 
 # %%
