@@ -18,8 +18,8 @@
 # Every notebook has one cell like the next. The same notebook runs on the rendered *Sidewalk* set
 # in minutes and on a set of photographs with the paper's recipe: change `DATASET` and `PRESET`, run
 # all cells again. Where a notebook needs more (`RUNS`, `SHIPPED`, ...), it has the same name and
-# the same place in all of them. Notebooks run inside the folder `notebooks/`: runs live beside it, and
-# data in `data/`, wherever a notebook runs.
+# the same place in all of them. Notebooks run inside the folder `notebooks/`: runs live beside it,
+# and data in `data/`, wherever a notebook runs.
 
 # %%
 from pathlib import Path
