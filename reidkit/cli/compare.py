@@ -17,9 +17,8 @@ from reidkit.cli.options import (
     Progress,
     Size,
     Workers,
-    dataset_of,
     given,
-    open_dataset,
+    tested_set,
     tool_of,
 )
 from reidkit.errors import ReIDKitError, unknown_name
@@ -83,11 +82,7 @@ def compare(
     else:
         typed = dataset is not None or size is not None or options is not None
         settings = find_run(a).read_settings() if typed else common_source(a, b)
-        ds = (
-            dataset_of(settings, root, cache_dir, size, options)
-            if dataset is None
-            else open_dataset(dataset, root or Path("data"), size, cache_dir=cache_dir, options=options)
-        )
+        ds = tested_set(settings, dataset, root, size, options, cache_dir)
         found = compare_runs(
             a,
             b,

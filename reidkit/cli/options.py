@@ -164,6 +164,20 @@ def open_dataset(
     return dataset.validation_split() if validation else dataset
 
 
+def tested_set(
+    settings: dict[str, Any],
+    name: str | None,
+    root: Path | None,
+    size: str | None,
+    options: list[str] | None,
+    cache_dir: Path | None,
+) -> ReIDDataset:
+    """The data set that a run is tested on: the one that was typed (--dataset), else the one that it was trained on."""
+    if name is None:
+        return dataset_of(settings, root, cache_dir, size, options)
+    return open_dataset(name, root or DATA, size, cache_dir=cache_dir, options=options)
+
+
 def dataset_of(
     settings: dict,
     root: Path | None = None,

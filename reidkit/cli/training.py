@@ -33,6 +33,7 @@ from reidkit.cli.options import (
     going_on_later,
     open_dataset,
     parse_settings,
+    tested_set,
     tool_of,
     train_arguments,
     typed_options,
@@ -214,11 +215,7 @@ def evaluate(
     if save:
         check_writable(save)  # now, not after the test
     old = RunFolder(run).read_settings()
-    ds = (
-        dataset_of(old, root, cache_dir, size, options)
-        if dataset is None
-        else open_dataset(dataset, root or DATA, size, cache_dir=cache_dir, options=options)
-    )
+    ds = tested_set(old, dataset, root, size, options, cache_dir)
     result = evaluate_run(
         run,
         ds,

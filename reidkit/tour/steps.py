@@ -84,7 +84,6 @@ def pictures_of(results: pd.DataFrame, folders: Mapping[str, Path]) -> list[Pict
 
     shift = plots.rank1_under_shift(results)
     curves = plots.training_curves({label(name): folder / "metrics.csv" for name, folder in folders.items()})
-    shift.axes[0].set_xticks(sorted(results["shift"].dropna().unique()))
     for figure in (shift, curves):
         figure.set_size_inches(4.4, 3.4)
     return [

@@ -184,6 +184,7 @@ def evaluate_run(
     Raises DatasetError where no query of the data set can have a match.
     """
     run = RunFolder(Path(path))
+    trained_on = run.read_settings()["dataset"]
     form = form_on(run, dataset, flip=flip, camera_rule=camera_rule)
     form = replace(form, ap=ap, rerank=use_rerank, multi_query=multi_query, interpolation=interpolation)
     how = {"priors": priors, "prior_tool": prior_tool, "cache": cache, "workers": workers, "progress": progress}
@@ -191,7 +192,7 @@ def evaluate_run(
     metrics = {level: _one_level(features, level) for level in levels_of(dataset)}
     return {
         "run": str(path),
-        "trained_on": run.read_settings()["dataset"],
+        "trained_on": trained_on,
         "dataset": dataset.label,
         "test": form.as_dict(),
         "rerank": use_rerank,
