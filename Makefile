@@ -67,7 +67,7 @@ dashboard: setup rendered  ## open the panels as a web page
 	$(PY) -m voila --VoilaConfiguration.extension_denylist=jupyterlab-jupytext --progressive_rendering=True --VoilaExecutor.iopub_timeout=600 "--Voila.tornado_settings={'ws_ping_interval':0}" notebooks/12_dashboard.ipynb
 
 rendered: setup  ## render the images that the dashboard opens
-	$(PY) -m reidkit.cli sidewalk render --size medium --out data
+	$(PY) -m reidkit.cli sidewalk render --size medium
 
 heroes: setup  ## train and ship the networks that notebooks and panels open (an hour)
 	$(PY) data_scripts/heroes.py

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from reidkit.cli.options import going_on_later
-from reidkit.data import load_dataset
+from reidkit.data import data_root, load_dataset
 from reidkit.errors import ReIDKitError
 from reidkit.training.ide import run_name
 from reidkit.training.runs import SHIPPED
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns 1 where a training failed or a network is too large."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(HEROES), help=", ".join(HEROES))
-    parser.add_argument("--root", type=Path, default=KIT / "data")
+    parser.add_argument("--root", type=Path, default=data_root())
     parser.add_argument("--runs", type=Path, default=KIT / "runs")
     args = parser.parse_args(argv)
     try:

@@ -92,13 +92,18 @@ def check_writable(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent) as file:
-            file.write(bytes(LEAST))
-            file.flush()
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        probe(path, path.parent)
     except OSError as e:
         raise disk_error(f"cannot write {path}", e, error) from e
+
+
+def probe(path: Path, folder: Path) -> None:
+    """OSError where a folder that is there does not take a file, or the file's own name is taken by a folder."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(LEAST))
+        file.flush()
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
 
 
 def reserve(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from tqdm.auto import tqdm
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import relative_paths
 from reidkit.errors import PriorError, unknown_name
-from reidkit.files import LEAST, locked
+from reidkit.files import locked, probe
 from reidkit.priors.anatomy import EARLY
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import LabelSet
@@ -151,11 +150,7 @@ def check_writable(file: Path) -> None:
     while not os.path.lexists(place):
         place = place.parent
     try:
-        with tempfile.TemporaryFile(dir=place) as probe:
-            probe.write(bytes(LEAST))
-            probe.flush()
-        if file.is_dir():
-            raise IsADirectoryError("it is a folder")
+        probe(file, place)
     except OSError as error:
         raise PriorError(
             f"the priors cannot be written to {file} ({error.strerror or error}). Keep derived files elsewhere "
