@@ -35,6 +35,7 @@ from reidkit.evaluation.screening import pays, screened_ranks
 
 APForm = Literal["step", "trapezoid"]
 AP_FORMS: tuple[APForm, ...] = get_args(APForm)
+QUERY_METRICS = ("mAP", "rank1", "mINP")  # those that are a mean over queries
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,13 @@ class RankingResult:
         if k < 1:
             raise ReIDKitError(f"Rank-k needs k >= 1, got {k}")
         return float(self.cmc[min(k, len(self.cmc)) - 1])
+
+    def of_queries(self, metric: str) -> pd.Series:
+        """What `metric`, one of `QUERY_METRICS`, is the mean of: a value a query that has a match; index: its row."""
+        table = self.per_query.loc[self.per_query.matches > 0]
+        if metric == "rank1":
+            return (table.first_hit_rank == 1).astype(float)
+        return table[{"mAP": "ap", "mINP": "inp"}[metric]]
 
     def summary(self) -> dict[str, float]:
         """mAP, mINP, rank1, rank5 and rank10 by name, for tables and result files.

@@ -15,6 +15,7 @@ from traitlets import Int, Unicode
 
 from reidkit.data import ReIDDataset
 from reidkit.data.images import decode
+from reidkit.evaluation.ranking import QUERY_METRICS
 from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider
 from reidkit.panels.kit.drawing import (
     BLUE,
@@ -35,7 +36,7 @@ from reidkit.panels.kit.drawing import (
 )
 from reidkit.panels.kit.interval import draw_interval
 from reidkit.panels.kit.layout import Layout, Piece, Row, Stack, Text
-from reidkit.panels.kit.pair import METRICS, Pair
+from reidkit.panels.kit.pair import Pair
 from reidkit.panels.kit.runs import PanelRun, image_name
 from reidkit.panels.kit.sketch import Box
 from reidkit.priors import PriorTable
@@ -87,7 +88,7 @@ class VariantComparator(Pair, Panel):
             "a": Choice("A", names),
             "b": Choice("B", names),
             "level": Choice("level", tuple(self.tests)),
-            "metric": Choice("metric", tuple(METRICS)),
+            "metric": Choice("metric", QUERY_METRICS),
             "place": Slider("query", 1, self._valid()),
             "view": Choice("show", VIEWS),
             "length": Slider("list length", 3, 8),

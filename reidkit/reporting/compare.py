@@ -20,9 +20,9 @@ import pandas as pd
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError, one_of, unknown_name
-from reidkit.evaluation import RankingResult
 from reidkit.evaluation.features import Flip
 from reidkit.evaluation.forms import TestForm
+from reidkit.evaluation.ranking import QUERY_METRICS
 from reidkit.priors.source import Tool
 from reidkit.provenance import command, device_name, git_commit
 from reidkit.reporting.report import ordering
@@ -32,7 +32,6 @@ from reidkit.training.evaluate import form_on, levels_of, rank_runs
 from reidkit.training.record import same_images
 from reidkit.training.runs import RunFolder, find_run
 
-METRICS = {"mAP": "ap", "mINP": "inp", "rank1": "rank1"}  # metric -> its value for one query
 WORDS = {"appears": "A better", "reversed": "B better"}  # of a verdict; the others stay as they are
 LEVELS = ["row", "scale", "level", "a", "b", "difference", "low", "high", "n", "people", "verdict"]
 QUERIES = ["level", "file", "pid", "ap_a", "ap_b", "difference", "first_a", "first_b", "matches"]
@@ -117,7 +116,7 @@ def compare_runs(
     Raises ReIDKitError where A and B are one run, or would be tested in two forms; UnknownNameError for a level or
     metric that does not exist; the errors of `evaluate_run`.
     """
-    metric = one_of("metric of a query", metric, METRICS)
+    metric = one_of("metric of a query", metric, QUERY_METRICS)
     runs = find_run(a), find_run(b)
     if runs[0].path.resolve() == runs[1].path.resolve():
         raise ReIDKitError(f"A and B are the same run, {runs[0].path}: every difference is zero; name two")
@@ -129,9 +128,9 @@ def compare_runs(
     rows, queries = [], []
     for level in found[0]:
         ds = dataset.at_level(level)
-        pair = [_per_query(ranked[level]) for ranked in found]
+        pair = [ranked[level].per_query for ranked in found]
         kept = pair[0].matches > 0  # the same for both: queries and gallery are
-        one, two = (table.loc[kept, METRICS[metric]].to_numpy() for table in pair)
+        one, two = (ranked[level].of_queries(metric).to_numpy() for ranked in found)
         pids = ds.query.loc[kept.to_numpy(), "pid"].to_numpy()
         low, high = paired_interval(one - two, pids)
         numbers = [100 * v for v in (one.mean(), two.mean(), (one - two).mean(), low, high)]
@@ -163,10 +162,6 @@ def _one_form(runs: Sequence[RunFolder], forms: Sequence[TestForm]) -> TestForm:
         way = "--flip or --no-flip" if same else "--no-camera-rule (and --flip or --no-flip)"
         raise ReIDKitError(f"{told}: numbers of two forms have no difference; test both in one with {way}")
     return forms[0]
-
-
-def _per_query(ranked: RankingResult) -> pd.DataFrame:
-    return ranked.per_query.assign(rank1=(ranked.per_query.first_hit_rank == 1).astype(float))
 
 
 def _query_rows(ds: ReIDDataset, pair: Sequence[pd.DataFrame], kept: np.ndarray) -> pd.DataFrame:

@@ -19,8 +19,6 @@ from reidkit.panels.kit.interval import Seeds, read_results, run_row, seed_diffe
 from reidkit.panels.kit.runs import PanelRun, Recent, open_runs
 from reidkit.priors import PriorTable
 
-METRICS = {"mAP": "ap", "rank1": "first", "mINP": "inp"}  # metric -> its value for one query
-
 
 class Pair:
     """Mixed into a panel with the traits a and b (names of runs), level and metric; a state holds their values."""
@@ -74,10 +72,7 @@ class Pair:
         """A - B for every query that has a match, the largest gain first; the index is the row of the query."""
 
         def value(name: str) -> pd.Series:
-            table = self.ranking(name, state.level).per_query
-            table = table.loc[table.matches > 0]
-            column = METRICS[state.metric]
-            return (table.first_hit_rank == 1).astype(float) if column == "first" else table[column]
+            return self.ranking(name, state.level).of_queries(state.metric)
 
         def make() -> pd.Series:
             if state.a == state.b:
