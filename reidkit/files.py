@@ -289,7 +289,7 @@ def _refusal_of_the_disk(e: Exception, temporary: Path, path: Path) -> OSError |
     return None
 
 
-def holds(path: Path) -> bool:
+def has_content(path: Path) -> bool:
     """Whether a file is there and not empty, as some file systems leave it when the power fails after a renaming."""
     try:
         return path.stat().st_size > 0

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import io
 
-import matplotlib.pyplot as plt
-import numpy as np
 from IPython.display import Image as Jpeg
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from reidkit.reporting import plots
+from reidkit.reporting.plots import axes_of as axes_of
 
 GREY = "#7F7F7F"
-
-
-def axes_of(
-    rows: int, columns: int, width: float, height: float, **options
-) -> tuple[Figure, np.ndarray]:
-    """A figure with a [rows, columns] array of axes; closed at once, so that a notebook shows it
-    only when returned."""
-    options = {"dpi": plots.DPI, "squeeze": False, "layout": "constrained"} | options
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
-    plt.close(figure)
-    return figure, axes
 
 
 def as_jpeg(figure: Figure, dpi: int = plots.PHOTO_DPI, quality: int = 82) -> Jpeg:

@@ -13,7 +13,7 @@ import torch
 from reidkit.errors import ReIDKitError
 from reidkit.losses import LossConfig
 from reidkit.models.mpn import MPN
-from reidkit.reporting.plots import _axes
+from reidkit.reporting.plots import axes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +73,7 @@ def mpn_diagram(model: MPN, loss: LossConfig, size: tuple[int, int] = (384, 128)
         raise ReIDKitError(f"{getattr(model, 'name', type(model).__name__)} is no network with MPN's tasks")
     flow, layers = shapes(model, size), task_layers(model)
     lanes = ({"main": 1.0} if model.config.main else {}) | ({"auxiliary": 0.0} if model.config.aux else {})
-    figure, axes = _axes(1, 1, 11, 1.2 + 1.3 * len(lanes), dpi=110)
+    figure, axes = axes_of(1, 1, 11, 1.2 + 1.3 * len(lanes), dpi=110)
     ax = axes[0, 0]
     middle = sum(lanes.values()) / len(lanes)
     _box(ax, 0, middle, f"images\n3 x {size[0]} x {size[1]}", "#555555")

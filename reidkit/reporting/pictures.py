@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,6 +57,13 @@ def thumbnail(image: Image.Image | np.ndarray | torch.Tensor, size: tuple[int, i
     if isinstance(image, np.ndarray):
         image = Image.fromarray(np.ascontiguousarray(image))
     return image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+
+
+def data_url(picture: Image.Image, kind: str = "JPEG", **options) -> str:
+    """A picture as an address that holds it, for pages of one file. kind, options: of PIL's writer."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 @lru_cache

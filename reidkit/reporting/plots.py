@@ -25,7 +25,7 @@ DPI, PHOTO_DPI = 144, 110  # of a figure (8 inches fill a page, 8 points can be 
 RIGHT, WRONG, IGNORED = ("#0072B2", "+"), ("#D55E00", "x"), ("#7F7F7F", "o")  # colour, sign
 
 
-def _axes(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
+def axes_of(rows: int, columns: int, width: float, height: float, **options) -> tuple[Figure, np.ndarray]:
     """A figure with a [rows, columns] array of axes; closed at once, so a notebook shows it once: when returned."""
     try:
         import matplotlib.pyplot as plt
@@ -49,7 +49,7 @@ def cmc_curve(curves: Mapping[str, Sequence[float]], max_rank: int = 20, title: 
 
     curves: {name: cmc}, cmc[0] is Rank-1, fractions (`evaluate_ranking(...).cmc`).
     """
-    figure, axes = _axes(1, 1, 5, 3.4)
+    figure, axes = axes_of(1, 1, 5, 3.4)
     ax = _plain(axes[0, 0], xlabel="rank k", ylabel="queries with a match (%)", title=title)
     for (name, cmc), style in zip(curves.items(), line_styles(list(curves))):
         values = 100 * np.asarray(cmc, dtype=float)[:max_rank]  # [k]
@@ -72,7 +72,7 @@ def rank1_under_shift(
     if rows.empty:
         raise ReIDKitError(f"no {metric} under controlled shift in these results; evaluate a set with a shift level")
     spread = mean_spread(rows).sort_values("shift")
-    figure, axes = _axes(1, 1, 8, 4.2)
+    figure, axes = axes_of(1, 1, 8, 4.2)
     ax = _plain(axes[0, 0], xlabel="shift of the crop (fraction of its height)", ylabel=f"{metric} (%)", title=title)
     names = list(systems or dict.fromkeys(rows["system"]))
     for name, (colour, marker) in zip(names, styles(names)):
@@ -93,7 +93,7 @@ def training_curves(runs: Mapping[str, pd.DataFrame | str | Path], columns: Sequ
     runs: {name: a table, or the path of a metrics.csv}. Runs without a column are left out of its picture.
     """
     tables = {n: t if isinstance(t, pd.DataFrame) else read_metrics(Path(t)) for n, t in runs.items()}
-    figure, axes = _axes(1, len(columns), max(6.5, 4.2 * len(columns)), 3.4)
+    figure, axes = axes_of(1, len(columns), max(6.5, 4.2 * len(columns)), 3.4)
     for ax, column in zip(axes[0], columns):
         _plain(ax, xlabel="epoch", ylabel=column)
         for (name, t), style in zip(tables.items(), line_styles(list(tables))):
@@ -114,7 +114,7 @@ def image_grid(images: Sequence, titles: Sequence[str] | None = None, columns: i
     rows, columns = -(-len(arrays) // columns), min(columns, len(arrays))
     ratio = max(a.shape[1] / a.shape[0] for a in arrays)
     extra = 0.25 if titles else 0.05
-    figure, axes = _axes(rows, columns, columns * (height * ratio + 0.1), rows * (height + extra), dpi=PHOTO_DPI)
+    figure, axes = axes_of(rows, columns, columns * (height * ratio + 0.1), rows * (height + extra), dpi=PHOTO_DPI)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
         if i < len(arrays):
@@ -142,7 +142,7 @@ def prior_steps(image, parsing: np.ndarray, segmentation: np.ndarray, prior, num
         f"M, {'x'.join(map(str, prior.mask.shape))}",
         f"{num_parts} parts" if prior.reliable else f"{num_parts} parts, even: not reliable",
     ]
-    figure, axes = _axes(1, len(pictures), 1.55 * len(pictures), 1.45 * height / width + 0.4)
+    figure, axes = axes_of(1, len(pictures), 1.55 * len(pictures), 1.45 * height / width + 0.4)
     for ax, picture, name in zip(axes[0], pictures, names):
         ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="nearest")
         ax.set_title(name, fontsize=8)
@@ -163,7 +163,7 @@ def ranked_list(
     """
     if len(right) != len(gallery):
         raise ReIDKitError(f"ranked_list got {len(gallery)} gallery images but {len(right)} marks")
-    figure, axes = _axes(1, len(gallery) + 1, 1.05 * (len(gallery) + 1), 2.9, dpi=PHOTO_DPI)
+    figure, axes = axes_of(1, len(gallery) + 1, 1.05 * (len(gallery) + 1), 2.9, dpi=PHOTO_DPI)
     marks = [("#000000", "query")] + [IGNORED if r is None else RIGHT if r else WRONG for r in right]
     for i, (ax, image, (colour, sign)) in enumerate(zip(axes[0], [query, *gallery], marks)):
         ax.imshow(np.asarray(image))
@@ -191,7 +191,7 @@ def bars(
     """
     values = pd.Series(values, dtype=float)
     error = pd.Series({} if spread is None else spread, dtype=float).reindex(values.index)
-    figure, axes = _axes(1, 1, 6, 0.32 * len(values) + 0.9)
+    figure, axes = axes_of(1, 1, 6, 0.32 * len(values) + 0.9)
     ax = _plain(axes[0, 0], xlabel=f"{unit}  (the axis does not start at 0)", title=title)
     y = np.arange(len(values))
     low, high = (values - error.fillna(0)).min(), (values + error.fillna(0)).max()
@@ -244,7 +244,7 @@ def differences(table: pd.DataFrame, title: str = "", unit: str = "points") -> F
     t = table.loc[table["verdict"].isin(VERDICT_MARKS)].reset_index(drop=True)
     if t.empty:
         raise ReIDKitError("none of these differences was run; train both systems of a claim with the same seed")
-    figure, axes = _axes(1, 1, 7, 0.24 * len(t) + 1.3)
+    figure, axes = axes_of(1, 1, 7, 0.24 * len(t) + 1.3)
     ax = _plain(axes[0, 0], xlabel=f"difference in {', '.join(sorted(set(t.metric)))} ({unit})")
     figure.suptitle(title, fontsize=10)
     ax.axvline(0, color="#333333", lw=1)
@@ -281,7 +281,7 @@ def differences_by_scale(table: pd.DataFrame, title: str = "", columns: int = 3,
     pairs = list(table.groupby(["better in the paper", "worse in the paper"], sort=False))
     rows = -(-len(pairs) // columns)
     height = (0.24 * len(scales) + 0.5) * rows + 1
-    figure, axes = _axes(rows, columns, 2.6 * columns + 2, height, sharex=True, sharey=True)
+    figure, axes = axes_of(rows, columns, 2.6 * columns + 2, height, sharex=True, sharey=True)
     for ax, (_, part) in zip(axes.flat, pairs):
         first = part.iloc[0]
         _plain(ax).axvline(0, color="#333333", lw=1)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reidkit.errors import ReIDKitError
-from reidkit.reporting.plots import COLOURS, _axes, _plain
+from reidkit.reporting.plots import COLOURS, _plain, axes_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def training_speed(found: Mapping[str, Any], title: str = "") -> Figure:
     names, modes = list(dict.fromkeys(table.network)), list(dict.fromkeys(table["mode"]))
     ways = [(mode, kind) for mode in modes for kind in KINDS if ((table["mode"] == mode) & (table.kind == kind)).any()]
     batches, height = sorted(table.batch.unique()), 0.8 / len(ways)
-    figure, axes = _axes(1, len(batches), 1 + 4.2 * len(batches), 1.2 + 0.28 * len(names) * len(ways), sharey=True)
+    figure, axes = axes_of(1, len(batches), 1 + 4.2 * len(batches), 1.2 + 0.28 * len(names) * len(ways), sharey=True)
     for ax, batch in zip(axes[0], batches):
         _plain(ax, xlabel="images a second", title=f"batch {batch}")
         for i, (mode, kind) in enumerate(ways):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ from reidkit.attention import similarity_attention
 from reidkit.attention.cam import METHODS, Method, find_method
 from reidkit.data.images import decode
 from reidkit.files import write_text
-from reidkit.reporting.pictures import heat_overlay, printable
+from reidkit.reporting.pictures import data_url, heat_overlay, printable
 from reidkit.search.network import PictureNetwork
 from reidkit.search.pictures import Picture
 from reidkit.search.ranked import Hit, Search
@@ -152,10 +150,8 @@ def shown_size(image: Image.Image, height: int) -> tuple[int, int]:
 def _picture(image: Image.Image, height: int, alt: str) -> str:
     """An <img> with the pixels inside."""
     size = shown_size(image, min(height, image.height))
-    data = io.BytesIO()
-    image.resize(size, Image.Resampling.BILINEAR).save(data, "JPEG", quality=QUALITY)
-    code = base64.b64encode(data.getvalue()).decode()
-    return f'<img src="data:image/jpeg;base64,{code}" width="{size[0]}" height="{size[1]}" alt="{_text(alt)}">'
+    source = data_url(image.resize(size, Image.Resampling.BILINEAR), quality=QUALITY)
+    return f'<img src="{source}" width="{size[0]}" height="{size[1]}" alt="{_text(alt)}">'
 
 
 def _text(words: str) -> str:

@@ -10,9 +10,7 @@ sentence says is measured here and now; where an effect of the paper does not ap
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -28,7 +26,7 @@ from reidkit.data.transforms import normalize
 from reidkit.evaluation import evaluate_ranking, top_k
 from reidkit.models import ReIDModel
 from reidkit.reporting.fig8 import badly_placed, own_rows, part_scores
-from reidkit.reporting.pictures import heat_overlay, thumbnail
+from reidkit.reporting.pictures import data_url, heat_overlay, thumbnail
 from reidkit.tour.page import glossary
 from reidkit.tour.words import SCORES, SYSTEMS, TEST_LEVELS, label
 from reidkit.training.runs import find_run, load_run
@@ -205,9 +203,7 @@ def _maps(answers: Answers, answer: Answer) -> str:
 
 def _tile(picture: Image.Image, alt: str, words: str, kind: str) -> str:
     """A picture with a line below it."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=85)
-    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    source = data_url(picture, quality=85)
     return (
         f'<figure class="tile {kind}"><img alt="{html.escape(alt)}" src="{source}" width={TILE[0]} height={TILE[1]}>'
         f"<figcaption>{html.escape(words)}</figcaption></figure>"

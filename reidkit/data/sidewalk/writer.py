@@ -29,7 +29,7 @@ from reidkit.data.sidewalk.plan import FOLDERS, Settings, Shot, plan, take
 from reidkit.data.sidewalk.tools import ToolRates
 from reidkit.data.sidewalk.truth import join_truth, pack_truth, write_meta
 from reidkit.errors import DatasetError
-from reidkit.files import MACHINE, bring_to_disk, holds, runs_here
+from reidkit.files import MACHINE, bring_to_disk, has_content, runs_here
 from reidkit.lifetime import end_with_pool
 
 MANIFEST, MARKER = "sidewalk.json", ".rendering.json"
@@ -185,9 +185,9 @@ def _part(folder: Path, index: int) -> Path:
 
 def _chunk_done(folder: Path, index: int, chunk: tuple[Shot, ...]) -> bool:
     truth = folder / "truth" / f"{chunk[0].folder}.npz"
-    if not holds(truth) and not holds(_part(folder, index)):
+    if not has_content(truth) and not has_content(_part(folder, index)):
         return False
-    return all(holds(path) for shot in chunk for path in _outputs(folder, shot))
+    return all(has_content(path) for shot in chunk for path in _outputs(folder, shot))
 
 
 def render_chunk(folder: Path, settings: Settings, index: int, scratch: Path) -> int:
@@ -281,7 +281,7 @@ def _finish(folder: Path, settings: Settings, scratch: Path) -> None:
 def _join(folder: Path, settings: Settings, scratch: Path) -> None:
     chunks, truth = plan(settings), folder / "truth"
     for name in FOLDERS:
-        if not holds(truth / f"{name}.npz"):
+        if not has_content(truth / f"{name}.npz"):
             parts = [_part(folder, i) for i, chunk in enumerate(chunks) if chunk[0].folder == name]
             _write(truth / f"{name}.npz", scratch, lambda path, parts=parts: join_truth(path, parts))
     _write(

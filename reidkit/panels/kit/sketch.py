@@ -11,9 +11,7 @@ Methods take the arguments of PIL's ImageDraw; coordinates are those of the stat
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from reidkit.reporting.pictures import INK, fit_text, font, text_width
+from reidkit.reporting.pictures import INK, data_url, fit_text, font, text_width
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 DENSITY = 4  # pixels of a photograph a unit of the drawing, at most: a page of 1,900 on a screen of two pixels a point
@@ -164,17 +162,14 @@ class Photo:
 
     def _address(self) -> str:
         """The picture in its own pixels, as a data address: JPEG in full colour, PNG for a map's cells."""
-        picture, buffer = self.picture.convert("RGB"), io.BytesIO()
+        picture = self.picture.convert("RGB")
         wide, tall = (max(round(DENSITY * v), 1) for v in (self.box[2] - self.box[0], self.box[3] - self.box[1]))
         if picture.width > wide or picture.height > tall:
             how = Image.Resampling.NEAREST if self.flat else Image.Resampling.BOX
             picture = picture.resize((min(picture.width, wide), min(picture.height, tall)), how)
         if self.flat:
-            picture.save(buffer, "PNG", compress_level=2)
-        else:
-            picture.save(buffer, "JPEG", quality=93, subsampling=0)
-        kind = "png" if self.flat else "jpeg"
-        return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+            return data_url(picture, "PNG", compress_level=2)
+        return data_url(picture, quality=93, subsampling=0)
 
 
 Item = Shape | Words | Photo
