@@ -30,7 +30,8 @@ Root = Annotated[
     Path, typer.Option("--root", help="Folder that holds the data sets; of your own pictures their folder or CSV.")
 ]
 Size = Annotated[
-    str | None, typer.Option("--size", help="Sidewalk only: tiny, small (default), medium, many, siblings or full.")
+    str | None,
+    typer.Option("--size", help="Sidewalk only: tiny, small (default), medium, many, siblings, unhidden or full."),
 ]
 DataOptions = Annotated[
     list[str] | None,

@@ -57,7 +57,7 @@ def load_dataset(
     cache_dir: where decoded images, priors and reports are kept instead of below the data set's own folder, for data
         on a disk that cannot be written to.
     options: of the set's own loader, such as `seed` and `size` of Sidewalk: "tiny", "small", "medium", "many",
-        "siblings" or "full"; or `train_fraction`, `queries` and `seed` of "folder" and "csv".
+        "siblings", "unhidden" or "full"; or `train_fraction`, `queries` and `seed` of "folder" and "csv".
     Raises UnknownNameError for an unknown name or option, DatasetError for missing or damaged folders.
     """
     known = loader_options(name)

@@ -29,6 +29,7 @@ class Size:
     """height, width: pixels. per_camera: images a person and camera in the training set and the gallery.
 
     distractors (pid 0) and junk (pid -1): images added to each gallery. sibling_rate, siblings: see `make_identities`.
+    train_level: the level of detector errors in the training images.
     """
 
     height: int
@@ -41,6 +42,7 @@ class Size:
     junk: int
     sibling_rate: float = 0.5
     siblings: int | None = None
+    train_level: str = "medium"
 
 
 SIZES = {
@@ -48,14 +50,16 @@ SIZES = {
     "small": Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60),
     "medium": Size(192, 64, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60),  # small, seen better
     "full": Size(384, 128, 750, 750, cameras=6, per_camera=3, distractors=1100, junk=450),
-    # "small" with one thing changed: more people to train on (the test people are the same), and nobody unlike all
-    # others: groups of five who differ in one part from their first, so in two from one another.
+    # "small" with one thing changed: more people to train on (the test people are the same); nobody unlike all others:
+    # groups of five who differ in one part from their first, so in two from one another; and training images in which
+    # hardly anything stands before anybody (the test images are the same).
     "many": Size(144, 48, 750, 100, cameras=6, per_camera=3, distractors=150, junk=60),
     "siblings": Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60, sibling_rate=1, siblings=4),
+    "unhidden": Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60, train_level="unhidden"),
 }
-# Image folder -> (level of detector errors, number of its random stream).
+# Image folder -> (level of detector errors, None = the size's `train_level`; number of its random stream).
 FOLDERS = {
-    "bounding_box_train": ("medium", 1),
+    "bounding_box_train": (None, 1),
     "query": ("mild", 2),
     "bounding_box_test": ("mild", 3),
     "query_strong": ("strong", 4),
@@ -125,9 +129,8 @@ def people(settings: Settings) -> dict[str, list[Identity]]:
     }
 
 
-def _shot(folder: str, pid: int, camid: int, person, key: tuple[int, ...], frame: int, box: int, **more) -> Shot:
-    """Market-1501 naming: 0002_c1s1_000451_03 is identity, camera, sequence, frame, number of the box."""
-    level = more.pop("level", FOLDERS[folder][0])
+def _shot(folder: str, pid: int, camid: int, person, level: str, key: tuple[int, ...], frame: int, box: int, **more):
+    """Market-1501 naming: 0002_c1s1_000451_03 is identity, camera, sequence, frame, number of the box; -> `Shot`."""
     name = f"{pid if pid < 0 else format(pid, '04d')}_c{camid}s1_{frame % 1_000_000:06d}_{box:02d}"
     return Shot(folder, name, pid, camid, person, level, key, **more)
 
@@ -140,7 +143,8 @@ def _cameras_of(settings: Settings, pid: int) -> list[int]:
 
 
 def _identity_shots(settings: Settings, folder: str, crowd: list[Identity], first_pid: int, count: int) -> list[Shot]:
-    stream, shots = FOLDERS[folder][1], []
+    (level, stream), shots = FOLDERS[folder], []
+    level = level or settings.spec.train_level
     for pid, person in enumerate(crowd, first_pid):
         for camid in _cameras_of(settings, pid):
             for k in range(count):
@@ -148,28 +152,26 @@ def _identity_shots(settings: Settings, folder: str, crowd: list[Identity], firs
                 key = (settings.seed, stream, pid, camid, k)
                 if folder == "query_shift":
                     shots += [
-                        _shot(folder, pid, camid, person, key, frame, round(100 * shift), shift=shift)
+                        _shot(folder, pid, camid, person, level, key, frame, round(100 * shift), shift=shift)
                         for shift in SHIFTS
                     ]
                 else:
-                    shots.append(_shot(folder, pid, camid, person, key, frame, k + 1))
+                    shots.append(_shot(folder, pid, camid, person, level, key, frame, k + 1))
     return shots
 
 
 def _gallery_extras(settings: Settings, folder: str) -> list[Shot]:
     """Distractors (strangers, every third an empty street) and junk (boxes that hardly hit a test person)."""
-    spec, who, stream = settings.spec, people(settings), 10 + FOLDERS[folder][1]
-    shots = []
+    spec, who, (level, stream), shots = settings.spec, people(settings), FOLDERS[folder], []
     for kind, pid, count in ((0, 0, spec.distractors), (1, -1, spec.junk)):
         pool = who["strangers"] if kind == 0 else who["test"]
         for i in range(count):
-            key = (settings.seed, stream, kind, i)
+            key = (settings.seed, 10 + stream, kind, i)
             rng = np.random.default_rng([*key, 2])
             camid, person = int(rng.integers(1, spec.cameras + 1)), pool[int(rng.integers(len(pool)))]
             if kind == 0 and i % 3 == 0:
                 person = None
-            level = {"level": "junk"} if kind else {}
-            shots.append(_shot(folder, pid, camid, person, key, 1000 + 7 * i, 1 + i % 9, **level))
+            shots.append(_shot(folder, pid, camid, person, "junk" if kind else level, key, 1000 + 7 * i, 1 + i % 9))
     return shots
 
 

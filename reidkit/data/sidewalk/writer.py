@@ -49,7 +49,8 @@ def render_sidewalk(
     """Render the Sidewalk data set under `root` unless it is there already; -> its folder.
 
     size: "tiny" (tests), "small" (notebooks), "medium" (small at 192x64), "many" (small with 750 training identities),
-    "siblings" (small with groups of five who differ in one part) or "full" (384x128, for GPUs).
+    "siblings" (small with groups of five who differ in one part), "unhidden" (small with training images in which
+    hardly anything stands before anybody) or "full" (384x128, for GPUs).
     seed: another seed, another world.
     workers: processes; None = one a CPU core (one in all for a tiny set). The pixels do not depend on it.
     rates: how often the parsing and segmentation tools fail; None = the defaults of `ToolRates`.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter, namedtuple
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from killed import run_until_killed
 from PIL import Image
 
 from reidkit.data.sidewalk import PART_NAMES, ToolRates, load_sidewalk, load_truth, render_sidewalk, writer
-from reidkit.data.sidewalk.plan import SHIFTS, SIZES, Settings, Size, people, plan
+from reidkit.data.sidewalk.plan import SHIFTS, SIZES, Settings, Size, people, plan, take
 from reidkit.errors import DatasetError, UnknownNameError
 
 NAME = re.compile(r"(-1|\d{4})_c(\d)s\d_(\d{6})_(\d{2})\.jpg")
@@ -99,6 +100,18 @@ def test_many_changes_the_training_people_only_and_siblings_relates_everybody():
     for side in ("train", "test"):
         assert set(Counter(person.group for person in siblings[side]).values()) == {5}
     assert not {p.group for p in siblings["train"]} & {p.group for p in siblings["test"]}
+
+
+def test_unhidden_changes_what_stands_before_the_people_of_the_training_images_only():
+    small, unhidden = (plan(Settings(size)) for size in ("small", "unhidden"))
+    pairs = list(zip(chain(*small), chain(*unhidden), strict=True))
+    changed = [pair for pair in pairs if pair[0] != pair[1]]
+    assert all(a.folder == "bounding_box_train" and a == replace(b, level="medium") for a, b in changed)
+    assert len(changed) == sum(a.folder == "bounding_box_train" for a, _ in pairs)
+    seen = [(take(Settings("small"), a)[0], take(Settings("unhidden"), b)[0]) for a, b in changed[:60]]
+    assert sum(a.occluder != "none" for a, _ in seen) >= 6 and sum(b.occluder != "none" for _, b in seen) <= 2
+    assert all(np.array_equal(a.image, b.image) for a, b in seen if a.occluder == b.occluder == "none")
+    assert all((a.top, a.bottom, a.detector) == (b.top, b.bottom, b.detector) for a, b in seen)
 
 
 def test_validation_split_keeps_siblings_together(sidewalk_tiny):
