@@ -1,5 +1,6 @@
 """Ranking metrics: a hand-worked example, a slow independent reference, and properties."""
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -21,7 +22,14 @@ from reidkit.evaluation import ranking as ranking_module
 from reidkit.evaluation import scores as scores_module
 from reidkit.evaluation.protocol import GroundTruth
 from reidkit.evaluation.ranked_list import top_k
-from reidkit.evaluation.ranking import average_precision, evaluate_distance, evaluate_ranking, positive_ranks
+from reidkit.evaluation.ranking import (
+    QUERY_METRICS,
+    RankingResult,
+    average_precision,
+    evaluate_distance,
+    evaluate_ranking,
+    positive_ranks,
+)
 
 
 def test_by_hand():
@@ -157,6 +165,31 @@ def test_queries_without_a_match_are_counted():
     distance = np.array([[1.0, 2.0], [1.0, 2.0]])
     result = evaluate_distance(distance, [1, 9], [1, 2], [1, 1], [2, 2])
     assert result.excluded == 1 and result.mAP == 1.0 and result.per_query.ap.isna().tolist() == [False, True]
+
+
+def test_each_metric_is_the_mean_of_the_values_of_its_queries():
+    """Against the slow reference; one query has no match, one has a single match."""
+    _, _, labels = random_problem(num_query=12, seed=3)
+    labels[0][[2, 5]] = 77, 78  # identities that the gallery lacks ...
+    labels[1][0], labels[3][0], labels[2][5] = 78, 1, 2  # ... and has once
+    distance = np.random.default_rng(3).random((12, 211))
+    result, (*_, rows) = evaluate_distance(distance, *labels), reference(distance, *labels)
+    assert result.excluded == 1 and result.per_query.matches[5] == 1
+    expected = {
+        metric: {query: value(row) for query, row in enumerate(rows) if row}
+        for metric, value in (("mAP", lambda r: r[0]), ("mINP", lambda r: r[1]), ("rank1", lambda r: float(r[2] == 1)))
+    }
+    assert set(expected["rank1"].values()) == {0.0, 1.0}
+    for metric in QUERY_METRICS:
+        values = result.of_queries(metric)
+        assert values.to_dict() == pytest.approx(expected[metric]) and 2 not in values.index
+        assert values.mean() == pytest.approx(result.summary()[metric])
+
+
+def test_a_result_is_one_of_the_protocol_unless_it_says_otherwise():
+    result = RankingResult(0.5, 0.5, np.ones(10), pd.DataFrame({"matches": [1]}), 0, "step")
+    assert result.camera_rule and "camera_rule" not in result.summary()
+    assert dataclasses.replace(result, camera_rule=False).summary()["camera_rule"] is False
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
