@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import gc
 import hashlib
 import json
 import os
@@ -191,7 +192,8 @@ def tests_of(file: Path, module: str, tests: list[Path], tree: ast.Module, secon
             os.dup2(quiet, number)
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))
         sys.meta_path.insert(0, _Changed(module, file, tree))
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not gpu"]
+        options = ["-x", "-q", "--assert=plain", "-m", "not slow and not gpu"]  # nobody reads what an assertion says
+        options += [word for plugin in ("cacheprovider", "xdist", "anyio") for word in ("-p", f"no:{plugin}")]
         code = 9
         try:
             code = pytest.main([*options, "--hypothesis-seed=0", *map(str, tests)])
@@ -309,6 +311,7 @@ def load_libraries() -> None:
 
     torch.set_num_threads(1)
     pytest.main(["--version"])  # loads its plugins
+    gc.freeze()  # pytest collects garbage in every fork: none of it is here
 
 
 if __name__ == "__main__":
