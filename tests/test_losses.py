@@ -78,6 +78,22 @@ def test_triplet_equals_the_loops(metric, average, margin):
     assert fast.item() == pytest.approx(slow_triplet(x, LABELS, margin, metric, average), abs=1e-9)
 
 
+@pytest.mark.parametrize("metric", losses.METRICS)
+def test_distances_equal_the_loops(metric):
+    x = torch.stack([features(), features(seed=1)])  # [2, N, D]
+    expected = [[[slow_distance(a, b, metric) for b in f] for a in f] for f in x]
+    torch.testing.assert_close(
+        losses.pairwise_distance(x, metric), torch.tensor(expected, dtype=x.dtype), atol=1e-12, rtol=0
+    )
+
+
+def test_unasked_the_triplet_loss_is_that_of_mpn():
+    """Cosine distance, margin 0.2, divided by the number of triplets that violate it."""
+    x = features()
+    of_mpn, of_all = (slow_triplet(x, LABELS, 0.2, "cosine", average) for average in losses.AVERAGES)
+    assert losses.batch_hard_triplet(x, LABELS).item() == pytest.approx(of_mpn) != of_all
+
+
 def test_triplet_by_hand():
     # points 0 1 2 | 3 4 5 | 6 7 8 on a line: a middle anchor has d(p) = 1, d(n) = 2; an end one 2, and 1 or 4
     x, labels = torch.arange(9.0)[:, None], torch.arange(9) // 3
