@@ -163,6 +163,22 @@ def test_half_precision_is_computed_in_float32():
     assert inside.item() == losses.batch_hard_triplet(x.float(), LABELS).item()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_other_loss_of_half_precision_is_computed_in_float32_too(dtype):
+    """The loss of the rounded values, not a rounded loss."""
+    h, g = (features(seed=seed).to(dtype) for seed in (1, 2))
+    logits = torch.stack([features(d=8, seed=seed).to(dtype) for seed in (3, 4)])  # [K, N, C]
+    found = {
+        losses.class_alignment(h, g, LABELS): slow_class_alignment(h, g, LABELS),
+        losses.sample_alignment(h, g): sum(slow_distance(a, b, "cosine") for a, b in zip(h, g)) / len(h),
+        losses.batch_alignment(h, g): slow_distance(slow_mean(list(h)), slow_mean(list(g)), "cosine"),
+        losses.part_cross_entropy(logits, LABELS): slow_cross_entropy(logits.double(), LABELS, "sum"),
+        losses.supervision_mse([(h, g)]): (h.double() - g.double()).square().mean().item(),
+    }
+    for loss, expected in found.items():
+        assert loss.dtype == torch.float32 and loss.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_unknown_words_list_the_choices():
     with pytest.raises(UnknownNameError, match="cosine, euclidean, squared-euclidean"):
         losses.batch_hard_triplet(features(), LABELS, metric="manhattan")
@@ -413,6 +429,8 @@ def test_soft_sharing_weight_and_cross_entropy_alone():
     total, terms = total_loss(out, LABELS, LossConfig(triplet=None, soft_sharing_weight=10), torch.tensor(0.25))
     assert total.item() == pytest.approx(slow_cross_entropy(out.logits, LABELS, "sum") + 2.5)
     assert terms["soft_sharing"].item() == 0.25
+    unasked = total_loss(out, LABELS, LossConfig(triplet=None, soft_sharing_weight=10))[1]
+    assert unasked["soft_sharing"].item() == 0
     assert list(total_loss(out, LABELS, LossConfig(triplet=None))[1]) == ["identity"]
 
 
