@@ -336,6 +336,15 @@ def test_total_of_mpn_is_equation_10():
     assert total.requires_grad and not any(t.requires_grad for t in terms.values())
 
 
+@pytest.mark.parametrize("identity", ["sum", "mean"])
+def test_identification_is_summed_or_averaged_over_the_parts_of_each_task(identity):
+    out = output(0, output(1))
+    total, terms = total_loss(out, LABELS, LossConfig(identity=identity, triplet=None, alignment=None))
+    expected = [slow_cross_entropy(task.logits, LABELS, identity) for task in (out, out.aux)]
+    assert [terms[name].tolist() for name in ("identity", "identity_aux")] == pytest.approx(expected)
+    assert total.item() == pytest.approx(sum(expected))
+
+
 @pytest.mark.parametrize("alignment", ["class", "sample", "batch"])
 def test_a_factor_multiplies_the_weight_of_the_alignment(alignment):
     """With 0 total and gradients are those without alignment, with 1 the usual ones; a tensor means the same."""
