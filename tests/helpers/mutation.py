@@ -24,7 +24,6 @@ import json
 import os
 import resource
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -259,14 +258,12 @@ def main() -> None:
         keys = set(row.survivors) if asked.survivors else untried
         print(f"{name}: {len(keys)} of {len(everything)} mutants of {file}", flush=True)
         store(name, row)
-        with tempfile.TemporaryDirectory() as home:
-            os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = home
-            module = file.removesuffix(".py").replace("/", ".")
-            for mutant, noticed in mutate(REPO / file, module, [REPO / t for t in tests], keys) if keys else ():
-                row.add(mutant, noticed)
-                store(name, row)
-                if not noticed:
-                    print(f"    line {mutant.line}, {mutant.function}: {mutant.before}  ->  {mutant.after}", flush=True)
+        module = file.removesuffix(".py").replace("/", ".")
+        for mutant, noticed in mutate(REPO / file, module, [REPO / t for t in tests], keys) if keys else ():
+            row.add(mutant, noticed)
+            store(name, row)
+            if not noticed:
+                print(f"    line {mutant.line}, {mutant.function}: {mutant.before}  ->  {mutant.after}", flush=True)
         before, _, rest = PAGE.read_text().partition(BEGIN)
         write_text(PAGE, f"{before}{BEGIN}\n{table(stored_rows())}{END}{rest.partition(END)[2]}")
 
@@ -301,7 +298,7 @@ def table(rows: list[dict]) -> str:
 def load_libraries() -> None:
     """What every fork shares; nothing of the kit itself."""
     import accelerate  # noqa: F401
-    import hypothesis  # noqa: F401
+    import hypothesis
     import pandas  # noqa: F401
     import pytest
     import safetensors.torch  # noqa: F401
@@ -310,6 +307,9 @@ def load_libraries() -> None:
     import torchvision.transforms.v2  # noqa: F401
 
     torch.set_num_threads(1)
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # nobody reads the smallest example
+    hypothesis.settings.register_profile("mutants", phases=phases, database=None)
+    hypothesis.settings.load_profile("mutants")
     pytest.main(["--version"])  # loads its plugins
     gc.freeze()  # pytest collects garbage in every fork: none of it is here
 
