@@ -269,15 +269,16 @@ def main() -> None:
 
 
 def store(name: str, row: Row) -> None:
-    """Write a room's row into mutants.json, beside those of the others, which other processes may have changed."""
-    from reidkit.files import write_json
+    """Write a room's row into mutants.json, beside those of the others, which other processes may write meanwhile."""
+    from reidkit.files import locked, write_json
     from reidkit.provenance import provenance
 
     file, tests = ROOMS[name]
-    rows = [r for r in stored_rows() if r["room"] != name] + [
-        {"room": name, "file": file, "tests": tests, **row.as_json()}
-    ]
-    write_json(STORED, {"provenance": provenance("cpu"), "rows": sorted(rows, key=lambda r: [*ROOMS].index(r["room"]))})
+    with locked(STORED.with_name(f".{STORED.name}.lock"), "another process writes its result; waiting for it"):
+        rows = [r for r in stored_rows() if r["room"] != name]
+        rows.append({"room": name, "file": file, "tests": tests, **row.as_json()})
+        rows.sort(key=lambda r: [*ROOMS].index(r["room"]))
+        write_json(STORED, {"provenance": provenance("cpu"), "rows": rows})
 
 
 def stored_rows() -> list[dict]:
