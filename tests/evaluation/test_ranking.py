@@ -20,6 +20,7 @@ from reidkit.bench.evaluate import synthetic_market
 from reidkit.errors import ReIDKitError, UnknownNameError
 from reidkit.evaluation import ranking as ranking_module
 from reidkit.evaluation import scores as scores_module
+from reidkit.evaluation import screening
 from reidkit.evaluation.protocol import GroundTruth
 from reidkit.evaluation.ranked_list import top_k
 from reidkit.evaluation.ranking import (
@@ -114,6 +115,16 @@ def test_features_equal_the_slow_reference(metric, ap, block, monkeypatch):
     qf, gf, labels = random_problem(num_query=150)
     result = evaluate_ranking(qf, gf, *labels, metric=metric, ap=ap, block=block)
     compare(result, reference(distances(qf, gf, metric), *labels, ap))
+
+
+@pytest.mark.parametrize("metric, apart", [("cosine", 0), ("euclidean", 0), ("euclidean", 1e5)])
+def test_features_of_a_large_set_equal_the_slow_reference(metric, apart, monkeypatch):
+    """Euclidean distances are screened first; of two far groups float32 leaves queries undecided."""
+    monkeypatch.setattr(screening, "PAYS_FROM", 0)
+    qf, gf, labels = random_problem(num_query=20, num_gallery=120)
+    qf[::2] += apart
+    gf[::2] += apart
+    compare(evaluate_ranking(qf, gf, *labels, metric=metric), reference(distances(qf, gf, metric), *labels))
 
 
 def test_tied_features_keep_gallery_order():
