@@ -78,6 +78,22 @@ def test_triplet_equals_the_loops(metric, average, margin):
     assert fast.item() == pytest.approx(slow_triplet(x, LABELS, margin, metric, average), abs=1e-9)
 
 
+@pytest.mark.parametrize("metric", losses.METRICS)
+def test_distances_equal_the_loops(metric):
+    x = torch.stack([features(), features(seed=1)])  # [2, N, D]
+    expected = [[[slow_distance(a, b, metric) for b in f] for a in f] for f in x]
+    torch.testing.assert_close(
+        losses.pairwise_distance(x, metric), torch.tensor(expected, dtype=x.dtype), atol=1e-12, rtol=0
+    )
+
+
+def test_unasked_the_triplet_loss_is_that_of_mpn():
+    """Cosine distance, margin 0.2, divided by the number of triplets that violate it."""
+    x = features()
+    of_mpn, of_all = (slow_triplet(x, LABELS, 0.2, "cosine", average) for average in losses.AVERAGES)
+    assert losses.batch_hard_triplet(x, LABELS).item() == pytest.approx(of_mpn) != of_all
+
+
 def test_triplet_by_hand():
     # points 0 1 2 | 3 4 5 | 6 7 8 on a line: a middle anchor has d(p) = 1, d(n) = 2; an end one 2, and 1 or 4
     x, labels = torch.arange(9.0)[:, None], torch.arange(9) // 3
@@ -145,6 +161,22 @@ def test_half_precision_is_computed_in_float32():
     with torch.autocast("cpu", torch.bfloat16):
         inside = losses.batch_hard_triplet(x.float(), LABELS)
     assert inside.item() == losses.batch_hard_triplet(x.float(), LABELS).item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_other_loss_of_half_precision_is_computed_in_float32_too(dtype):
+    """The loss of the rounded values, not a rounded loss."""
+    h, g = (features(seed=seed).to(dtype) for seed in (1, 2))
+    logits = torch.stack([features(d=8, seed=seed).to(dtype) for seed in (3, 4)])  # [K, N, C]
+    found = {
+        losses.class_alignment(h, g, LABELS): slow_class_alignment(h, g, LABELS),
+        losses.sample_alignment(h, g): sum(slow_distance(a, b, "cosine") for a, b in zip(h, g)) / len(h),
+        losses.batch_alignment(h, g): slow_distance(slow_mean(list(h)), slow_mean(list(g)), "cosine"),
+        losses.part_cross_entropy(logits, LABELS): slow_cross_entropy(logits.double(), LABELS, "sum"),
+        losses.supervision_mse([(h, g)]): (h.double() - g.double()).square().mean().item(),
+    }
+    for loss, expected in found.items():
+        assert loss.dtype == torch.float32 and loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_unknown_words_list_the_choices():
@@ -304,6 +336,15 @@ def test_total_of_mpn_is_equation_10():
     assert total.requires_grad and not any(t.requires_grad for t in terms.values())
 
 
+@pytest.mark.parametrize("identity", ["sum", "mean"])
+def test_identification_is_summed_or_averaged_over_the_parts_of_each_task(identity):
+    out = output(0, output(1))
+    total, terms = total_loss(out, LABELS, LossConfig(identity=identity, triplet=None, alignment=None))
+    expected = [slow_cross_entropy(task.logits, LABELS, identity) for task in (out, out.aux)]
+    assert [terms[name].tolist() for name in ("identity", "identity_aux")] == pytest.approx(expected)
+    assert total.item() == pytest.approx(sum(expected))
+
+
 @pytest.mark.parametrize("alignment", ["class", "sample", "batch"])
 def test_a_factor_multiplies_the_weight_of_the_alignment(alignment):
     """With 0 total and gradients are those without alignment, with 1 the usual ones; a tensor means the same."""
@@ -397,6 +438,8 @@ def test_soft_sharing_weight_and_cross_entropy_alone():
     total, terms = total_loss(out, LABELS, LossConfig(triplet=None, soft_sharing_weight=10), torch.tensor(0.25))
     assert total.item() == pytest.approx(slow_cross_entropy(out.logits, LABELS, "sum") + 2.5)
     assert terms["soft_sharing"].item() == 0.25
+    unasked = total_loss(out, LABELS, LossConfig(triplet=None, soft_sharing_weight=10))[1]
+    assert unasked["soft_sharing"].item() == 0
     assert list(total_loss(out, LABELS, LossConfig(triplet=None))[1]) == ["identity"]
 
 

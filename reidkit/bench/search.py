@@ -20,6 +20,7 @@ import torch
 
 from reidkit.bench.clock import measure, peak_memory, using_threads
 from reidkit.errors import ReIDKitError, one_of
+from reidkit.lifetime import end_with_pool
 from reidkit.search.blocks import FULL, halved, open_blocks, write_block
 from reidkit.search.gallery import GalleryFile, Listing
 from reidkit.search.index import GalleryIndex, assembled
@@ -105,7 +106,7 @@ def _opened(folder: Path) -> GalleryIndex:
 
 def _in_a_process_of_its_own(work: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a call in a fresh process, whose allocator has kept nothing."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_pool, (os.getpid(),)) as pool:
         return pool.submit(work, *arguments).result()
 
 

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from reidkit.cli import compare, data, pictures, reproduce, results, training
-from reidkit.cli.options import parse_settings
+from reidkit.cli.options import interruptible, parse_settings
 from reidkit.errors import ReIDKitError
 from reidkit.lifetime import end_with_caller
 
 __all__ = ["app", "main", "parse_settings"]
 
 
-def group(about: str) -> typer.Typer:
+def group(about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
     """A group of commands; without one named it prints its help."""
-    return typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=about)
+    return typer.Typer(cls=cls, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=about)
 
 
-app = group("Part-aware person re-identification: MPN and CGPN, from data to tables.")
+class Interruptible(TyperGroup):
+    """Every command ends with one line when it is interrupted; `going_on_later` says more where more is kept."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        with interruptible("no file is left half written, and the same command begins again"):
+            return super().invoke(ctx)
+
+
+app = group("Part-aware person re-identification: MPN and CGPN, from data to tables.", Interruptible)
 for command in (
     training.variants,
     training.train,

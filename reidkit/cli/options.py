@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,9 +130,14 @@ def train_arguments(options: Mapping[str, Any]) -> list[str]:
     return words + ([] if options["cache"] else ["--no-cache"])
 
 
+def going_on_later(more: str = "") -> AbstractContextManager[None]:
+    """`interruptible`, for work that a later call does not do again. more: the end of the line."""
+    return interruptible(f"what is finished is kept, and the same command goes on from there{more}")
+
+
 @contextmanager
-def going_on_later(more: str = "") -> Iterator[None]:
-    """Ctrl-C and `kill` end the command with a line that says what is kept (and `more`), exit code 130 or 143."""
+def interruptible(kept: str) -> Iterator[None]:
+    """Ctrl-C and `kill` end the command with a line that says what is kept, exit code 130 or 143."""
     codes = [SIGINT_CODE]
 
     def terminated(*_) -> None:
@@ -144,7 +149,7 @@ def going_on_later(more: str = "") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: what is finished is kept, and the same command goes on from there{more}", err=True)
+        typer.echo(f"interrupted: {kept}", err=True)
         sys.stdout.flush()
         os._exit(codes[0])  # a thread may be waiting for another process's training: sys.exit would wait for it too
     finally:

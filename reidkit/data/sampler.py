@@ -26,8 +26,10 @@ MODES: tuple[Sampling, ...] = get_args(Sampling)
 
 def ids_per_batch(batch_size: int, num_instances: int) -> int:
     """P of a batch size, or TrainingError where batch_size is no multiple of K = num_instances."""
-    if num_instances < 1 or batch_size < 1 or batch_size % num_instances:
-        lower = batch_size // max(num_instances, 1) * num_instances
+    if num_instances < 1:
+        raise TrainingError(f"{num_instances} images an identity (K): it must be at least 1")
+    if batch_size < 1 or batch_size % num_instances:
+        lower = max(batch_size, 0) // num_instances * num_instances
         raise TrainingError(
             f"batch_size {batch_size} does not fit P x K with {num_instances} images an identity (K); "
             f"choose a multiple of K, such as {lower or num_instances} or {lower + num_instances}"

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,20 +238,23 @@ def compute(
 
     What another process has added to the file meanwhile is kept. rebuild: what it holds now is not.
     whole: `todo` is the whole set. After `EARLY` images, again after each further batch and at the end the maps read
-    so far are judged as a set: if they are not what was announced, the file is left as it was found, and PriorError.
+    so far are judged as a set: if they are not what was announced, their rows are taken out of the file again, which
+    then has those of `table` and of other processes, and PriorError.
     """
     check_writable(out)
     found, settings = table, {**settings, "versions": dict(source.versions)}
     done: list[PriorTable] = []
+    written: list[str] = []
     saved, seen = time.monotonic(), _state(out) if rebuild else None
 
     def save() -> None:
         nonlocal table, saved, seen
         if done:
-            with locked(out.with_name(f".{out.name}.lock"), f"another process writes {out}; waiting for it"):
+            with _alone(out):
                 if _state(out) != seen:
                     table = table.merged(_cached(out, table.grid, settings)[0])
                 table = table.merged(stacked(done, settings))
+                written.extend(path for rows in done for path in rows.paths)
                 done.clear()
                 table.save(out)
                 seen = _state(out)
@@ -270,18 +274,32 @@ def compute(
     except BaseException:
         if source.doubt():  # also when the work was stopped before the set was judged
             done.clear()
-            _put_back(found, table, out)
+            if written:
+                _take_back({path: stamps[path] for path in written}, found, settings, out)
         raise
     finally:
         save()
     return table
 
 
-def _put_back(found: PriorTable, written: PriorTable, out: Path) -> None:
-    """Leave the file as it was found, if it was written since: without the rows made of refused maps."""
-    if written is found:
-        return
-    if len(found):
-        found.save(out)
-    else:
-        out.unlink(missing_ok=True)
+def _take_back(written: Mapping[str, int], found: PriorTable, settings: Mapping[str, Any], out: Path) -> None:
+    """Take the rows made of refused maps out of the file, and put back those that it had of these images.
+
+    written: stamp by path. A row of another stamp is another process's, made of maps that were mended meanwhile.
+    """
+    with _alone(out):
+        table, wrong = _cached(out, found.grid, settings)
+        if wrong:  # another process has written a file of other settings since
+            return
+        ours = {path for path, stamp in zip(table.paths, table.stamps.tolist()) if written.get(path) == stamp}
+        left = table.subset([path for path in table.paths if path not in ours])
+        left = left.merged(found.subset([path for path in found.paths if path in ours]))
+        if len(left):
+            left.save(out)
+        else:
+            out.unlink(missing_ok=True)
+
+
+def _alone(out: Path) -> AbstractContextManager[object]:
+    """While it lasts no other process writes the file."""
+    return locked(out.with_name(f".{out.name}.lock"), f"another process writes {out}; waiting for it")

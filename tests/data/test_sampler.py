@@ -59,6 +59,8 @@ def test_enough_images_are_drawn_without_replacement_few_with():
     assert len(set(groups[0])) == 4
     assert set(groups[1]) <= {5, 6} and groups[2] == [7] * 4
     assert (sampler.num_small_ids, sampler.num_single_ids) == (2, 1)
+    exactly_four = PKSampler([0] * 4 + [1, 1] + [2, 2] + [3], 1, 4)  # drawn without replacement; two with two images
+    assert (exactly_four.num_small_ids, exactly_four.num_single_ids) == (3, 1)
 
 
 def test_epochs_differ_and_return():
@@ -114,8 +116,8 @@ def test_longer_and_shorter_epochs():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"num_ids": 6}, "P = 6 .* has 5"),
-        ({"num_ids": 3, "world_size": 2}, "needs 6 different identities, the training set has 5; choose P <= 2"),
+        ({"num_ids": 6}, "P = 6 identities needs 6 different identities, the training set has 5; choose P <= 5"),
+        ({"num_ids": 3, "world_size": 2}, "P = 3 identities in 2 processes needs 6 different .* has 5; choose P <= 2"),
         ({"num_ids": 0}, "at least 1"),
         ({"num_instances": 0}, "at least 1"),
         ({"batches_per_epoch": 0}, "batches_per_epoch is 0"),
@@ -177,8 +179,11 @@ def test_batch_size_and_k():
         ids_per_batch(0, 1)
     with pytest.raises(TrainingError, match=r"7 does not fit .* 8 images .* 8 or 8"):
         ids_per_batch(7, 8)
-    with pytest.raises(TrainingError, match="0 images an identity"):
-        ids_per_batch(8, 0)
+    with pytest.raises(TrainingError, match=r"-3 does not fit .* such as 1 or 1$"):
+        ids_per_batch(-3, 1)
+    for few in (0, -2):
+        with pytest.raises(TrainingError, match=rf"^{few} images an identity"):
+            ids_per_batch(8, few)
 
 
 @settings(max_examples=60, deadline=None)

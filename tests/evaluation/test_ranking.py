@@ -1,5 +1,6 @@
 """Ranking metrics: a hand-worked example, a slow independent reference, and properties."""
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -19,9 +20,17 @@ from reidkit.bench.evaluate import synthetic_market
 from reidkit.errors import ReIDKitError, UnknownNameError
 from reidkit.evaluation import ranking as ranking_module
 from reidkit.evaluation import scores as scores_module
+from reidkit.evaluation import screening
 from reidkit.evaluation.protocol import GroundTruth
 from reidkit.evaluation.ranked_list import top_k
-from reidkit.evaluation.ranking import average_precision, evaluate_distance, evaluate_ranking, positive_ranks
+from reidkit.evaluation.ranking import (
+    QUERY_METRICS,
+    RankingResult,
+    average_precision,
+    evaluate_distance,
+    evaluate_ranking,
+    positive_ranks,
+)
 
 
 def test_by_hand():
@@ -108,6 +117,16 @@ def test_features_equal_the_slow_reference(metric, ap, block, monkeypatch):
     compare(result, reference(distances(qf, gf, metric), *labels, ap))
 
 
+@pytest.mark.parametrize("metric, apart", [("cosine", 0), ("euclidean", 0), ("euclidean", 1e5)])
+def test_features_of_a_large_set_equal_the_slow_reference(metric, apart, monkeypatch):
+    """Euclidean distances are screened first; of two far groups float32 leaves queries undecided."""
+    monkeypatch.setattr(screening, "PAYS_FROM", 0)
+    qf, gf, labels = random_problem(num_query=20, num_gallery=120)
+    qf[::2] += apart
+    gf[::2] += apart
+    compare(evaluate_ranking(qf, gf, *labels, metric=metric), reference(distances(qf, gf, metric), *labels))
+
+
 def test_tied_features_keep_gallery_order():
     """Small integers: products are exact, so equal distances are equal bits and many tie."""
     qf, gf, labels = random_problem(dim=3, integer=True)
@@ -157,6 +176,31 @@ def test_queries_without_a_match_are_counted():
     distance = np.array([[1.0, 2.0], [1.0, 2.0]])
     result = evaluate_distance(distance, [1, 9], [1, 2], [1, 1], [2, 2])
     assert result.excluded == 1 and result.mAP == 1.0 and result.per_query.ap.isna().tolist() == [False, True]
+
+
+def test_each_metric_is_the_mean_of_the_values_of_its_queries():
+    """Against the slow reference; one query has no match, one has a single match."""
+    _, _, labels = random_problem(num_query=12, seed=3)
+    labels[0][[2, 5]] = 77, 78  # identities that the gallery lacks ...
+    labels[1][0], labels[3][0], labels[2][5] = 78, 1, 2  # ... and has once
+    distance = np.random.default_rng(3).random((12, 211))
+    result, (*_, rows) = evaluate_distance(distance, *labels), reference(distance, *labels)
+    assert result.excluded == 1 and result.per_query.matches[5] == 1
+    expected = {
+        metric: {query: value(row) for query, row in enumerate(rows) if row}
+        for metric, value in (("mAP", lambda r: r[0]), ("mINP", lambda r: r[1]), ("rank1", lambda r: float(r[2] == 1)))
+    }
+    assert set(expected["rank1"].values()) == {0.0, 1.0}
+    for metric in QUERY_METRICS:
+        values = result.of_queries(metric)
+        assert values.to_dict() == pytest.approx(expected[metric]) and 2 not in values.index
+        assert values.mean() == pytest.approx(result.summary()[metric])
+
+
+def test_a_result_is_one_of_the_protocol_unless_it_says_otherwise():
+    result = RankingResult(0.5, 0.5, np.ones(10), pd.DataFrame({"matches": [1]}), 0, "step")
+    assert result.camera_rule and "camera_rule" not in result.summary()
+    assert dataclasses.replace(result, camera_rule=False).summary()["camera_rule"] is False
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

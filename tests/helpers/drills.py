@@ -126,17 +126,22 @@ def left_over(*folders: Path) -> list[str]:
     return [str(path) for folder in folders for pattern in patterns for path in folder.rglob(pattern)]
 
 
-def drilled(words: list[str], moments: dict[signal.Signals, Moment], folder: Path) -> str:
+KEPT = "interrupted: what is finished is kept, and the same command goes on from there"
+ANEW = "interrupted: no file is left half written, and the same command begins again"
+
+
+def drilled(words: list[str], moments: dict[signal.Signals, Moment], folder: Path, line: str = KEPT) -> str:
     """Interrupt one command in several ways, one after the other, then let it work; returns what it says at last.
 
     Each time no process may be left, the exit code must be the signal's, and but for kill -9 one line must say what is
-    kept, with no traceback.
+    kept, with no traceback. line: that one.
     """
     for sent, moment in moments.items():
         ended = interrupted(words, sent, moment, folder / f"marks-{sent.name}")
         assert ended.code == (-sent if sent is signal.SIGKILL else 128 + sent), (sent, ended)
         if sent is not signal.SIGKILL:
-            assert "interrupted: what is finished is kept" in ended.said and "Traceback" not in ended.said, ended.said
+            said = ended.said.splitlines()
+            assert said.count(line) == 1 and "Traceback" not in ended.said, ended.said
     whole = subprocess.run([sys.executable, "-m", "reidkit.cli", *words], capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     return whole.stdout + whole.stderr
@@ -154,15 +159,16 @@ class Drill(NamedTuple):
     test: str
 
 
-THREE = "Ctrl-C, `kill`, `kill -9`"
+THREE, TWO = "Ctrl-C, `kill`, `kill -9`", "Ctrl-C, `kill`"
 HERE, OF_TRAIN, OF_REPRODUCE = (
     f"tests/{name}.py" for name in ("house/test_drills", "training/test_alone", "reproduce/test_reproduce")
 )
+EVALUATE, BENCH = f"{HERE}::test_evaluate", f"{HERE}::test_bench"
 DRILLS = (
     Drill(
         "train",
         "an epoch is trained, its checkpoint not written",
-        "Ctrl-C, `kill`",
+        TWO,
         f"{OF_TRAIN}::test_signals_end_a_training_with_one_line",
     ),
     Drill(
@@ -181,7 +187,7 @@ DRILLS = (
     Drill(
         "reproduce",
         "a row trains",
-        "Ctrl-C, `kill`",
+        TWO,
         f"{OF_REPRODUCE}::test_an_interrupted_command_goes_on_from_the_last_epoch",
     ),
     Drill(
@@ -193,6 +199,14 @@ DRILLS = (
     Drill("sidewalk render --workers 2", "two processes render", THREE, f"{HERE}::test_render"),
     Drill("priors build", "the table is made, not written", THREE, f"{HERE}::test_priors_build"),
     Drill("search", "the gallery is read, the list of broken pictures not written", THREE, f"{HERE}::test_search"),
+    Drill("evaluate --no-cache --workers 2 --save FILE", "processes of its own read images", THREE, EVALUATE),
+    Drill("evaluate --no-cache --workers 2 --save FILE", "the result is measured, not written", THREE, EVALUATE),
+    Drill("export", "the file is checked, not written", THREE, f"{HERE}::test_export"),
+    Drill("bench search", "a process of its own measures, files lie in a temporary folder", TWO, BENCH),
+    Drill("bench search", "the same", "`kill -9`", BENCH),
+    Drill("report --save FILE", "the table is made, not written", THREE, f"{HERE}::test_report"),
+    Drill("compare --save FILE", "two runs are tested, the table not written", THREE, f"{HERE}::test_compare"),
+    Drill("data check", "the images are decoded, the tables not written", THREE, f"{HERE}::test_data_check"),
 )
 
 

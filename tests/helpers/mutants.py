@@ -119,7 +119,7 @@ def of_npz(whole: bytes, rng: random.Random) -> bytes:
             lambda: np.concatenate([column, column]),
             lambda: column[None],
             lambda: np.array(rng.choice((0, 7, np.nan, "x"))),
-            lambda: (0 * column + rng.choice((0, 1, 255, -1))).astype(column.dtype),
+            lambda: np.full(column.shape, rng.choice((0, 1, 255, -1))).astype(column.dtype),
             lambda: np.full_like(column, rng.choice((np.nan, np.inf, -1, 7)), dtype=rng.choice(("f4", "f8"))),
             lambda: np.array([1, "x", None], object),
             lambda: column[::-1],

@@ -1,10 +1,13 @@
 """`make mutants`: change one operator or number of the code at a time, and see whether its own tests notice.
 
-    python tests/helpers/mutation.py [--mutants 40] [--seed 0] [--room losses ...] [--survivors]
+    python tests/helpers/mutation.py [--room losses ...] [--survivors]
 
-Writes results/benchmarks/mutants.json and the counts in docs/mutants.md, where every survivor is explained. What is
-changed: comparisons, arithmetic, `and`/`or`, `not`, signs, numbers, True and False, conditions, and calls without
-arguments (`x.detach()` becomes `x`). What is not: annotations, docstrings, texts, and what a `raise` says.
+Tries the mutants that were not tried yet: of lines that are new or read differently; all where
+results/benchmarks/mutants.json is not there. --survivors: those that survived, again, after tests were added. Each
+result is written as it comes, so an interruption loses one mutant, and with the last of a room the counts in
+docs/mutants.md, where every survivor is explained. What is changed: comparisons, arithmetic, `and`/`or`, `not`, signs,
+numbers, True and False, conditions, and calls without arguments (`x.detach()` becomes `x`). What is not: annotations,
+docstrings, texts, and what a `raise` says.
 
 Each mutant is a fork of a process that has the large libraries loaded, in which the module is imported changed and
 its tests run until the first one fails. A mutant that needs many times the processor time of the tests is killed, too.
@@ -15,13 +18,14 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import gc
+import hashlib
 import json
 import os
-import random
 import resource
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.abc import MetaPathFinder
 from importlib.machinery import SourceFileLoader
@@ -56,18 +60,29 @@ SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: in which function, on which line of the file, how that line reads, and what became what."""
+    """One change: in which function, on which line of the file, how that line reads, and what became what.
+
+    nth: which of several changes that read the same, 0 for the first.
+    """
 
     function: str
     line: int
     source: str
     before: str
     after: str
+    nth: int = 0
+
+    @property
+    def key(self) -> str:
+        """Eight digits that stay the same when the line moves."""
+        told = (self.function, self.source, self.before, self.after, self.nth)
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:8]
 
 
 def mutants(source: str) -> Iterator[tuple[Mutant, ast.Module]]:
     """Every mutant of a module's source, with its syntax tree, in the order of the source."""
     tree, lines = ast.parse(source), source.splitlines()
+    alike = Counter()
     for path, function in _places(tree):
         node = _at(tree, path)
         for changed in _changes(node):
@@ -80,10 +95,10 @@ def mutants(source: str) -> Iterator[tuple[Mutant, ast.Module]]:
             ast.copy_location(changed, node)
             whole = isinstance(node, ast.Constant)  # a number is shown with what it stands in
             texts = (_text(_at(tree, path[:-1])), _text(parent)) if whole else (_text(node), _text(changed))
-            yield (
-                Mutant(function, node.lineno, lines[node.lineno - 1].strip(), *texts),
-                ast.fix_missing_locations(other),
-            )
+            mutant = Mutant(function, node.lineno, lines[node.lineno - 1].strip(), *texts)
+            first = mutant.key
+            yield replace(mutant, nth=alike[first]), ast.fix_missing_locations(other)
+            alike[first] += 1
 
 
 def _text(node: ast.AST) -> str:
@@ -176,7 +191,8 @@ def tests_of(file: Path, module: str, tests: list[Path], tree: ast.Module, secon
             os.dup2(quiet, number)
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))
         sys.meta_path.insert(0, _Changed(module, file, tree))
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not gpu"]
+        options = ["-x", "-q", "--assert=plain", "-m", "not slow and not gpu"]  # nobody reads what an assertion says
+        options += [word for plugin in ("cacheprovider", "xdist", "anyio") for word in ("-p", f"no:{plugin}")]
         code = 9
         try:
             code = pytest.main([*options, "--hypothesis-seed=0", *map(str, tests)])
@@ -186,61 +202,83 @@ def tests_of(file: Path, module: str, tests: list[Path], tree: ast.Module, secon
     return status == 0, used.ru_utime + used.ru_stime
 
 
-def mutate(file: Path, module: str, tests: list[Path], choose: Callable[[list[Mutant]], Iterable[Mutant]]) -> dict:
-    """Try the mutants of a module that `choose` picks of all."""
+def mutate(file: Path, module: str, tests: list[Path], keys: Collection[str]) -> Iterator[tuple[Mutant, bool]]:
+    """Try the mutants of a module that have these keys; yields each with whether a test notices it."""
     source = file.read_text()
     passed, seconds = tests_of(file, module, tests, ast.parse(source), 3600)
     if not passed:
         raise SystemExit(f"{file}: its tests fail without a change")
-    everything = list(mutants(source))
-    print(f"    {len(everything)} mutants; its tests take {seconds:.1f} s", flush=True)
-    chosen = set(choose([mutant for mutant, _ in everything]))
-    survivors = []
-    for mutant, tree in everything:
-        if mutant in chosen and tests_of(file, module, tests, tree, PATIENCE * seconds + AT_LEAST)[0]:
-            survivors.append(mutant)
-            print(f"    line {mutant.line}, {mutant.function}: {mutant.before}  ->  {mutant.after}", flush=True)
-    return {"mutants": len(everything), "tried": len(chosen), "survivors": survivors}
+    for mutant, tree in mutants(source):
+        if mutant.key in keys:
+            yield mutant, not tests_of(file, module, tests, tree, PATIENCE * seconds + AT_LEAST)[0]
 
 
-def sample(count: int, seed: int) -> Callable[[list[Mutant]], list[Mutant]]:
-    """Chooses `count` of all; all where there are fewer."""
-    return lambda everything: random.Random(seed).sample(everything, min(count, len(everything)))
+@dataclass
+class Row:
+    """What is known of a room's mutants: how many there are, keys of those that were killed, those that survived."""
 
+    mutants: int
+    killed: set[str]
+    survivors: dict[str, Mutant]
 
-def among(others: list[Mutant]) -> Callable[[list[Mutant]], list[Mutant]]:
-    """Chooses those that are one of the others, wherever its line is by now."""
-    return lambda everything: [m for m in everything if m in [replace(other, line=m.line) for other in others]]
+    @classmethod
+    def of(cls, everything: list[Mutant], stored: dict) -> Row:
+        """What of a stored row holds for the mutants that there are now. stored: {} before the first."""
+        lived = {Mutant(**mutant).key for mutant in stored.get("survivors", [])}
+        killed = {mutant.key for mutant in everything} & set(stored.get("killed", []))
+        return cls(len(everything), killed, {m.key: m for m in everything if m.key in lived})
+
+    def add(self, mutant: Mutant, noticed: bool) -> None:
+        """One more result, or a later one of the same mutant."""
+        self.survivors.pop(mutant.key, None)
+        self.killed.discard(mutant.key)
+        if noticed:
+            self.killed.add(mutant.key)
+        else:
+            self.survivors[mutant.key] = mutant
+
+    def as_json(self) -> dict:
+        lived = sorted(self.survivors.values(), key=lambda mutant: mutant.line)
+        return {"mutants": self.mutants, "killed": sorted(self.killed), "survivors": [asdict(m) for m in lived]}
 
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("--mutants", type=int, default=40, help="of each module")
-    options.add_argument("--seed", type=int, default=0)
     options.add_argument("--room", choices=[*ROOMS], action="append")
-    options.add_argument("--survivors", action="store_true", help="only those that survived last time")
+    options.add_argument("--survivors", action="store_true", help="those that survived, again")
     asked = options.parse_args()
     load_libraries()
-    from reidkit.files import write_json, write_text
-    from reidkit.provenance import provenance
+    from reidkit.files import write_text
 
     for name in asked.room or ROOMS:
         file, tests = ROOMS[name]
-        print(f"{name}: {file}", flush=True)
-        last = next((row for row in stored_rows() if row["room"] == name), None) if asked.survivors else None
-        choose = among([Mutant(**m) for m in last["survivors"]]) if last else sample(asked.mutants, asked.seed)
-        with tempfile.TemporaryDirectory() as home:
-            os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = home
-            module = file.removesuffix(".py").replace("/", ".")
-            found = mutate(REPO / file, module, [REPO / t for t in tests], choose)
-        found |= {"tried": last["tried"] if last else found["tried"]}  # what was killed before stays counted
-        row = {"room": name, "file": file, "tests": tests, "seed": asked.seed, **found}
-        row |= {"killed": row["tried"] - len(found["survivors"]), "survivors": [asdict(m) for m in found["survivors"]]}
-        others = [r for r in stored_rows() if r["room"] != name]  # read again: another process may mutate another room
-        rows = sorted([*others, row], key=lambda r: [*ROOMS].index(r["room"]))
-        write_json(STORED, {"provenance": provenance("cpu"), "rows": rows})
+        everything = [mutant for mutant, _ in mutants((REPO / file).read_text())]
+        row = Row.of(everything, next((r for r in stored_rows() if r["room"] == name), {}))
+        untried = {mutant.key for mutant in everything} - row.killed - row.survivors.keys()
+        keys = set(row.survivors) if asked.survivors else untried
+        print(f"{name}: {len(keys)} of {len(everything)} mutants of {file}", flush=True)
+        store(name, row)
+        module = file.removesuffix(".py").replace("/", ".")
+        for mutant, noticed in mutate(REPO / file, module, [REPO / t for t in tests], keys) if keys else ():
+            row.add(mutant, noticed)
+            store(name, row)
+            if not noticed:
+                print(f"    line {mutant.line}, {mutant.function}: {mutant.before}  ->  {mutant.after}", flush=True)
         before, _, rest = PAGE.read_text().partition(BEGIN)
-        write_text(PAGE, f"{before}{BEGIN}\n{table(rows)}{END}{rest.partition(END)[2]}")
+        write_text(PAGE, f"{before}{BEGIN}\n{table(stored_rows())}{END}{rest.partition(END)[2]}")
+
+
+def store(name: str, row: Row) -> None:
+    """Write a room's row into mutants.json, beside those of the others, which other processes may write meanwhile."""
+    from reidkit.files import locked, write_json
+    from reidkit.provenance import provenance
+
+    file, tests = ROOMS[name]
+    with locked(STORED.with_name(f".{STORED.name}.lock"), "another process writes its result; waiting for it"):
+        rows = [r for r in stored_rows() if r["room"] != name]
+        rows.append({"room": name, "file": file, "tests": tests, **row.as_json()})
+        rows.sort(key=lambda r: [*ROOMS].index(r["room"]))
+        write_json(STORED, {"provenance": provenance("cpu"), "rows": rows})
 
 
 def stored_rows() -> list[dict]:
@@ -252,7 +290,8 @@ def table(rows: list[dict]) -> str:
     """The counts as Markdown."""
     lines = ["| module | mutants | tried | killed | survived |", "|---|---:|---:|---:|---:|"]
     for row in rows:
-        counts = (row["mutants"], row["tried"], row["killed"], len(row["survivors"]))
+        killed, lived = len(row["killed"]), len(row["survivors"])
+        counts = (row["mutants"], killed + lived, killed, lived)
         lines.append(f"| `{row['file']}` | {' | '.join(map(str, counts))} |")
     return "\n".join(lines) + "\n"
 
@@ -260,7 +299,7 @@ def table(rows: list[dict]) -> str:
 def load_libraries() -> None:
     """What every fork shares; nothing of the kit itself."""
     import accelerate  # noqa: F401
-    import hypothesis  # noqa: F401
+    import hypothesis
     import pandas  # noqa: F401
     import pytest
     import safetensors.torch  # noqa: F401
@@ -269,7 +308,11 @@ def load_libraries() -> None:
     import torchvision.transforms.v2  # noqa: F401
 
     torch.set_num_threads(1)
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # nobody reads the smallest example
+    hypothesis.settings.register_profile("mutants", phases=phases, database=None)
+    hypothesis.settings.load_profile("mutants")
     pytest.main(["--version"])  # loads its plugins
+    gc.freeze()  # pytest collects garbage in every fork: none of it is here
 
 
 if __name__ == "__main__":

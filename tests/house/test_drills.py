@@ -1,6 +1,7 @@
 """Commands that are interrupted, by Ctrl-C, `kill` and `kill -9`: nobody is left behind, nothing that was finished is
 lost, and the same command goes on. The table in docs/reliability.md lists them."""
 
+import json
 import re
 import signal
 import sys
@@ -9,13 +10,14 @@ from pathlib import Path
 import drills
 import pytest
 from attention_networks import write_run
-from drills import Moment, drilled, left_over
+from drills import ANEW, Moment, drilled, left_over
 from map_folders import FIGURES, write_figures
 from market_folder import make_market_folder
 from paths import REPO
 
 from reidkit.data import load_dataset
 from reidkit.priors import PriorTable
+from reidkit.search.blocks import SUFFIX
 from reidkit.training import RunFolder
 
 only_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are counted in /proc")
@@ -115,6 +117,76 @@ def test_search(root, tmp_path):
     said = drilled(words, dict.fromkeys((INT, TERM, KILL), moment), tmp_path / "drill")
     assert re.search(r"32 pictures searched \(0 read now\)", said), said
     assert (tmp_path / "page.html").is_file() and not left_over(root)
+
+
+@only_linux
+@pytest.mark.slow
+def test_evaluate(root, tmp_path):
+    run, file = tmp_path / "r", tmp_path / "result" / "r.json"
+    drilled(["train", "ide", *SMOKE, *TWO_EPOCHS, "--root", str(root), "--run", str(run)], {}, tmp_path / "train")
+    words = ["evaluate", str(run), "--no-cache", "--workers", "2", "--device", "cpu", "--no-progress"]
+    words += ["--save", str(file)]
+    reading, writing = Moment("open", "*_c?s1_*.jpg", worker=True), Moment("os.rename", file.name)
+    for moment in (reading, writing):
+        said = drilled(words, dict.fromkeys((INT, TERM, KILL), moment), tmp_path / moment.event, ANEW)
+        assert "mAP" in said and json.loads(file.read_text())["metrics"] and not left_over(run, root, file.parent)
+
+
+@only_linux
+@pytest.mark.slow
+def test_export(tmp_path):
+    file = tmp_path / "net" / "mpn.pt2"
+    words = ["export", str(write_run(tmp_path, "mpn-no-ca", 0)), "--to", "torch-export", "--out", str(file)]
+    moment = Moment("os.rename", file.name)
+    drilled(words, dict.fromkeys((INT, TERM, KILL), moment), tmp_path / "drill", ANEW)
+    assert sorted(path.name for path in file.parent.iterdir()) == [file.name, f"{file.name}.json"]
+
+
+@only_linux
+@pytest.mark.slow
+def test_bench(tmp_path):
+    """What is measured lies in a folder of the system, which only kill -9 may leave."""
+    folder = tmp_path / "synthetic"
+    folder.mkdir()
+    words = ["bench", "search", "--set", f"folder={folder}", "--set", "sizes=4096,8192", "--set", "dim=16"]
+    words += ["--set", "kinds=", "--set", "nearest_size=4096"]
+    moment = Moment("open", f"*{SUFFIX}", worker=True)
+    drilled(words, dict.fromkeys((INT, TERM), moment), tmp_path / "drill", ANEW)
+    assert not any(folder.iterdir())
+    drilled(words, {KILL: moment}, tmp_path / "killed", ANEW)
+
+
+@only_linux
+@pytest.mark.slow
+def test_report(tmp_path):
+    runs, file = tmp_path / "runs", tmp_path / "tables" / "runs.csv"
+    write_run(runs, "mpn-no-ca", 0)
+    words, moment = ["report", str(runs), "--save", str(file)], Moment("os.rename", file.name)
+    drilled(words, dict.fromkeys((INT, TERM, KILL), moment), tmp_path / "drill", ANEW)
+    assert [path.name for path in file.parent.iterdir()] == [file.name] and not left_over(runs)
+
+
+@only_linux
+@pytest.mark.slow
+def test_compare(root, tmp_path):
+    runs, file = [tmp_path / "a", tmp_path / "b"], tmp_path / "tables" / "queries.csv"
+    for seed, run in enumerate(runs):
+        words = ["train", "ide", *SMOKE, *TWO_EPOCHS, "--seed", str(seed), "--root", str(root), "--run", str(run)]
+        drilled(words, {}, tmp_path / "train")
+    words = ["compare", *map(str, runs), "--device", "cpu", "--no-progress", "--save", str(file)]
+    moment = Moment("os.rename", file.name)
+    drilled(words, dict.fromkeys((INT, TERM, KILL), moment), tmp_path / "drill", ANEW)
+    assert [path.name for path in file.parent.iterdir()] == [file.name] and not left_over(root, *runs)
+
+
+@only_linux
+@pytest.mark.slow
+def test_data_check(root, tmp_path):
+    tables = tmp_path / "tables"
+    words = ["data", "check", "market-layout", "--root", str(root), "--out", str(tables)]
+    moment = Moment("os.rename", "report.txt")
+    drilled(words, dict.fromkeys((INT, TERM, KILL), moment), tmp_path / "drill", ANEW)
+    assert (tables / "report.txt").is_file() and not left_over(root, tables)
 
 
 def test_the_page_lists_the_drills():

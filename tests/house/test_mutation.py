@@ -4,10 +4,10 @@ import ast
 import json
 import os
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
-from mutation import PAGE, STORED, among, mutants, mutate, sample, table
+from mutation import PAGE, STORED, Mutant, Row, mutants, mutate, table
 from paths import REPO
 
 SMALL = '''"""A module."""
@@ -67,23 +67,49 @@ def test_killed_and_living_mutants_are_told_apart(toy):
     """`k -= 1` never ends and is stopped; the others give 4."""
     file, tests = toy / "toy_counted.py", [toy / "test_toy.py"]
     tests[0].write_text(TEST.format(3, "== 3"))
-    found = mutate(file, "toy_counted", tests, sample(99, 0))
-    assert (found["mutants"], found["tried"]) == (4, 4)
-    assert [m.source for m in found["survivors"]] == ["k = 0"]  # 1, 2, 3 ends at 3 as well
+    keys = {mutant.key for mutant, _ in mutants(COUNT)}
+    found = list(mutate(file, "toy_counted", tests, keys))
+    assert [m.source for m, noticed in found if not noticed] == ["k = 0"]  # 1, 2, 3 ends at 3 as well
+    assert [m.key in keys for m, _ in found] == [True] * 4
     tests[0].write_text(TEST.format(0, "< 2"))
-    living = mutate(file, "toy_counted", tests, sample(99, 0))["survivors"]
+    living = [m for m, noticed in mutate(file, "toy_counted", tests, keys) if not noticed]
     assert [(m.source, m.after) for m in living] == [
         ("k = 0", "k = 1"),
         ("while k < n:", "k <= n"),
         ("k += 1", "k -= 1"),
         ("k += 1", "k += 2"),
     ]
-    again = mutate(file, "toy_counted", tests, among([replace(living[2], line=99)]))
-    assert again["tried"] == 1 and again["survivors"] == [living[2]]
-    assert len({m for seed in range(9) for m in sample(1, seed)(living)}) > 1 == len(sample(1, 0)(living))
+    assert list(mutate(file, "toy_counted", tests, [living[2].key])) == [(living[2], False)]
     tests[0].write_text("def test_it():\n    assert 0\n")
     with pytest.raises(SystemExit, match="its tests fail without a change"):
-        mutate(file, "toy_counted", tests, sample(1, 0))
+        list(mutate(file, "toy_counted", tests, keys))
+
+
+def test_what_was_tried_holds_until_a_line_reads_differently():
+    """A result of an interrupted call is kept, whatever moves; a line that changed, or is new, is to be tried."""
+    before, after = (
+        [m for m, _ in mutants(code)] for code in (COUNT, f"# moved\n{COUNT.replace('k += 1', 'k += 1 * 1')}")
+    )
+    row = Row.of(before, {})
+    assert (row.mutants, row.killed, row.survivors) == (4, set(), {})
+    for mutant in before:
+        row.add(mutant, noticed=mutant.source != "k = 0")
+    stored = json.loads(json.dumps(row.as_json()))
+    assert Row.of(before, stored) == row and len(row.killed) == 3
+    later = Row.of(after, stored)
+    assert later.mutants == len(after) == 6 and later.killed == {before[1].key}
+    assert list(later.survivors.values()) == [replace(before[0], line=before[0].line + 1)]
+    later.add(after[0], noticed=True)  # after a test was added
+    assert later.killed == {before[0].key, before[1].key} and later.as_json()["survivors"] == []
+    later.add(after[0], noticed=False)
+    assert later.killed == {before[1].key} and later.as_json()["survivors"] == [asdict(after[0])]
+
+
+def test_changes_that_read_the_same_are_told_apart():
+    """Both sums of one line become `sum(1)` of the first, of the second."""
+    found = [m for m, _ in mutants("a, b = sum(0), sum(0)\n")]
+    assert [(m.before, m.after, m.nth) for m in found] == [("sum(0)", "sum(1)", 0), ("sum(0)", "sum(1)", 1)]
+    assert found[0].key != found[1].key
 
 
 def test_every_survivor_is_explained():
@@ -106,4 +132,5 @@ def test_files_and_tests_of_the_stored_rows_exist():
     assert [row["room"] for row in rows] == ["losses", "ranking", "counting", "coarse priors", "sampler"]
     for row in rows:
         assert all((REPO / name).is_file() for name in [row["file"], *row["tests"]])
-        assert row["killed"] + len(row["survivors"]) == row["tried"] <= row["mutants"]
+        lived = {Mutant(**mutant).key for mutant in row["survivors"]}
+        assert lived.isdisjoint(row["killed"]) and len(lived) + len(row["killed"]) <= row["mutants"]

@@ -17,7 +17,7 @@ from reidkit.data import load_dataset
 from reidkit.errors import PriorError
 from reidkit.priors import PriorTable, build_priors
 from reidkit.priors.anatomy import PLACES, doubt_labels, doubt_masks, fitting_set, implausible
-from reidkit.priors.build import default_file
+from reidkit.priors.build import default_file, image_paths
 from reidkit.priors.census import LabelCensus, MaskCensus
 from reidkit.priors.files import FileMaps
 from reidkit.priors.labels import LABEL_SETS
@@ -260,6 +260,43 @@ def test_rows_written_before_the_refusal_are_taken_back(tmp_path, monkeypatch):
     with pytest.raises(PriorError, match='label_set="atr"'):
         build(ds, batch_size=8, rebuild=True)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("found", [False, True])
+@pytest.mark.parametrize("mended", [False, True])
+def test_a_refused_build_leaves_the_rows_that_others_added_meanwhile(tmp_path, monkeypatch, found, mended):
+    """Before the last batch is read another process adds the query; or mends the maps and makes all rows anew."""
+    ds = load_dataset("market-layout", root=make_market_folder(tmp_path / "set", train_ids=10))  # 40 images
+    write_figures(ds, ds.query, FIGURES["lip"])
+    out, original, calls, added = default_file(ds, "files", (8, 4)), FileMaps.maps, [], []
+    if found:
+        write_figures(ds, ds.train, FIGURES["lip"])
+        build(ds)
+    earlier = PriorTable.load(out) if found else None
+    write_figures(ds, ds.train, FIGURES["atr"])
+
+    def maps(source, paths):
+        calls.append(paths)
+        if len(calls) == 5:  # four batches of eight are in the file
+            assert len(PriorTable.load(out)) == (40 if found else 32)
+            if mended:
+                write_figures(ds, ds.train, FIGURES["lip"])
+            build(ds, splits=["train", "query"] if mended else ["query"])
+            added.append(PriorTable.load(out))
+            write_figures(ds, ds.train, FIGURES["atr"])
+        return original(source, paths)
+
+    monkeypatch.setattr("reidkit.priors.build.SAVE_SECONDS", -1)  # every batch is saved at once
+    monkeypatch.setattr(FileMaps, "maps", maps)
+    with pytest.raises(PriorError, match='label_set="atr"'):
+        build(ds, batch_size=8)
+    table = PriorTable.load(out)
+    train, query = image_paths(ds, "train"), image_paths(ds, "query")
+    assert set(table.paths) == {*query, *(train if found or mended else [])} and table.reliable.all()
+    for paths, last in ((query, added[0]), (train, added[0] if mended else earlier)):
+        if last is not None:
+            assert table.subset(paths).manifest["fingerprint"] == last.subset(paths).manifest["fingerprint"]
+    assert not list(out.parent.glob(".*"))
 
 
 def _copy(folder: Path, content: bytes) -> Path:

@@ -117,6 +117,8 @@ def test_dilation_widens_to_the_right_by_one():
     assert np.flatnonzero(prior.mask[1]).tolist() == [2, 3]
     both = coarse_priors(parsing[None], parsing[None] > 0, (4, 8))
     assert np.array_equal(both.mask[0].numpy(), prior.mask)
+    steps = prior_steps(parsing, parsing > 0, grid=(4, 8))  # the picture before stays as it was
+    assert np.flatnonzero(steps.binarised[1]).tolist() == [2] and np.array_equal(steps.dilated, prior.mask)
 
 
 @pytest.mark.parametrize("labels, reason", [(HEAD_LABELS, "no head"), (LEG_LABELS, "no leg")])
@@ -260,6 +262,8 @@ def test_label_sets():
         (lambda p, s: (p, s[:-1]), "8x4.*7x4"),
         (lambda p, s: (p + 11, s), "label 24"),
         (lambda p, s: (p - 1, s), "label -1"),
+        (lambda p, s: (np.where(p == 7, 19, p - 1), s), "label -1"),
+        (lambda p, s: (np.where(p == 7, 20, p), s), "label 20"),
         (lambda p, s: (p.astype(float), s), "float64"),
         (lambda p, s: (p, s * 255.0), "255"),
         (lambda p, s: (p, np.where(s, np.nan, 0)), r"\[0, 1\]"),

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.images import upright_size
 from reidkit.data.sidewalk.labels import PART_NAMES, parsing_map, part_map, segmentation_map
 from reidkit.data.sidewalk.plan import FOLDERS
 from reidkit.errors import DatasetError
@@ -183,6 +184,10 @@ def _load_codes(root: Path, paths: list[str], meta: pd.DataFrame) -> np.ndarray:
         found = _read(path)
         if len(found.facts) != (rows := int((meta["folder"] == folder).to_numpy().sum())):
             raise DatasetError(f"{path} has maps of {len(found.facts)} images, meta.csv has {rows}; render {root} anew")
+        names = [name for name in paths if name.startswith(f"{folder}/")]
+        if found.shape != (size := upright_size(root / names[0])):
+            maps, image = (f"{height} x {width}" for height, width in (found.shape, size))
+            raise DatasetError(f"{path} has maps of {maps} pixels, {names[0]} has {image}; render {root} anew")
         if not out.size:
             out = np.empty((len(paths), *found.shape), np.uint8)
         for i, name in enumerate(paths):

@@ -156,6 +156,18 @@ def test_truth_agrees_with_the_tools_most_of_the_time(sidewalk_tiny):
     assert np.median(agree) > 0.95 and agree.min() < 0.9  # and sometimes the tool fails
 
 
+def test_maps_of_another_shape_than_their_images_are_refused(sidewalk_tiny, tmp_path):
+    """Also with as many pixels: 32 x 96 instead of 96 x 32."""
+    root = tmp_path / sidewalk_tiny.root.name
+    shutil.copytree(sidewalk_tiny.root, root, copy_function=os.link)
+    ds, file = load_sidewalk(tmp_path, "tiny", progress=False), root / "truth" / "query.npz"
+    columns = dict(np.load(file))
+    file.unlink()
+    np.savez(file, **columns | {"shape": columns["shape"][::-1]})
+    with pytest.raises(DatasetError, match=r"query\.npz has maps of 32 x 96 pixels, query/.*\.jpg has 96 x 32; render"):
+        load_truth(ds, ds.query)
+
+
 def test_truth_names_a_foreign_image(sidewalk_tiny):
     with pytest.raises(DatasetError, match="empty"):
         load_truth(sidewalk_tiny, sidewalk_tiny.train.iloc[:0])
