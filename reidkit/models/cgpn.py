@@ -32,7 +32,7 @@ from reidkit.errors import ReIDKitError
 from reidkit.models.backbones import Backbone
 from reidkit.models.base import ModelOutput
 from reidkit.models.branches import BranchedModel, places
-from reidkit.models.parts import PartClassifier, PartConv, PartConvBlock, largest, max_pool
+from reidkit.models.parts import PartClassifier, PartConv, PartConvBlock, max_pool
 from reidkit.models.stripes import (
     BRANCH_1,
     BRANCH_2,
@@ -126,7 +126,7 @@ class CGPN(BranchedModel):
         """Maps [B, c, h, w], one a branch -> K part features; with_aux adds the pairs of Eq. 3 (training)."""
         supervise = with_aux and self.config.supervised and bool(self.global_convs)
         striped = self.reduce_local is not None or supervise
-        rows = [largest(m) for m in maps] if striped else []  # maxima of every row, [B, c, h] each
+        rows = [m.amax(3) for m in maps] if striped else []  # maxima of every row, [B, c, h] each
         reduced = []
         global_parts = [max_pool(conv(m)) for conv, m in zip(self.global_convs, maps)]  # fg_p, [B, P, c] each
         if self.reduce_global is not None:

@@ -194,7 +194,8 @@ class MPN(TrunkModel):
         aux: bool = False,
     ) -> ModelOutput:
         """K tasks at once. x: F [B, C, h, w], or stripes P_k [B, K, C, h/K, w]."""
-        x = conv1.pooled(x, aux)  # part-relevant channels [B, K, d, *, w], and their GMP [B, K, d]
+        x = conv1(x, aux)  # part-relevant channels, [B, K, d, *, w]
+        x = max_pool(x)  # GMP, [B, K, d]
         if attention is not None:
             x = attention(x, aux)
         x = conv2(x, aux)  # f_k (or z_k), [B, K, d]

@@ -60,7 +60,7 @@ class PartConv(nn.Module):
         """What `joined(x)` gave, or a batch norm after it, as [B, K, D, (h, w)]."""
         if x.ndim == 4:
             return y.unflatten(1, (self.num_parts, self.out_dim))
-        y = y.view(self.num_parts, self.out_dim, len(x), *x.shape[3:])  # [K, D, B, (h, w)]
+        y = y.view(self.num_parts, self.out_dim, -1, *x.shape[3:])  # [K, D, B, (h, w)]
         return y.permute(2, 0, 1, *range(3, x.ndim))
 
     def one(self, x: Tensor, k: int) -> Tensor:
@@ -170,26 +170,15 @@ class PartConvBlock(nn.Module):
 
     def forward(self, x: Tensor, aux: bool = False) -> Tensor:
         """Same shapes as `PartConv`; aux selects the auxiliary tasks' own pieces and running statistics."""
-        return self._activated(self._normalised(x, aux))
-
-    def pooled(self, x: Tensor, aux: bool = False) -> Tensor:
-        """Global max pooling of `forward` on maps: [B, K, D].
-
-        ReLU keeps the order of numbers, so it may come after the maximum, where there are few of them.
-        """
-        return self._activated(max_pool(self._normalised(x, aux)))
-
-    def _normalised(self, x: Tensor, aux: bool) -> Tensor:
         conv = self.aux_conv if aux and self.aux_conv is not None else self.conv
         norm = self.aux_norm if aux and self.aux_norm is not None else self.norm
-        return conv.parted(norm.joined(conv.joined(x), aux), x)
-
-    def _activated(self, y: Tensor) -> Tensor:
+        y = conv.parted(norm.joined(conv.joined(x), aux), x)
         return F.relu(y) if self.relu else y
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone: [B, C, (h, w)] -> [B, D, (h, w)]."""
-        return self._activated(self.norm.one(self.conv.one(x, k), k))
+        y = self.norm.one(self.conv.one(x, k), k)
+        return F.relu(y) if self.relu else y
 
 
 class PartAttention(nn.Module):
@@ -228,9 +217,4 @@ class PartClassifier(nn.Module):
 
 def max_pool(x: Tensor) -> Tensor:
     """Global max pooling over the last two dimensions: [..., h, w] -> [...]."""
-    return largest(x.flatten(-2))
-
-
-def largest(x: Tensor) -> Tensor:
-    """[..., n] -> [...], the maximum. Its gradient goes to one place; to share it among equals, `amax` sweeps all."""
-    return x.max(-1).values
+    return x.amax((-2, -1))

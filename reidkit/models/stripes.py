@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from reidkit.errors import ReIDKitError
-from reidkit.models.parts import largest
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,12 @@ def global_only(branches: tuple[Branch, ...]) -> tuple[Branch, ...]:
 
 def pool_groups(maps: Tensor, groups: tuple[StripeGroup, ...]) -> Tensor:
     """Max-pool every stripe group of a map: [B, C, h, w] -> [B, groups, C]."""
-    return pool_rows(largest(maps), groups)
+    return pool_rows(maps.amax(3), groups)
+
+
+def largest(rows: Tensor) -> Tensor:
+    """[..., h] -> [...], the maximum. Of equal rows one takes the gradient: half the operators of an even share."""
+    return rows.max(-1).values
 
 
 def pool_rows(rows: Tensor, groups: tuple[StripeGroup, ...], pool: Callable[[Tensor], Tensor] = largest) -> Tensor:

@@ -76,8 +76,8 @@ def _checked(feature_map: Tensor, prior: PriorBatch | None, mode: Mode) -> Prior
 def row_weights(top: Tensor, bottom: Tensor, height: int, rows: int) -> Tensor:
     """The matrices A [B, rows, height] of "crop rows top..bottom, resize to `rows`": resized = A @ map."""
     top, bottom = (height * end.float().unsqueeze(1) for end in (top, bottom))  # in rows, [B, 1]
-    centres = torch.linspace(0.5 / rows, 1 - 0.5 / rows, rows, device=top.device)  # of the resized rows, in (0, 1)
-    position = torch.lerp(top, bottom, centres) - 0.5  # in the map, [B, rows]; 0 = centre of row 0
+    centres = torch.arange(0.5, rows, device=top.device) / rows  # of the resized rows, in (0, 1)
+    position = torch.addcmul(top, bottom - top, centres) - 0.5  # in the map, [B, rows]; 0 = centre of row 0
     position = position.clamp(top, torch.maximum(bottom - 1, top)).clamp_max(height - 1)  # of the crop, of the map
     distance = position.unsqueeze(2) - torch.arange(height, device=top.device)
     return (1 - distance.abs()).clamp_min(0)  # the bilinear hat

@@ -21,19 +21,19 @@ from reidkit.training.watch import Watch
 
 # Variant, how many operators its step takes (forward, losses, backward, clipping, optimiser; small backbone), and how
 # many it took when each loss was computed by itself and each parameter was updated by itself. It may take fewer.
-# Of the 503 of MPNo the backbone takes 161 (of which 39 hand a gradient to its parameter and 13 count batches for a
-# batch norm), the part heads 155, the losses 141, mask, crop and resizing of stripes 32, clipping 8, the optimiser 6.
+# Of the 508 of MPNo the backbone takes 161 (of which 39 hand a gradient to its parameter and 13 count batches for a
+# batch norm), the part heads 158, the losses 141, mask, crop and resizing of stripes 34, clipping 8, the optimiser 6.
 COUNTED = """
-    baseline 351 631, baseline-ub 375 666, mt-only 332 611, naive-mtl 451 823,
-    psa-c1 451 803, psa-c2 451 802, psa 451 782, fsa 503 892, mpn-no-ca 503 851, mpn 619 1039,
-    mpn-no-ca-uniform 476 812, mpn-no-ca-roi 500 847, align-batch 493 881, align-sample-triplet 454 826,
-    align-sample 488 876, align-batch-psa 493 840, align-sample-triplet-psa 454 785, align-sample-psa 488 835,
-    mpn-rga 1091 1871, soft-c1-0.01 472 842, soft-c1-0.1 472 842, soft-c1-1 472 842, soft-c1-10 472 842,
-    soft-c2-0.01 472 842, soft-c2-0.1 472 842, soft-c2-1 472 842, soft-c2-10 472 842, ide 304 545, pcb 252 478,
-    pyramid 672 974, dsa 675 720, mgn 457 911, cgpn 655 1716, cgpn-1 538 1027, cgpn-2 655 1716, cgpn-3 473 1274,
-    cgpn-4 560 1591, cgpn-global-2 354 600, cgpn-global-3 365 617, cgpn-global-4 376 634, cgpn-global-8 420 702,
-    cgpn-b1 397 788, cgpn-b2 397 788, cgpn-b3 427 1001, cgpn-b12 511 1146, cgpn-b13 541 1359, cgpn-b23 541 1359,
-    cgpn-b1234 799 2286, cgpn-b12345 983 3140
+    baseline 352 631, baseline-ub 378 666, mt-only 334 611, naive-mtl 456 823, psa-c1 456 803, psa-c2 456 802,
+    psa 456 782, fsa 508 892, mpn-no-ca 508 851, mpn 624 1039, mpn-no-ca-uniform 479 812, mpn-no-ca-roi 505 847,
+    align-batch 498 881, align-sample-triplet 459 826, align-sample 493 876, align-batch-psa 498 840,
+    align-sample-triplet-psa 459 785, align-sample-psa 493 835, mpn-rga 1096 1871, soft-c1-0.01 477 842,
+    soft-c1-0.1 477 842, soft-c1-1 477 842, soft-c1-10 477 842, soft-c2-0.01 477 842, soft-c2-0.1 477 842,
+    soft-c2-1 477 842, soft-c2-10 477 842, ide 304 545, pcb 252 478, pyramid 676 974, dsa 676 720, mgn 471 911,
+    cgpn 673 1716, cgpn-1 556 1027, cgpn-2 673 1716, cgpn-3 485 1274, cgpn-4 578 1591, cgpn-global-2 360 600,
+    cgpn-global-3 371 617, cgpn-global-4 382 634, cgpn-global-8 426 702, cgpn-b1 403 788, cgpn-b2 403 788,
+    cgpn-b3 433 1001, cgpn-b12 523 1146, cgpn-b13 553 1359, cgpn-b23 553 1359, cgpn-b1234 823 2286,
+    cgpn-b12345 1013 3140
 """
 OPERATORS = {name: int(now) for name, now, _ in (line.split() for line in COUNTED.replace("\n", " ").split(","))}
 
