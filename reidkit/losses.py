@@ -76,8 +76,18 @@ class LossConfig:
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """1 - a.b / (|a| |b|) row by row (MPN Eq. 4): [..., D], [..., D] -> [...], in [0, 2]."""
-    a, b = F.normalize(torch.stack([a, b]), dim=-1)
+    return _distance_in_pairs(torch.stack([a, b], dim=-2))
+
+
+def _distance_in_pairs(pairs: Tensor) -> Tensor:
+    """`cosine_distance` of vectors that lie side by side, [..., 2, D] -> [...]."""
+    a, b = _unit(pairs).unbind(-2)
     return 1 - (a * b).sum(-1)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """[..., D] divided by their lengths; a row of zeros stays. `F.normalize` with fewer operators in its gradient."""
+    return rows / (torch.linalg.vector_norm(rows, dim=-1, keepdim=True) + 1e-12)
 
 
 def pairwise_distance(features: Tensor, metric: Metric = "cosine") -> Tensor:
@@ -89,7 +99,7 @@ def pairwise_distance(features: Tensor, metric: Metric = "cosine") -> Tensor:
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     if metric == "cosine":
-        unit = F.normalize(features, dim=-1)
+        unit = _unit(features)
         return 1 - unit @ unit.transpose(-2, -1)
     distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")  # exactly 0 on the diagonal
     return distance if metric == "euclidean" else distance.square()
@@ -117,8 +127,8 @@ def batch_hard_triplet(
         features = features if features.dtype == torch.float64 else features.float()
         distance = pairwise_distance(features, metric)  # [N, N]
         same = _same_identity(labels)
-        positive = distance.masked_fill(~same, -torch.inf).amax(-1)  # hardest positive (the anchor at worst)
-        negative = distance.masked_fill(same, torch.inf).amin(-1)  # hardest negative; inf where there is none
+        positive = distance.masked_fill(~same, -torch.inf).max(-1).values  # hardest positive (the anchor at worst)
+        negative = distance.masked_fill(same, torch.inf).min(-1).values  # hardest negative; inf where there is none
         loss = F.relu(positive - negative + margin)  # without a negative: [-inf]_+ = 0
         count = (loss > 0).sum(-1).clamp_min(1) if average == "violating" else len(labels)
         return loss.sum(-1) / count
@@ -136,8 +146,13 @@ def class_means(features: Tensor, labels: Tensor) -> Tensor:
     make the host wait.
     """
     with torch.autocast(features.device.type, enabled=False):
-        same = _same_identity(labels).to(features.dtype)  # [N, N]
-        return (same / same.sum(1, keepdim=True)) @ features
+        return _shares(labels, features.dtype) @ features
+
+
+def _shares(labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """[N, N]: 1 / n_s where two images show the same identity s, of which there are n_s; 0 elsewhere."""
+    same = _same_identity(labels).to(dtype)
+    return same / same.sum(1, keepdim=True)
 
 
 def class_alignment(main: Tensor, aux: Tensor, labels: Tensor) -> Tensor:
@@ -146,9 +161,12 @@ def class_alignment(main: Tensor, aux: Tensor, labels: Tensor) -> Tensor:
     main (h), aux (g) [N, D], labels [N]. Neither side is detached.
     """
     main, aux = _full_precision(main, aux)
-    distance = cosine_distance(*class_means(torch.stack([main, aux]), labels))  # [N], equal for equal labels
-    share = 1 / _same_identity(labels).sum(1)  # the n_s images of identity s count as one
-    return (distance * share).sum() / share.sum()
+    with torch.autocast(main.device.type, enabled=False):
+        shares = _shares(labels, main.dtype)
+        pairs = torch.stack([main, aux], dim=1)  # [N, 2, D]
+        means = (shares @ pairs.flatten(1)).view_as(pairs)  # equal for equal labels
+        share = shares.diagonal()  # the n_s images of identity s count as one
+        return torch.dot(_distance_in_pairs(means), share) / share.sum()
 
 
 def sample_alignment(main: Tensor, aux: Tensor) -> Tensor:
@@ -170,15 +188,15 @@ def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction = "s
     """
     if reduction not in get_args(Reduction):
         raise unknown_name("reduction", reduction, get_args(Reduction))
-    losses = _cross_entropies(logits, labels)
-    return losses.sum() if reduction == "sum" else losses.mean()
+    return _cross_entropies([logits], labels, reduction)[0]
 
 
-def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """[K, N, C], [N] -> [K], the mean cross entropy of each classifier, in one call for all of them."""
-    parts, images, _ = logits.shape
-    (rows,) = _full_precision(logits.flatten(0, 1))  # [K*N, C]
-    return F.cross_entropy(rows, labels.repeat(parts), reduction="none").view(parts, images).mean(1)
+def _cross_entropies(tasks: list[Tensor], labels: Tensor, reduction: Reduction) -> tuple[Tensor, ...]:
+    """The loss of each task, logits [K, N, C] of the same K: all classifiers of all tasks in one cross entropy."""
+    (logits,) = _full_precision(torch.cat(tasks).flatten(0, 1))  # [tasks*K*N, C]
+    losses = F.cross_entropy(logits, labels.repeat(len(logits) // len(labels)), reduction="none")
+    losses = losses.view(len(tasks), -1)  # [tasks, K*N]
+    return (losses.sum(1) / len(labels) if reduction == "sum" else losses.mean(1)).unbind()
 
 
 def supervision_mse(pairs: list[tuple[Tensor, Tensor]], detach_targets: bool = False) -> Tensor:
@@ -248,10 +266,8 @@ def total_loss(
 
 def identity_terms(out: Any, labels: Tensor, reduction: Reduction) -> dict[str, Tensor]:
     """The identification losses of the main and, where there are any, of the auxiliary classifiers (MPN Eq. 1)."""
-    logits = [out.logits] if out.aux is None else [out.logits, out.aux.logits]
-    losses = _cross_entropies(torch.cat(logits) if len(logits) > 1 else out.logits, labels)  # [2 K]
-    tasks = losses.split([len(task) for task in logits])
-    return {name: task.sum() if reduction == "sum" else task.mean() for name, task in zip(IDENTITY, tasks)}
+    tasks = [out.logits] if out.aux is None else [out.logits, out.aux.logits]
+    return dict(zip(IDENTITY, _cross_entropies(tasks, labels, reduction)))
 
 
 def triplet_term(out: Any, labels: Tensor, config: LossConfig) -> Tensor:

@@ -44,6 +44,7 @@ from reidkit.models.stripes import (
     fine,
     global_only,
     pool_groups,
+    pool_rows,
 )
 from reidkit.priors import PriorBatch
 
@@ -123,22 +124,24 @@ class CGPN(BranchedModel):
 
     def heads(self, maps: tuple[Tensor, ...], prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """Maps [B, c, h, w], one a branch -> K part features; with_aux adds the pairs of Eq. 3 (training)."""
+        supervise = with_aux and self.config.supervised and bool(self.global_convs)
+        striped = self.reduce_local is not None or supervise
+        rows = [m.amax(3) for m in maps] if striped else []  # maxima of every row, [B, c, h] each
         reduced = []
         global_parts = [max_pool(conv(m)) for conv, m in zip(self.global_convs, maps)]  # fg_p, [B, P, c] each
         if self.reduce_global is not None:
             whole = torch.stack([fg.flatten(1) for fg in global_parts], dim=1)  # fg_i, [B, branches, P*c]
             reduced.append(self.reduce_global(whole))
         if self.reduce_local is not None:
-            local = [pool_groups(m, b.groups) for m, b in zip(maps, self.config.branches) if b.groups]
+            local = [pool_rows(r, b.groups) for r, b in zip(rows, self.config.branches) if b.groups]
             reduced.append(self.reduce_local(torch.cat(local, dim=1)))  # fl, [B, groups, c] -> 256
         features = torch.cat(reduced, dim=1)  # [B, K, 256]
-        supervise = with_aux and self.config.supervised
         return ModelOutput(
             embedding=features.flatten(1),
             part_features=features,
             logits=self.classifier(features),
             triplet_features=list(features.unbind(1)),
-            supervision=self._supervision(global_parts, maps) if supervise else [],
+            supervision=self._supervision(global_parts, rows) if supervise else [],
         )
 
     def part_head(self, k: int, maps: tuple[Tensor, ...], prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
@@ -158,11 +161,11 @@ class CGPN(BranchedModel):
             raise ReIDKitError(f"{self.name} has no global part (global_parts=0): nothing to draw as in CGPN Fig. 5")
         return torch.stack([conv(m) for conv, m in zip(self.global_convs, maps)], dim=1)
 
-    def _supervision(self, global_parts: list[Tensor], maps: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
-        """The pairs (fg_p, fgl_p), [B, c] each, over branches and their parts (Eq. 3)."""
+    def _supervision(self, global_parts: list[Tensor], rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The pairs (fg_p, fgl_p), [B, c] each, over branches and their parts (Eq. 3). rows: [B, c, h] each."""
         pairs = []
-        for fg, m in zip(global_parts, maps):
-            fgl = pool_groups(m.detach() if self.config.detach_targets else m, self.supervision_groups)  # [B, P, c]
+        for fg, r in zip(global_parts, rows):
+            fgl = pool_rows(r.detach() if self.config.detach_targets else r, self.supervision_groups)  # [B, P, c]
             pairs += zip(fg.unbind(1), fgl.unbind(1))
         return pairs
 

@@ -37,14 +37,31 @@ class PartConv(nn.Module):
         nn.init.normal_(self.weight, std=(2 / in_dim) ** 0.5)  # He et al. 2015, fan-in, for each part on its own
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.parted(self.joined(x), x)
+
+    def joined(self, x: Tensor) -> Tensor:
+        """`forward` with the channels of all parts in dimension 1, as a batch norm wants them.
+
+        The whole map gives [B, K*D, h, w]. Where every part has its own input the B images lie side by side, as if
+        they were one: [1, K*D, B*h*w], or [1, K*D, B].
+        """
         if x.ndim == 4:
-            return self._on_whole_map(x)
+            bias = None if self.bias is None else self.bias.flatten()
+            return F.conv2d(x, self.weight.view(-1, self.in_dim, 1, 1), bias)
         if x.ndim not in (3, 5) or x.shape[1] != self.num_parts:
             raise ValueError(
                 f"expected [B, C, h, w], [B, {self.num_parts}, C] or [B, {self.num_parts}, C, h, w], "
                 f"got {tuple(x.shape)}"
             )
-        return self._on_own_input(x)
+        columns = x.permute(1, 2, 0) if x.ndim == 3 else _pixels(x).transpose(1, 2)  # [K, C, B*h*w]
+        return _weight_times(self.weight, columns, self.bias).view(1, self.num_parts * self.out_dim, -1)
+
+    def parted(self, y: Tensor, x: Tensor) -> Tensor:
+        """What `joined(x)` gave, or a batch norm after it, as [B, K, D, (h, w)]."""
+        if x.ndim == 4:
+            return y.unflatten(1, (self.num_parts, self.out_dim))
+        y = y.view(self.num_parts, self.out_dim, -1, *x.shape[3:])  # [K, D, B, (h, w)]
+        return y.permute(2, 0, 1, *range(3, x.ndim))
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone: [B, C, (h, w)] -> [B, D, (h, w)]."""
@@ -52,18 +69,6 @@ class PartConv(nn.Module):
         if x.ndim == 2:
             return F.linear(x, self.weight[k], bias)
         return F.conv2d(x, self.weight[k, :, :, None, None], bias)
-
-    def _on_whole_map(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.flatten()
-        y = F.conv2d(x, self.weight.view(-1, self.in_dim, 1, 1), bias)  # [B, K*D, h, w]
-        return y.unflatten(1, (self.num_parts, self.out_dim))  # [B, K, D, h, w]
-
-    def _on_own_input(self, x: Tensor) -> Tensor:
-        if x.ndim == 3:
-            return _weight_times(self.weight, x, self.bias).permute(2, 0, 1)  # [B, K, D]
-        rows, weight = x.permute(1, 0, 3, 4, 2).flatten(1, 3), self.weight.transpose(1, 2)  # [K, B*h*w, C], [K, C, D]
-        y = torch.bmm(rows, weight) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), rows, weight)
-        return y.unflatten(1, (-1, *x.shape[3:])).permute(1, 0, 4, 2, 3)  # [K, B, h, w, D] -> [B, K, D, h, w]
 
     def extra_repr(self) -> str:
         return f"{self.num_parts} x ({self.in_dim} -> {self.out_dim}), bias={self.bias is not None}"
@@ -91,9 +96,13 @@ class PartBatchNorm(nn.Module):
             self.register_buffer(f"{kind}_var", torch.ones(channels))
 
     def forward(self, x: Tensor, aux: bool = False) -> Tensor:
+        return self.joined(x.flatten(1, 2), aux).unflatten(1, (self.num_parts, self.dim))
+
+    def joined(self, y: Tensor, aux: bool = False) -> Tensor:
+        """The channels of all parts in dimension 1: [*, K*D, ...] -> same shape."""
         kind = "aux_running" if aux and self.separate else "running"
-        y = F.batch_norm(
-            _merge_parts(x),  # [B, K*D, (h, w)]
+        return F.batch_norm(
+            y,
             getattr(self, f"{kind}_mean"),
             getattr(self, f"{kind}_var"),
             self.weight,
@@ -102,7 +111,6 @@ class PartBatchNorm(nn.Module):
             self.momentum,
             self.eps,
         )
-        return y.unflatten(1, (self.num_parts, self.dim))
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone, with the running statistics of the main tasks: [B, D, (h, w)] -> same shape."""
@@ -122,19 +130,16 @@ class PartBatchNorm(nn.Module):
         return f"{self.num_parts} x {self.dim}, separate={self.separate}"
 
 
-def _merge_parts(x: Tensor) -> Tensor:
-    """[B, K, D, h, w] -> [B, K*D, h, w] (and [B, K, D] -> [B, K*D]); maps come out in channels_last."""
-    if x.ndim == 3:
-        return x.flatten(1).contiguous()
-    return x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+def _pixels(x: Tensor) -> Tensor:
+    """[B, K, C, h, w] -> [K, B*h*w, C], a row a pixel."""
+    return x.permute(1, 0, 3, 4, 2).flatten(1, 3)
 
 
-def _weight_times(weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
-    """K matrix products on vectors: weight [K, D, C], x [B, K, C], bias [K, D] -> [K, D, B].
+def _weight_times(weight: Tensor, columns: Tensor, bias: Tensor | None) -> Tensor:
+    """K matrix products: weight [K, D, C], columns [K, C, L], bias [K, D] -> [K, D, L].
 
     The weight stands on the left as it lies in memory, so its gradient comes out in that order and is not copied.
     """
-    columns = x.permute(1, 2, 0)  # [K, C, B]
     return torch.bmm(weight, columns) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, columns)
 
 
@@ -167,7 +172,7 @@ class PartConvBlock(nn.Module):
         """Same shapes as `PartConv`; aux selects the auxiliary tasks' own pieces and running statistics."""
         conv = self.aux_conv if aux and self.aux_conv is not None else self.conv
         norm = self.aux_norm if aux and self.aux_norm is not None else self.norm
-        y = norm(conv(x), aux)
+        y = conv.parted(norm.joined(conv.joined(x), aux), x)
         return F.relu(y) if self.relu else y
 
     def one(self, x: Tensor, k: int) -> Tensor:
@@ -203,7 +208,7 @@ class PartClassifier(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _weight_times(self.weight, x, self.bias).transpose(1, 2)  # [K, B, classes]
+        return _weight_times(self.weight, x.permute(1, 2, 0), self.bias).transpose(1, 2)  # [K, B, classes]
 
     def one(self, x: Tensor, k: int) -> Tensor:
         """Part k alone: [B, D] -> logits [B, classes]."""

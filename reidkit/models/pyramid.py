@@ -16,8 +16,8 @@ from torch import Tensor
 from reidkit.errors import ReIDKitError
 from reidkit.models.backbones import Backbone
 from reidkit.models.base import ModelOutput, TrunkModel
-from reidkit.models.parts import PartClassifier, PartConvBlock, max_pool
-from reidkit.models.stripes import adjacent, pool_groups
+from reidkit.models.parts import PartClassifier, PartConvBlock
+from reidkit.models.stripes import StripeGroup, adjacent, pool_groups, pool_rows
 from reidkit.priors import PriorBatch
 
 
@@ -54,13 +54,13 @@ class Pyramid(TrunkModel):
 
     def heads(self, maps: Tensor, prior: PriorBatch | None = None, with_aux: bool = False) -> ModelOutput:
         """[B, C, h, w] -> part_features [B, 21, 128], embedding [B, 2688], logits [21, B, classes]."""
-        pooled = pool_groups(maps, self.groups, _average_plus_max)  # [B, K, C]
+        pooled = _average_plus_max(maps, self.groups)  # [B, K, C]
         features = self.reduce(pooled)  # [B, K, d]
         return ModelOutput(embedding=features.flatten(1), part_features=features, logits=self.classifier(features))
 
     def part_head(self, k: int, maps: Tensor, prior: PriorBatch | None = None) -> tuple[Tensor, Tensor]:
         """Part k alone: feature [B, d] and logits [B, classes]."""
-        pooled = pool_groups(maps, self.groups[k : k + 1], _average_plus_max)[:, 0]  # [B, C]
+        pooled = _average_plus_max(maps, self.groups[k : k + 1])[:, 0]  # [B, C]
         feature = self.reduce.one(pooled, k)
         return feature, self.classifier.one(feature, k)
 
@@ -70,5 +70,10 @@ class Pyramid(TrunkModel):
         return tuple(group.extent for group in self.groups)
 
 
-def _average_plus_max(x: Tensor) -> Tensor:
-    return x.mean((-2, -1)) + max_pool(x)
+def _average_plus_max(maps: Tensor, groups: tuple[StripeGroup, ...]) -> Tensor:
+    """[B, C, h, w] -> [B, groups, C]."""
+    return pool_rows(maps.mean(3), groups, _average) + pool_groups(maps, groups)
+
+
+def _average(x: Tensor) -> Tensor:
+    return x.mean(-1)

@@ -10,6 +10,7 @@ Fig. 3 and 4, and the CGPN panel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor
 
 from reidkit.errors import ReIDKitError
-from reidkit.models.parts import max_pool
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,21 @@ def global_only(branches: tuple[Branch, ...]) -> tuple[Branch, ...]:
     return tuple(replace(branch, groups=()) for branch in branches)
 
 
-def pool_groups(maps: Tensor, groups: tuple[StripeGroup, ...], pool=max_pool) -> Tensor:
-    """Pool every stripe group of a map: [B, C, h, w] -> [B, groups, C]. pool: [B, C, rows, w] -> [B, C]."""
-    height = int(maps.shape[2])  # torch.jit.trace hands out sizes as tensors
-    rows = [group.rows(height) for group in groups]
-    return torch.stack([pool(maps[:, :, first:end]) for first, end in rows], dim=1)
+def pool_groups(maps: Tensor, groups: tuple[StripeGroup, ...]) -> Tensor:
+    """Max-pool every stripe group of a map: [B, C, h, w] -> [B, groups, C]."""
+    return pool_rows(maps.amax(3), groups)
+
+
+def largest(rows: Tensor) -> Tensor:
+    """[..., h] -> [...], the maximum. Of equal rows one takes the gradient: half the operators of an even share."""
+    return rows.max(-1).values
+
+
+def pool_rows(rows: Tensor, groups: tuple[StripeGroup, ...], pool: Callable[[Tensor], Tensor] = largest) -> Tensor:
+    """Pool every stripe group of a map whose rows are pooled already, so that a map is read once for all groups.
+
+    rows [B, C, h] -> [B, groups, C]. pool: [B, C, n] -> [B, C], the same that made one number of each row.
+    """
+    height = int(rows.shape[2])  # torch.jit.trace hands out sizes as tensors
+    ends = [group.rows(height) for group in groups]
+    return torch.stack([pool(rows[:, :, first:end]) for first, end in ends], dim=1)

@@ -44,14 +44,14 @@ def part_features(
     batch, _, height, _ = feature_map.shape
     rows = -(-height // num_parts) * num_parts  # K * ceil(H/K)
     if mode == "uniform":
-        if rows != height:
-            whole = feature_map.new_zeros(batch), feature_map.new_ones(batch)
-            feature_map = _resize_rows(feature_map, *whole, rows)
-        return _stripes(feature_map, num_parts)
+        if rows == height:
+            return feature_map.unflatten(2, (num_parts, -1)).transpose(1, 2)  # P_k, Fig. 5b
+        whole = feature_map.new_zeros(batch), feature_map.new_ones(batch)
+        return _resized_stripes(feature_map, *whole, num_parts, rows // num_parts)
     prior = _checked(feature_map, prior, mode)
     if mode == "roi-mask":
-        feature_map = feature_map * prior.mask.unsqueeze(1).to(feature_map.dtype)  # F * M, each channel
-    return _stripes(_resize_rows(feature_map, prior.top, prior.bottom, rows), num_parts)
+        feature_map = feature_map * prior.mask.unsqueeze(1)  # F * M, each channel
+    return _resized_stripes(feature_map, prior.top, prior.bottom, num_parts, rows // num_parts)
 
 
 def _checked(feature_map: Tensor, prior: PriorBatch | None, mode: Mode) -> PriorBatch:
@@ -75,24 +75,18 @@ def _checked(feature_map: Tensor, prior: PriorBatch | None, mode: Mode) -> Prior
 
 def row_weights(top: Tensor, bottom: Tensor, height: int, rows: int) -> Tensor:
     """The matrices A [B, rows, height] of "crop rows top..bottom, resize to `rows`": resized = A @ map."""
-    top, bottom = top.float() * height, bottom.float() * height  # in rows
-    step = (torch.arange(rows, device=top.device) + 0.5) / rows  # centres in (0, 1)
-    position = top[:, None] + (bottom - top)[:, None] * step - 0.5  # 0 = centre of row 0
-    first = top[:, None]  # centre of the crop's first row
-    last = torch.maximum(bottom[:, None] - 1, first)
-    position = position.clamp(first, last).clamp(0, height - 1)
-    centres = torch.arange(height, device=top.device)
-    return (1 - (position[..., None] - centres).abs()).clamp_min(0)  # the bilinear hat
+    top, bottom = (height * end.float().unsqueeze(1) for end in (top, bottom))  # in rows, [B, 1]
+    centres = torch.arange(0.5, rows, device=top.device) / rows  # of the resized rows, in (0, 1)
+    position = torch.addcmul(top, bottom - top, centres) - 0.5  # in the map, [B, rows]; 0 = centre of row 0
+    position = position.clamp(top, torch.maximum(bottom - 1, top)).clamp_max(height - 1)  # of the crop, of the map
+    distance = position.unsqueeze(2) - torch.arange(height, device=top.device)
+    return (1 - distance.abs()).clamp_min(0)  # the bilinear hat
 
 
-def _resize_rows(feature_map: Tensor, top: Tensor, bottom: Tensor, rows: int) -> Tensor:
-    """[B, C, H, W] -> [B, C, rows, W]; one batched matrix product, in channels_last order."""
-    _, channels, height, width = feature_map.shape
-    weights = row_weights(top, bottom, height, rows).to(feature_map.dtype)
+def _resized_stripes(feature_map: Tensor, top: Tensor, bottom: Tensor, num_parts: int, rows: int) -> Tensor:
+    """[B, C, H, W] -> P_k, Fig. 5b: [B, K, C, rows, W]; one batched matrix product, in channels_last order."""
+    batch, channels, height, width = feature_map.shape
+    weights = row_weights(top, bottom, height, num_parts * rows).to(feature_map.dtype)
     flat = feature_map.permute(0, 2, 3, 1).flatten(2)  # [B, H, W*C]
-    return torch.bmm(weights, flat).unflatten(2, (width, channels)).permute(0, 3, 1, 2)
-
-
-def _stripes(feature_map: Tensor, num_parts: int) -> Tensor:
-    """[B, C, K*s, W] -> [B, K, C, s, W]: stripe k holds the rows k*s .. k*s + s - 1."""
-    return feature_map.unflatten(2, (num_parts, -1)).transpose(1, 2)  # P_k, Fig. 5b
+    resized = torch.bmm(weights, flat)  # stripe k holds the rows k * rows .. (k + 1) * rows - 1
+    return resized.view(batch, num_parts, rows, width, channels).permute(0, 1, 4, 2, 3)
