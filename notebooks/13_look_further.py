@@ -126,7 +126,10 @@ pd.DataFrame({f"here: {WHERE}, {PRESET}": here, "paper: Market-1501": there})
 #   part as before, so PSA and channel attention have more to select from (the paper: 2048, reduced
 #   to 512 a part).
 #
-# **Predict.** Which of the four helps MPNo over Naive MTL most?
+# And the preset `hero` of notebook 10, which changes several things at once (larger pictures, that
+# backbone, an alignment whose weight grows): the recipe under which the maps of parts differ.
+#
+# **Predict.** Which of the five helps MPNo over Naive MTL most?
 
 # %%
 from reidkit.data.sidewalk.plan import SIZES
@@ -238,11 +241,11 @@ count_scales(scaled[HARD]) if len(scaled[HARD]) else print("nothing was run")
 
 # %% [markdown]
 # Now compare the first table's *images drawn a person* with MPNo over Naive MTL: do shared
-# parameters, which must serve two tasks, need more training before they pay? Five scales cannot
-# prove it; a schedule for *many* that is as long as `long` is for *small* could refute it.
+# parameters, which must serve two tasks, need more training before they pay? A handful of scales
+# cannot prove it; a schedule for *many* that is as long as `long` is for *small* could refute it.
 #
-# An ordering that appears at one scale of five is weak evidence: five looks are five chances. One
-# that has the same sign at all of them is strong, even where no single interval leaves out zero.
+# An ordering that appears at one scale alone is weak evidence: every look is a chance. One that has
+# the same sign at all of them is strong, even where no single interval leaves out zero.
 #
 # ## What errors in the priors do
 #
