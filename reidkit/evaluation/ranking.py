@@ -113,7 +113,7 @@ def evaluate_ranking(
     block: gallery rows in one matrix product. device: where products and counting run (default: that of the
     features). max_rank: length of the CMC curve (default: the size of the gallery).
 
-    Cost on a CPU, beside the bare float32 product in blocks of 2,048 rows: 1.1 times for "cosine", 1.25 for "euclidean"
+    Cost on a CPU, beside the bare float32 product in blocks of 2,048 rows: 1.1 times for "cosine", 1.2 for "euclidean"
     (screened in float32, the near ones compared in float64, see `screening`; small sets in float64 outright), in 64 MB
     of scores. On a GPU ranks are counted where the scores are (`counting`): about 0.2 GB beside the features.
 

@@ -28,6 +28,7 @@ from reidkit.errors import ReIDKitError, unknown_name
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+SQUARED_ROWS = 256  # of features, whose squares stay in a processor's cache
 STRIP_BYTES = 64 * 2**20  # scores in memory at one time
 
 
@@ -103,18 +104,17 @@ def squared_norms(
     matrix: Tensor | np.ndarray,
     name: str,
     dtype: torch.dtype,
-    block: int = 2048,
     device=None,
     origin: Tensor | None = None,
 ) -> Tensor:
-    """[N] squared length of every row, read block by block. Raises ReIDKitError naming a row that is not finite.
+    """[N] squared length of every row, read a few at a time. Raises ReIDKitError naming a row that is not finite.
 
     origin: [D] the point that lengths are measured from (default: zero).
     """
     squared = torch.empty(len(matrix), dtype=dtype, device=device_of(device, matrix))
-    for start in range(0, len(matrix), block):
-        part = rows(matrix, start, start + block, dtype, device, origin)
-        squared[start : start + block] = (part * part).sum(1)
+    for start in range(0, len(matrix), SQUARED_ROWS):
+        part = rows(matrix, start, start + SQUARED_ROWS, dtype, device, origin)
+        squared[start : start + SQUARED_ROWS] = (part * part).sum(1)
     refuse_rows(~squared.isfinite(), name)
     return squared
 
@@ -174,8 +174,8 @@ def tensor_strips(qf, gf, metric: Metric, block: int = 2048, device=None) -> Ite
     qf, gf = feature_pair(qf, gf, metric)
     dtype, device = working_place(metric, device, qf, gf)
     origin = centre(sampled(gf, device)) if metric == "euclidean" else None
-    squared_norms(qf, "query features", dtype, block, device)  # for its check
-    squared = squared_norms(gf, "gallery features", dtype, block, device, origin)  # [G]
+    squared_norms(qf, "query features", dtype, device)  # for its check
+    squared = squared_norms(gf, "gallery features", dtype, device, origin)  # [G]
     yield from product_strips(qf, gf, metric, squared, origin, block)
 
 

@@ -13,8 +13,8 @@ left *undecided*, for products in float64.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import NamedTuple
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ PAYS_FROM = 2**30  # multiplications; below, float64 costs half a second at most
 LARGEST = 1e36  # squared length; float32 ends at 3e38
 UNDERFLOW = 1e-27  # D products below 1e-38, and still a small part of it
 ROUNDING = 2.0**-24  # half a unit in the last place of float32
+PAIRS = 64  # differences in memory at one time
 NEAR = 64  # so many images, or one in so many of the gallery, may be near to the matches of a query
 
 
@@ -57,19 +58,21 @@ def screened_ranks(qf, gf, truth: GroundTruth, block: int = 2048) -> Generator[t
 
     qf [Q, D], gf [G, D]: features that `pays` accepts. Memory: a strip of scores and little beside it.
     """
-    screen, undecided = Screen(qf, gf, block), []
+    screen, undecided = Screen(qf, gf), []
     for start, strip in product_strips(qf, gf, "euclidean", screen.squared, screen.origin, block):
-        scores = strip.numpy()  # [b, G]
-        matches = [screen.match(query, truth.of(query)[0]) for query in range(start, start + len(scores))]
-        for row, match in zip(scores, matches):
-            screen.measure(row, match)
-        for row, match in zip(scores, matches):
-            row[truth.of(match.query)[1]] = -np.inf  # ignored: below every image that counts
-            ranks = screen.ranks(row, match)
-            if ranks is None:
+        scores, positives = strip.numpy(), []  # [b, G]
+        for query, row in enumerate(scores, start):
+            images, ignored = truth.of(query)
+            positives.append(images)
+            row[ignored] = -np.inf  # below every image that counts
+        decided = []
+        for row, match in zip(scores, screen.matches(start, scores, positives)):
+            sifted = screen.sift(row, match)
+            if sifted is None:
                 undecided.append(match.query)
             else:
-                yield match.query, ranks
+                decided.append(sifted)
+        yield from screen.settle(decided)
     return undecided
 
 
@@ -82,62 +85,91 @@ class Match(NamedTuple):
     scores: np.ndarray
 
 
+class Sifted(NamedTuple):
+    """What float32 says of a query: `ranks` [n] of its matches among the clear images, and the rows `near` to them."""
+
+    match: Match
+    ranks: np.ndarray
+    near: np.ndarray
+
+
 class Screen:
     """Features, their lengths seen from the centre, and what part of its unit the error of a score has at most."""
 
-    def __init__(self, qf, gf, block: int) -> None:
+    def __init__(self, qf, gf) -> None:
         self.qf, self.gf, self.origin = qf, gf, near_centre(gf)
-        place = (block, "cpu", self.origin)
-        self.own = squared_norms(qf, "query features", torch.float64, *place).numpy()  # [Q] |q|^2
-        self.squared = squared_norms(gf, "gallery features", torch.float32, *place)  # [G] |g|^2
+        self.own = squared_norms(qf, "query features", torch.float64, "cpu", self.origin).numpy()  # [Q] |q|^2
+        self.squared = squared_norms(gf, "gallery features", torch.float32, "cpu", self.origin)  # [G] |g|^2
         self.length = self.squared.sqrt().numpy()  # [G]
         self.longest = self.length.max()
-        self.part = ROUNDING * (8 + gf.shape[1] ** 0.5 / 8)  # the floor; `measure` raises it
+        self.part = ROUNDING * (8 + gf.shape[1] ** 0.5 / 8)  # the floor; `matches` raises it
 
-    def unit(self, query: int, length: np.ndarray) -> np.ndarray:
-        """[n] |g| (|q| + |g|); a trace of |q|^2 for float64's roundings, and what float32 may take for zero."""
-        own = float(self.own[query])
-        return length * (length + own**0.5) + (1e-8 * own + UNDERFLOW)
+    def matches(self, start: int, scores: np.ndarray, positives: list[np.ndarray]) -> list[Match]:
+        """The true matches of the queries from `start` on, by differences; and how far float32 strays is learnt.
 
-    def match(self, query: int, images: np.ndarray) -> Match:
-        """The true matches of a query, by differences."""
+        scores: [b, G] of these queries. Those of the matches become -inf: from here on their distances count.
+        """
+        sizes = [len(images) for images in positives]
+        queries, images = np.arange(start, start + len(sizes)), np.concatenate(positives)
+        query = np.repeat(queries, sizes)  # [m], of each match
         squared = self.distances(query, images)
-        return Match(query, images, squared, (self.own[query] - squared) / 2)
-
-    def distances(self, query: int, images: np.ndarray) -> np.ndarray:
-        """float64 [n] squared distances of a query to some rows of the gallery; equal for equal rows."""
-        vector = rows(self.qf, query, query + 1, torch.float64, "cpu")  # [1, D]
-        gf = self.gf
-        chosen = gf.index_select(0, torch.from_numpy(images).to(gf.device)) if isinstance(gf, Tensor) else gf[images]
-        gallery = rows(chosen, 0, len(images), torch.float32, "cpu").double()  # [n, D], a copy
-        return gallery.sub_(vector).square_().sum(1).numpy()
-
-    def measure(self, row: np.ndarray, match: Match) -> None:
-        """Learn from the scores [G] of a query how far float32 strays."""
-        lost = np.abs(row[match.images] - match.scores) / self.unit(match.query, self.length[match.images])
+        exact = (self.own[query] - squared) / 2
+        lost = np.abs(scores[query - start, images] - exact) / unit(self.own[query], self.length[images])
         self.part = max(self.part, 4 * float(lost.max(initial=0)))
+        scores[query - start, images] = -np.inf
+        columns = (np.split(column, np.cumsum(sizes)[:-1]) for column in (images, squared, exact))
+        return [Match(*match) for match in zip(queries.tolist(), *columns)]
 
-    def ranks(self, row: np.ndarray, match: Match) -> np.ndarray | None:
-        """Ascending ranks [n] of the matches from float32 scores [G]; None where too many images are near to them."""
+    def distances(self, queries: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """float64 [n] squared distances of n pairs, a query and a row of the gallery; equal for equal rows."""
+        squared = np.empty(len(images))
+        for pairs in (slice(i, i + PAIRS) for i in range(0, len(images), PAIRS)):
+            difference = picked(self.gf, images[pairs]).sub_(picked(self.qf, queries[pairs]))
+            squared[pairs] = difference.square_().sum(1)
+        return squared
+
+    def sift(self, row: np.ndarray, match: Match) -> Sifted | None:
+        """What the float32 scores [G] of the other images say; None where too many are near to the matches."""
         if not len(match.images):
-            return match.images
-        worst = float(match.scores.min())
-        margin = self.part * float(self.unit(match.query, self.longest)) + 1e-6 * abs(worst)
-        kept = np.flatnonzero(row >= worst - margin)  # [m]: no other image can beat a match
-        margin = self.part * self.unit(match.query, self.length[kept])  # [m] float32; their own roundings are in it
-        low, high = row[kept] - margin, row[kept] + margin
-        ranks, near = np.empty(len(match.images), np.int64), {}
-        for i, score in enumerate(match.scores.tolist()):
-            ranks[i] = 1 + np.count_nonzero(low > score)
-            if np.count_nonzero(high >= score) > ranks[i]:  # others beside the match itself
-                near[i] = kept[(high >= score) & (low <= score)]
-        if near:
-            images = np.unique(np.concatenate([*near.values()]))
-            if len(images) > max(NEAR, len(row) // NEAR):
-                return None
-            squared = self.distances(match.query, images)
-            for i, others in near.items():
-                theirs = squared[np.searchsorted(images, others)]
-                before = others < match.images[i]
-                ranks[i] += np.count_nonzero(np.where(before, theirs <= match.squared[i], theirs < match.squared[i]))
-        return np.sort(ranks)
+            return Sifted(match, match.images, match.images)
+        own, order = float(self.own[match.query]), np.argsort(match.scores)
+        scores = match.scores[order]  # [n], the worst first
+        margin = self.part * float(unit(own, self.longest)) + 1e-6 * abs(float(scores[0]))
+        kept = np.flatnonzero(row >= scores[0] - margin)  # [m]: no other image can beat a match
+        margin, values = self.part * unit(own, self.length[kept]), row[kept]  # [m] float32, roundings are in the margin
+        beaten = np.searchsorted(scores, values)  # [m]: so many matches are worse than the image
+        around = np.concatenate([[-np.inf], scores, [np.inf]]).astype(np.float32)
+        near = (values - around[beaten] <= margin) | (around[beaten + 1] - values <= margin)  # [m]
+        if np.count_nonzero(near) > max(NEAR, len(row) // NEAR):
+            return None
+        at_most = np.bincount(beaten[~near], minlength=len(scores) + 1).cumsum()  # clear images that beat so many
+        ranks = np.empty_like(match.images)
+        ranks[order] = 1 + at_most[-1] - at_most[:-1]
+        return Sifted(match, ranks, kept[near])
+
+    def settle(self, sifted: list[Sifted]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (query, ascending ranks [n] of its matches): what is near is compared by differences."""
+        if not sifted:
+            return
+        sizes = [len(found.near) for found in sifted]
+        queries = np.repeat([found.match.query for found in sifted], sizes)
+        squared = self.distances(queries, np.concatenate([found.near for found in sifted]))
+        for (match, ranks, near), theirs in zip(sifted, np.split(squared, np.cumsum(sizes)[:-1])):
+            images, squared = np.concatenate([match.images, near]), np.concatenate([match.squared, theirs])  # [k]
+            own, place = match.squared[:, None], match.images[:, None]  # [n, 1]
+            better = (squared < own) | (squared == own) & (images < place)  # [n, k]
+            yield match.query, np.sort(ranks + better.sum(1))
+
+
+def unit(own: Any, length: Any) -> Any:
+    """|g| (|q| + |g|), given own |q|^2 and length |g|; a trace more for float64's roundings and float32's underflow."""
+    return length * (length + own**0.5) + (1e-8 * own + UNDERFLOW)
+
+
+def picked(matrix: Tensor | np.ndarray, index: np.ndarray) -> Tensor:
+    """float64 [n, D], a copy of some rows."""
+    if isinstance(matrix, Tensor):
+        chosen = matrix.index_select(0, torch.from_numpy(index).to(matrix.device))
+    else:
+        chosen = matrix[index]
+    return rows(chosen, 0, len(index), torch.float32, "cpu").double()

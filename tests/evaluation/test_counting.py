@@ -133,25 +133,25 @@ def test_what_float32_cannot_decide_goes_to_float64(left_over):
 def test_a_margin_is_learned_from_the_matches():
     """Scores that are off by more than float32's own roundings widen the margin: ranks stay exact."""
     q, g, labels = random_problem(num_query=40, num_gallery=300, dim=32)
-    screen = screening.Screen(q, g, 2048)
+    screen = screening.Screen(q, g)
     truth, scores = GroundTruth(*labels), np.empty((40, 300), np.float32)
     for start, strip in tensor_strips(q, g, "euclidean"):
         scores[start : start + len(strip)] = strip
     wrong = scores + 1e-4 * np.sign(np.random.default_rng(0).normal(size=scores.shape)).astype(np.float32)
     exact = distances(q, g, "euclidean")
-    matches = [screen.match(i, truth.of(i)[0]) for i in range(40)]
     shift = screen.own / 2 - exact[:, 0] / 2 - scores[:, 0]  # their centre and ours differ by a constant a query
     wrong += shift[:, None].astype(np.float32)
     floor = screen.part
-    for row, match in zip(wrong, matches):
-        screen.measure(row, match)
+    for i in range(40):
+        wrong[i, truth.of(i)[1]], exact[i, truth.of(i)[1]] = -np.inf, np.inf
+    matches = screen.matches(0, wrong, [truth.of(i)[0] for i in range(40)])
     assert screen.part > 10 * floor
-    for i, (row, match) in enumerate(zip(wrong, matches)):
-        row[truth.of(i)[1]] = -np.inf
-        exact[i, truth.of(i)[1]] = np.inf
+    settled = screen.settle([screen.sift(row, match) for row, match in zip(wrong, matches)])
+    for i, (query, ranks) in enumerate(settled):
         place = np.empty(300, int)
         place[np.argsort(exact[i], kind="stable")] = np.arange(300)
-        assert screen.ranks(row, match).tolist() == sorted(place[match.images] + 1)
+        assert query == i and ranks.tolist() == sorted(place[matches[i].images] + 1)
+    assert query == 39
 
 
 def test_screening_is_for_large_single_precision_sets(monkeypatch):
