@@ -78,6 +78,13 @@ def test_triplet_equals_the_loops(metric, average, margin):
     assert fast.item() == pytest.approx(slow_triplet(x, LABELS, margin, metric, average), abs=1e-9)
 
 
+@pytest.mark.parametrize("metric", losses.METRICS)
+def test_distances_equal_the_loops(metric):
+    x = features()
+    slow = [[slow_distance(a, b, metric) for b in x] for a in x]
+    torch.testing.assert_close(losses.pairwise_distance(x, metric), torch.tensor(slow, dtype=x.dtype))
+
+
 def test_triplet_by_hand():
     # points 0 1 2 | 3 4 5 | 6 7 8 on a line: a middle anchor has d(p) = 1, d(n) = 2; an end one 2, and 1 or 4
     x, labels = torch.arange(9.0)[:, None], torch.arange(9) // 3
