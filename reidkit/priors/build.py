@@ -6,7 +6,6 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,15 @@ from tqdm.auto import tqdm
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import relative_paths
 from reidkit.errors import PriorError, unknown_name
-from reidkit.files import locked, probe
+from reidkit.files import probe
 from reidkit.priors.anatomy import EARLY
+from reidkit.priors.cache import alone, cached, state, take_back
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import LabelSet
 from reidkit.priors.missing import about_missing
 from reidkit.priors.rows import batch_table, stacked
 from reidkit.priors.source import MapSource, Missing, Tool, check_choices, open_source
-from reidkit.priors.store import COUNTED, PriorTable, empty_table
+from reidkit.priors.store import PriorTable, empty_table
 
 PIPELINE_VERSION = 1  # raise when coarse_priors changes its results: older caches are then rebuilt
 SAVE_SECONDS = 20  # at most this much work is lost when the machine goes down
@@ -190,36 +190,10 @@ def paths_by_split(ds: ReIDDataset, splits: Sequence[str] | str = "all") -> dict
 
 def _valid_cache(out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> PriorTable:
     """The cached table if it was made with these settings, else an empty one (with a warning that says why)."""
-    table, wrong = _cached(out, grid, settings)
+    table, wrong = cached(out, grid, settings)
     if wrong:
         warnings.warn(wrong, stacklevel=3)
     return table
-
-
-def _cached(out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> tuple[PriorTable, str]:
-    """The cached table and "" if it was made with these settings, else an empty one and what is wrong with it."""
-    if not out.exists():
-        return empty_table(grid, settings), ""
-    try:
-        table = PriorTable.load(out)
-    except PriorError as error:
-        return empty_table(grid, settings), f"{error}. It is built anew."
-    plain = ("versions", *COUNTED)
-    old = {key: value for key, value in table.manifest.items() if key not in plain}
-    changed = [key for key in sorted({*old, *settings} - {*plain}) if old.get(key) != settings.get(key)]
-    if not changed:
-        return table, ""
-    said = ", ".join(f"{key} was {old.get(key)!r}, now {settings.get(key)!r}" for key in changed)
-    return empty_table(grid, settings), f"the cached priors {out} were made with other settings ({said}): built anew"
-
-
-def _state(file: Path) -> tuple[int, int] | None:
-    """Another one as soon as a file is replaced; None where there is none."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
 
 
 def compute(
@@ -245,19 +219,19 @@ def compute(
     found, settings = table, {**settings, "versions": dict(source.versions)}
     done: list[PriorTable] = []
     written: list[str] = []
-    saved, seen = time.monotonic(), _state(out) if rebuild else None
+    saved, seen = time.monotonic(), state(out) if rebuild else None
 
     def save() -> None:
         nonlocal table, saved, seen
         if done:
-            with _alone(out):
-                if _state(out) != seen:
-                    table = table.merged(_cached(out, table.grid, settings)[0])
+            with alone(out):
+                if state(out) != seen:
+                    table = table.merged(cached(out, table.grid, settings)[0])
                 table = table.merged(stacked(done, settings))
                 written.extend(path for rows in done for path in rows.paths)
                 done.clear()
                 table.save(out)
-                seen = _state(out)
+                seen = state(out)
         saved = time.monotonic()
 
     try:
@@ -275,31 +249,8 @@ def compute(
         if source.doubt():  # also when the work was stopped before the set was judged
             done.clear()
             if written:
-                _take_back({path: stamps[path] for path in written}, found, settings, out)
+                take_back({path: stamps[path] for path in written}, found, settings, out)
         raise
     finally:
         save()
     return table
-
-
-def _take_back(written: Mapping[str, int], found: PriorTable, settings: Mapping[str, Any], out: Path) -> None:
-    """Take the rows made of refused maps out of the file, and put back those that it had of these images.
-
-    written: stamp by path. A row of another stamp is another process's, made of maps that were mended meanwhile.
-    """
-    with _alone(out):
-        table, wrong = _cached(out, found.grid, settings)
-        if wrong:  # another process has written a file of other settings since
-            return
-        ours = {path for path, stamp in zip(table.paths, table.stamps.tolist()) if written.get(path) == stamp}
-        left = table.subset([path for path in table.paths if path not in ours])
-        left = left.merged(found.subset([path for path in found.paths if path in ours]))
-        if len(left):
-            left.save(out)
-        else:
-            out.unlink(missing_ok=True)
-
-
-def _alone(out: Path) -> AbstractContextManager[object]:
-    """While it lasts no other process writes the file."""
-    return locked(out.with_name(f".{out.name}.lock"), f"another process writes {out}; waiting for it")
