@@ -7,7 +7,7 @@ and "strong". "unhidden" is "medium" with next to nothing in front of people.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,11 +36,12 @@ class Level:
     bystander: float
 
 
+MEDIUM = Level(0.06, 0.040, 0.07, head=0.08, legs=0.12, loose=0.12, occluder=0.15, bystander=0.25)
 LEVELS = {
     "none": Level(0.01, 0.005, 0.01, head=0.00, legs=0.00, loose=0.00, occluder=0.00, bystander=0.10),
     "mild": Level(0.04, 0.025, 0.04, head=0.03, legs=0.04, loose=0.05, occluder=0.05, bystander=0.15),
-    "medium": Level(0.06, 0.040, 0.07, head=0.08, legs=0.12, loose=0.12, occluder=0.15, bystander=0.25),
-    "unhidden": Level(0.06, 0.040, 0.07, head=0.08, legs=0.12, loose=0.12, occluder=0.01, bystander=0.25),
+    "medium": MEDIUM,
+    "unhidden": replace(MEDIUM, occluder=0.01),
     "strong": Level(0.09, 0.060, 0.12, head=0.18, legs=0.25, loose=0.22, occluder=0.45, bystander=0.35),
     # Boxes that overlap a person too little to count: the junk images (pid -1) of the gallery.
     "junk": Level(0.28, 0.200, 0.35, head=0.35, legs=0.35, loose=0.30, occluder=0.50, bystander=0.35),

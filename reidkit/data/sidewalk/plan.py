@@ -6,7 +6,7 @@ how many processes render them, nor on where an interrupted rendering went on.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -45,17 +45,18 @@ class Size:
     train_level: str = "medium"
 
 
+SMALL = Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60)
 SIZES = {
     "tiny": Size(96, 32, 24, 12, cameras=4, per_camera=2, distractors=8, junk=4),
-    "small": Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60),
-    "medium": Size(192, 64, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60),  # small, seen better
+    "small": SMALL,
+    "medium": replace(SMALL, height=192, width=64),  # seen better
     "full": Size(384, 128, 750, 750, cameras=6, per_camera=3, distractors=1100, junk=450),
     # "small" with one thing changed: more people to train on (the test people are the same); nobody unlike all others:
     # groups of five who differ in one part from their first, so in two from one another; and training images in which
     # hardly anything stands before anybody (the test images are the same).
-    "many": Size(144, 48, 750, 100, cameras=6, per_camera=3, distractors=150, junk=60),
-    "siblings": Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60, sibling_rate=1, siblings=4),
-    "unhidden": Size(144, 48, 200, 100, cameras=6, per_camera=3, distractors=150, junk=60, train_level="unhidden"),
+    "many": replace(SMALL, train_ids=750),
+    "siblings": replace(SMALL, sibling_rate=1, siblings=4),
+    "unhidden": replace(SMALL, train_level="unhidden"),
 }
 # Image folder -> (level of detector errors, None = the size's `train_level`; number of its random stream).
 FOLDERS = {
@@ -129,10 +130,9 @@ def people(settings: Settings) -> dict[str, list[Identity]]:
     }
 
 
-def _shot(folder: str, pid: int, camid: int, person, level: str, key: tuple[int, ...], frame: int, box: int, **more):
-    """Market-1501 naming: 0002_c1s1_000451_03 is identity, camera, sequence, frame, number of the box; -> `Shot`."""
-    name = f"{pid if pid < 0 else format(pid, '04d')}_c{camid}s1_{frame % 1_000_000:06d}_{box:02d}"
-    return Shot(folder, name, pid, camid, person, level, key, **more)
+def _name(pid: int, camid: int, frame: int, box: int) -> str:
+    """As in Market-1501: 0002_c1s1_000451_03 is identity, camera, sequence, frame, number of the box."""
+    return f"{pid if pid < 0 else format(pid, '04d')}_c{camid}s1_{frame % 1_000_000:06d}_{box:02d}"
 
 
 def _cameras_of(settings: Settings, pid: int) -> list[int]:
@@ -150,13 +150,10 @@ def _identity_shots(settings: Settings, folder: str, crowd: list[Identity], firs
             for k in range(count):
                 frame = 37 * pid + 3001 * camid + 25 * k + 5 * stream
                 key = (settings.seed, stream, pid, camid, k)
-                if folder == "query_shift":
-                    shots += [
-                        _shot(folder, pid, camid, person, level, key, frame, round(100 * shift), shift=shift)
-                        for shift in SHIFTS
-                    ]
-                else:
-                    shots.append(_shot(folder, pid, camid, person, level, key, frame, k + 1))
+                boxes = {round(100 * s): s for s in SHIFTS} if folder == "query_shift" else {k + 1: 0.0}
+                for box, shift in boxes.items():
+                    name = _name(pid, camid, frame, box)
+                    shots.append(Shot(folder, name, pid, camid, person, level, key, shift))
     return shots
 
 
@@ -171,7 +168,8 @@ def _gallery_extras(settings: Settings, folder: str) -> list[Shot]:
             camid, person = int(rng.integers(1, spec.cameras + 1)), pool[int(rng.integers(len(pool)))]
             if kind == 0 and i % 3 == 0:
                 person = None
-            shots.append(_shot(folder, pid, camid, person, "junk" if kind else level, key, 1000 + 7 * i, 1 + i % 9))
+            name = _name(pid, camid, 1000 + 7 * i, 1 + i % 9)
+            shots.append(Shot(folder, name, pid, camid, person, "junk" if kind else level, key))
     return shots
 
 
