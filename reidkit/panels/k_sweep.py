@@ -19,7 +19,7 @@ from reidkit.data.images import relative_path
 from reidkit.data.loaders import test_batches
 from reidkit.data.transforms import normalize
 from reidkit.evaluation import RankingResult, evaluate_ranking
-from reidkit.models.stripes import adjacent, pool_groups
+from reidkit.models.stripes import adjacent, pool_rows
 from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider, Toggle
 from reidkit.panels.kit.chart import Line, draw_chart
 from reidkit.panels.kit.drawing import (
@@ -101,7 +101,7 @@ class KSweep(Panel):
     def cut_only(self, parts: int) -> RankingResult:
         """Rank with the map of `run` cut in K stripes, max-pooled, side by side: nothing is trained for this K."""
         q, g, groups = self.dataset.query, self.dataset.gallery, adjacent(parts, 1)
-        qf, gf = (pool_groups(rows.unsqueeze(3), groups).flatten(1) for rows in self._maxima)  # [N, K*C]
+        qf, gf = (pool_rows(rows, groups).flatten(1) for rows in self._maxima)  # [N, K*C]
         return evaluate_ranking(qf, gf, q.pid, g.pid, q.camid, g.camid, junk_pids=self.dataset.junk_pids)
 
     def trained(self, metric: str) -> dict[int, pd.Series]:
