@@ -46,7 +46,7 @@ from IPython.display import Markdown
 from lesson import all_results, label_of, missing_runs, say
 
 from reidkit.models.zoo import VARIANTS
-from reidkit.reporting import claims, report
+from reidkit.reporting import claims, plots, report
 from reidkit.training.suites import SUITES
 
 everything, source = all_results((RESULTS, RUNS), "cgpn")
@@ -326,8 +326,6 @@ pd.DataFrame({"CGPN-4 minus CGPN-3 (mAP)": row}).T
 # **Predict.** Which pair gains most when training has no occlusion?
 
 # %%
-from reidkit.reporting import plots
-
 PAIRS = [("cgpn", row) for row in ("mgn", "cgpn-2", "cgpn-4")]
 scaled = {level: claims.by_scale(everything, PAIRS, level=level) for level in LEVELS}
 plots.differences_by_scale(scaled[HARD], f"ours: CGPN over ..., {HARD}")
@@ -339,16 +337,15 @@ plots.differences_by_scale(scaled[EASY], f"ours: CGPN over ..., {EASY}")
 # What a pair gains from the easy to the hard level (Sec. 4.4 and 4.5), at each scale:
 
 # %%
+from lesson import interval_of
+
 from reidkit.reporting.claim_list import SHARPER_CLAIMS
 from reidkit.reporting.verdicts import sharper
 
 gains = sharper(everything, SHARPER_CLAIMS)
-intervals = [
-    f"{r.difference:+.1f} [{r.low:+.1f}, {r.high:+.1f}]" if r.seeds > 1 else f"{r.difference:+.1f}"
-    for r in gains.itertuples()
-]
-gains = gains.assign(pair=gains.better + " over " + gains.worse, ours=intervals)
-gains[["pair", "scale", "ours", "seeds", "verdict"]].rename(columns={"ours": "strong minus mild"})
+gains["pair"] = gains.better + " over " + gains.worse
+gains["strong minus mild"] = gains.apply(interval_of, axis=1)
+gains[["pair", "scale", "strong minus mild", "seeds", "verdict"]]
 
 # %% [markdown]
 # Was occlusion in training what hid the effect? Look at CGPN over CGPN-2: a claim about coarse

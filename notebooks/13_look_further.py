@@ -36,7 +36,7 @@ SEEDS = 3  # seeds a row should have
 import numpy as np
 import pandas as pd
 import torch
-from lesson import all_results, label_of
+from lesson import all_results, interval_of, label_of
 
 from reidkit.models.zoo import VARIANTS
 from reidkit.reporting import claims, plots, report
@@ -229,10 +229,8 @@ def count_scales(table):
         means = part.scale.str.startswith("mean of ")
         verdicts = part.verdict[~means].value_counts()
         row = {v: verdicts.get(v, 0) for v in ("appears", "reversed", "undecided", "one seed")}
-        for m in part[means].itertuples():  # one line, or none with one scale
-            row["mean of the scales"] = (
-                f"{m.difference:+.1f} [{m.low:+.1f}, {m.high:+.1f}] {m.verdict}"
-            )
+        for _, m in part[means].iterrows():  # one line, or none with one scale
+            row["mean of the scales"] = f"{interval_of(m)} {m.verdict}"
         rows[f"{better} over {worse}"] = row
     return pd.DataFrame(rows).T.fillna("-")
 

@@ -152,6 +152,12 @@ def claims_overview(
     return about
 
 
+def interval_of(row: pd.Series) -> str:
+    """A difference and its interval, "+1.2 [-0.3, +2.7]"; of one seed the difference alone."""
+    interval = f" [{row.low:+.1f}, {row.high:+.1f}]" if row.seeds > 1 else ""
+    return f"{row.difference:+.1f}{interval}"
+
+
 def draw_claims(table: pd.DataFrame, title: str) -> Figure | None:
     """The intervals as a picture, or a line that says what is missing."""
     if (table.seeds == 0).all():
