@@ -167,7 +167,9 @@ def test_weight_10_pulls_the_convs_together_step_by_step(sidewalk_tiny, tmp_path
     assert near.iloc[-5:].all() and (distance.diff()[1:][~near] < 0).all(), list(distance)
     assert all(torch.isfinite(v).all() for v in weights.values())
     others = rows.drop(columns=["epoch", "lr", "loss", "seconds", "soft_sharing"]).sum(axis=1)
-    assert rows["loss"].tolist() == pytest.approx((others + 10 * distance).tolist())  # still in the loss, a float32
+    assert rows["loss"].tolist() == pytest.approx(
+        (others + 10 * distance).tolist(), rel=2.4e-7
+    )  # still in the loss; two units of float32
 
 
 def test_interrupted_run_ends_in_the_same_weights(sidewalk_tiny, tmp_path, monkeypatch):
