@@ -18,7 +18,7 @@ from reidkit.data.images import relative_paths
 from reidkit.errors import PriorError, unknown_name
 from reidkit.files import probe
 from reidkit.priors.anatomy import EARLY
-from reidkit.priors.cache import alone, cached, state, take_back
+from reidkit.priors.cache import Before, alone, cached, state, take_back
 from reidkit.priors.coarse import MIN_HEAD, MIN_LEG, THRESHOLD
 from reidkit.priors.labels import LabelSet
 from reidkit.priors.missing import about_missing
@@ -213,10 +213,11 @@ def compute(
     What another process has added to the file meanwhile is kept. rebuild: what it holds now is not.
     whole: `todo` is the whole set. After `EARLY` images, again after each further batch and at the end the maps read
     so far are judged as a set: if they are not what was announced, their rows are taken out of the file again, which
-    then has those of `table` and of other processes, and PriorError.
+    then has what it had before and the rows of other processes, and PriorError.
     """
     check_writable(out)
-    found, settings = table, {**settings, "versions": dict(source.versions)}
+    before = Before.of(out, table.grid, settings)
+    settings = {**settings, "versions": dict(source.versions)}
     done: list[PriorTable] = []
     written: list[str] = []
     saved, seen = time.monotonic(), state(out) if rebuild else None
@@ -249,7 +250,7 @@ def compute(
         if source.doubt():  # also when the work was stopped before the set was judged
             done.clear()
             if written:
-                take_back({path: stamps[path] for path in written}, found, settings, out)
+                take_back({path: stamps[path] for path in written}, before, settings, out)
         raise
     finally:
         save()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reidkit.errors import PriorError
-from reidkit.files import locked
+from reidkit.files import locked, replacing
 from reidkit.priors.store import COUNTED, PriorTable, empty_table
 
 
@@ -38,20 +39,35 @@ def state(file: Path) -> tuple[int, int] | None:
     return stat.st_ino, stat.st_mtime_ns
 
 
-def take_back(written: Mapping[str, int], found: PriorTable, settings: Mapping[str, Any], out: Path) -> None:
-    """Take the rows made of refused maps out of the file, and put back those that it had of these images.
+@dataclass(frozen=True)
+class Before:
+    """What the file held before a build: the rows that are valid with its settings, and its bytes (None: no file)."""
 
-    written: stamp by path. A row of another stamp is another process's, made of maps that were mended meanwhile.
+    table: PriorTable
+    file: bytes | None
+
+    @classmethod
+    def of(cls, out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> Before:
+        return cls(cached(out, grid, settings)[0], out.read_bytes() if out.exists() else None)
+
+
+def take_back(written: Mapping[str, int], before: Before, settings: Mapping[str, Any], out: Path) -> None:
+    """Take the rows made of refused maps out of the file, and put back what it had before.
+
+    written: stamp by path. A row of another stamp is another process's, made of maps that were mended meanwhile. Where
+    no such row is left, the file is as it was, one made with other settings too.
     """
     with alone(out):
-        table, wrong = cached(out, found.grid, settings)
+        table, wrong = cached(out, before.table.grid, settings)
         if wrong:  # another process has written a file of other settings since
             return
-        ours = {path for path, stamp in zip(table.paths, table.stamps.tolist()) if written.get(path) == stamp}
-        left = table.subset([path for path in table.paths if path not in ours])
-        left = left.merged(found.subset([path for path in found.paths if path in ours]))
+        others = [path for path, stamp in zip(table.paths, table.stamps.tolist()) if written.get(path) != stamp]
+        left = table.subset(others).merged(before.table.subset(sorted({*before.table.paths} - {*others})))
         if len(left):
             left.save(out)
+        elif before.file is not None:
+            with replacing(out, PriorError) as temporary:
+                temporary.write_bytes(before.file)
         else:
             out.unlink(missing_ok=True)
 

@@ -4,7 +4,9 @@ lost, and the same command goes on. The table in docs/reliability.md lists them.
 import json
 import re
 import signal
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import drills
@@ -15,7 +17,9 @@ from map_folders import FIGURES, write_figures
 from market_folder import make_market_folder
 from paths import REPO
 
+from reidkit.__main__ import main as entry_point
 from reidkit.data import load_dataset
+from reidkit.lifetime import SIGINT_CODE
 from reidkit.priors import PriorTable
 from reidkit.search.blocks import SUFFIX
 from reidkit.training import RunFolder
@@ -187,6 +191,24 @@ def test_data_check(root, tmp_path):
     moment = Moment("os.rename", "report.txt")
     drilled(words, dict.fromkeys((INT, TERM, KILL), moment), tmp_path / "drill", ANEW)
     assert (tables / "report.txt").is_file() and not left_over(root, tables)
+
+
+IMPORTING = """
+import runpy, sys
+class CtrlC:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+runpy.run_module("reidkit", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_the_command_is_still_imported_is_one_line_too():
+    ended = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, cwd=REPO)
+    assert (ended.returncode, ended.stderr) == (SIGINT_CODE, "interrupted: nothing had begun\n")
+    entry = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]["reidkit"]
+    assert entry == f"{entry_point.__module__}:{entry_point.__name__}"
 
 
 def test_the_page_lists_the_drills():

@@ -1,5 +1,6 @@
 """Maps of another label set, masks, swapped folders: recognised by the statistics of a whole set of maps (case F17)."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -259,7 +260,25 @@ def test_rows_written_before_the_refusal_are_taken_back(tmp_path, monkeypatch):
     assert dict(PriorTable.load(out).manifest) == dict(PriorTable.load(_copy(tmp_path, before)).manifest)
     with pytest.raises(PriorError, match='label_set="atr"'):
         build(ds, batch_size=8, rebuild=True)
+    assert dict(PriorTable.load(out).manifest) == dict(PriorTable.load(_copy(tmp_path, before)).manifest)
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_a_refused_build_leaves_a_file_of_other_settings_as_it_was(tmp_path, monkeypatch, rebuild):
+    ds = load_dataset("market-layout", root=make_market_folder(tmp_path / "set", train_ids=10))  # 40 images
+    out = default_file(ds, "files", (8, 4))
+    monkeypatch.setattr("reidkit.priors.build.SAVE_SECONDS", -1)  # every batch is saved at once
+    write_figures(ds, ds.train, FIGURES["atr"])
+    with pytest.raises(PriorError, match='label_set="atr"'):
+        build(ds, batch_size=8)
     assert not out.exists()
+    build(ds, label_set="atr")
+    before = out.read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the file is of other settings
+        with pytest.raises(PriorError, match='label_set="atr"'):
+            build(ds, batch_size=8, rebuild=rebuild)
+    assert out.read_bytes() == before
 
 
 @pytest.mark.parametrize("found", [False, True])
