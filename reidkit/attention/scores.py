@@ -42,7 +42,7 @@ from reidkit.attention.measures import (
     resized,
     stripe_regions,
 )
-from reidkit.attention.score_table import added, holds, written
+from reidkit.attention.score_table import about, about_run, added, written
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.loaders import test_batches
 from reidkit.data.sidewalk import Truth, load_truth
@@ -179,12 +179,14 @@ def score_runs(
     progress: bool = True,
 ) -> pd.DataFrame:
     """`score_model` of finished runs, one row a run: run, variant, seed, level, method, images, every score,
-    `trained` (the commit that trained it) and the commit, device and command of the scores.
+    `weights` (the first digits of their SHA-256), `draw` (`seed`), `trained` (the commit that trained it) and the
+    commit, device and command of the scores.
 
     ds: a Sidewalk data set (others have no ground truth). The images are `images` queries of the test level,
     drawn with `seed`, the same for every run; maps explain the predicted classes, as in MPN Fig. 8.
-    out: a CSV file that is written after every run; runs that are in it already, with the same settings, are not
-    computed again. Raises CheckpointError for a folder that is not a finished run.
+    out: a CSV file that is written after every run; runs that are in it already, with the same weights and settings,
+    are not computed again; its other rows stay, and are not returned. Raises CheckpointError for a folder that is not
+    a finished run.
     """
     from reidkit.provenance import provenance
     from reidkit.training.preflight import priors_for
@@ -199,8 +201,10 @@ def score_runs(
     source = provenance(device)
     others = {str(d) for d in run_dirs}  # in a row, the command names that row's run alone
     same = {"level": level, "method": method, "images": len(table), "checks": checks, "data": ds.root.name}
+    same["draw"], asked = seed, []
     for run in tqdm([RunFolder(Path(d)) for d in run_dirs], desc="runs", unit="run", disable=not progress):
-        if holds(rows, about := {"run": run.path.name, **same}):
+        asked.append(this := about_run(run, same))
+        if about(rows, this):
             continue
         settings, recipe, model = run.read_settings(), run.recipe(), load_run(run.path).to(device)
         priors = None
@@ -223,10 +227,10 @@ def score_runs(
             "run": run.path.name,
             "variant": settings["variant"],
             "seed": settings["seed"],
-            **same,
+            **this,
             **scores,
         }
         trained = {"trained": run.read_result().get("provenance", {}).get("commit")}
         row |= trained | {"commit": source["commit"], "device": source["device"], "command": command}
-        rows = added(out, [row], about, CHECKED) if out else [*rows, row]
-    return pd.DataFrame(rows)
+        rows = added(out, [row], this, CHECKED) if out else [*rows, row]
+    return pd.DataFrame([row for this in asked for row in about(rows, this)])

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from reidkit.attention.cam import Method
 from reidkit.attention.maps import part_attention
 from reidkit.attention.measures import area, large_enough, part_energy, resized
-from reidkit.attention.score_table import added, holds, written
+from reidkit.attention.score_table import about, about_run, added, written
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.loaders import test_batches
 from reidkit.data.sidewalk.dense import dense_maps, people_of
@@ -157,10 +157,11 @@ def score_sleeves(
 ) -> pd.DataFrame:
     """`sleeve_summary` of finished runs on `images` queries of a test level of Sidewalk, drawn with `seed`.
 
-    Columns: run, variant, seed, level, method, images, data, those of the summary, `trained` (the commit that trained
-    the run), commit, device and command. out: a CSV to which each run is added when it is done; runs that it holds with
-    the same settings are not computed again. Raises CheckpointError for a folder that is no finished run, ReIDKitError
-    for a CSV that is damaged or cannot be written.
+    Columns: run, variant, seed, `weights` (the first digits of their SHA-256), level, method, images, data, `draw`
+    (`seed`), those of the summary, `trained` (the commit that trained the run), commit, device and command. out: a CSV
+    to which each run is added when it is done; runs that it holds with the same weights and settings are not computed
+    again; its other rows stay, and are not returned. Raises CheckpointError for a folder that is no finished run,
+    ReIDKitError for a CSV that is damaged or cannot be written.
     """
     from reidkit.provenance import provenance
     from reidkit.training.preflight import priors_for
@@ -173,10 +174,11 @@ def score_sleeves(
     out = Path(out) if out else None
     rows = written(out, SUMMARY)
     same: dict[str, Any] = {"level": level, "method": method, "images": len(table), "data": ds.root.name}
+    same["draw"], asked = seed, []
     source = {key: value for key, value in provenance(device).items() if key in ("commit", "device", "command")}
     for run in [RunFolder(Path(d)) for d in run_dirs]:
-        about = {"run": run.path.name, **same}
-        if holds(rows, about):
+        asked.append(this := about_run(run, same))
+        if about(rows, this):
             continue
         settings, recipe, model = run.read_settings(), run.recipe(), load_run(run.path).to(device)
         priors = None
@@ -185,8 +187,8 @@ def score_sleeves(
         how = {"size": recipe.size, "method": method, "priors": priors, "progress": progress}
         found = sleeve_summary(sleeve_table(model, ds, table, **how), seed=seed)
         trained = run.read_result().get("provenance", {}).get("commit")
-        head = {"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **same}
+        head = {"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"], **this}
         found = pd.concat([pd.DataFrame([head] * len(found)), found], axis=1).assign(trained=trained, **source)
         new = found.to_dict("records")
-        rows = added(out, new, about, SUMMARY) if out else [*rows, *new]
-    return pd.DataFrame(rows)
+        rows = added(out, new, this, SUMMARY) if out else [*rows, *new]
+    return pd.DataFrame([row for this in asked for row in about(rows, this)])

@@ -174,7 +174,6 @@ def attention_scores(
         return
     with going_on_later():
         table = score_runs(runs, open_dataset("sidewalk", root, size), checks=checks, **how)
-    table = table.loc[(table.method == method) & (table.level == level)]
     columns = ["own_energy", "pointing", "body_part_energy", "similarity", "background"]
     typer.echo(table.groupby("variant", sort=False)[columns].mean().round(3).to_string())
     typer.echo(f"{out}: {len(table)} runs, {method}, level {level}")

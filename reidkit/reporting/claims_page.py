@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from reidkit.data.sets.published import PUBLISHED
+from reidkit.errors import ReIDKitError
 from reidkit.readers import read_table
 from reidkit.reporting import table9
 from reidkit.reporting.claim_list import (
@@ -67,9 +68,13 @@ def claims_page(
 
 
 def read_scores(file: Path | None) -> pd.DataFrame:
-    """A table of `reidkit attention-scores`; None: no score. ReIDKitError for a file that is none."""
-    needed = {"variant", "seed", "level", "method", "data", *(claim.measure for claim in MAP_CLAIMS)}
-    return _read(file, needed, "reidkit attention-scores --out")
+    """A table of `reidkit attention-scores`; None: no score. ReIDKitError for no such file, or two of one."""
+    whose = ["variant", "seed", "level", "method", "data"]
+    table = _read(file, {*whose, *(claim.measure for claim in MAP_CLAIMS)}, "reidkit attention-scores --out")
+    if len(twice := table.loc[table.duplicated(whose, keep=False)]):
+        lines = ", ".join(str(row + 2) for row in twice.index)
+        raise ReIDKitError(f"{file} has several scores of one variant and seed (lines {lines}); keep one of each")
+    return table
 
 
 def read_arms(file: Path | None) -> pd.DataFrame:
@@ -82,12 +87,9 @@ def _read(file: Path | None, needed: set[str], command: str) -> pd.DataFrame:
     if file is None:
         return pd.DataFrame(columns=sorted(needed))
     kinds = {"seed": int, **dict.fromkeys(("run", "variant", "level", "method", "data", "measure"), str)}
-    return read_table(
-        file,
-        {name: kinds.get(name, float) for name in sorted(needed)},
-        missing=f"there are no attention scores at {file}; write them with `{command}`",
-        remedy=f"write it with `{command}`",
-    )
+    columns = {name: kinds.get(name, float) for name in sorted(needed)}
+    missing = f"there are no attention scores at {file}; write them with `{command}`"
+    return read_table(file, columns, missing=missing, remedy=f"write it with `{command}`")
 
 
 def _head(results: pd.DataFrame, metric: str) -> str:

@@ -44,9 +44,14 @@ def load_weights(model: ReIDModel, path: Path) -> None:
     model.load_state_dict(state)
 
 
+def sha256(weights: Path) -> str:
+    """Of a weights file, in hex; "no file" where there is none."""
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
+
+
 def check_hash(weights: Path, checksum: Path) -> None:
     """Raise CheckpointError where the weights are not the ones that were shipped."""
-    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
+    found = sha256(weights)
     if found != (expected := checksum.read_text().strip()):
         raise CheckpointError(
             f"{weights} is not the file that was shipped (SHA-256 {found[:12]}, expected "

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 from attention_networks import write_run
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from reidkit.attention.scores import score_runs
@@ -18,7 +19,7 @@ def test_score_runs_is_a_table_and_resumes(sidewalk_tiny, tmp_path):
     settings = {"images": 5, "checks": False, "out": out, "progress": False}
     first = score_runs(runs[:1], sidewalk_tiny, **settings)
     assert first.variant.tolist() == ["mpn-no-ca"] and first.level.tolist() == ["strong"]
-    (runs[0] / "model.safetensors").unlink()  # scored already: not opened again
+    (runs[0] / "recipe.json").unlink()  # scored already: not opened again
     table = score_runs(runs, sidewalk_tiny, **settings)
     assert table.variant.tolist() == ["mpn-no-ca", "baseline-ub"] and table.seed.tolist() == [0, 1]
     assert table.own_energy[0] == pytest.approx(first.own_energy[0])
@@ -27,6 +28,33 @@ def test_score_runs_is_a_table_and_resumes(sidewalk_tiny, tmp_path):
     assert table.commit.notna().all() and (table.device.str.startswith("cpu")).all()
     with pytest.raises(CheckpointError):  # other settings: it must be opened
         score_runs(runs, sidewalk_tiny, **settings | {"method": "layercam"})
+
+
+def test_another_network_of_the_name_and_other_images_are_scored_anew(sidewalk_tiny, tmp_path):
+    """A folder trained again or a copy elsewhere has the same name; another seed draws other queries."""
+    run, out = write_run(tmp_path / "a", "mpn-no-ca", 0), tmp_path / "scores.csv"
+    settings = {"images": 5, "checks": False, "progress": False}
+    first = score_runs([run], sidewalk_tiny, **settings, out=out)
+    state = load_file(run / "model.safetensors")
+    save_file({name: -x if x.ndim == 4 else x for name, x in state.items()}, run / "model.safetensors")
+    changed = [run], sidewalk_tiny
+    for more in ({}, {"seed": 1}):
+        expected = score_runs(*changed, **settings, **more)
+        found = score_runs(*changed, **settings, **more, out=out)
+        assert found.drop(columns="command").equals(expected.drop(columns="command"))
+        assert found.own_energy[0] != first.own_energy[0]
+    kept = pd.read_csv(out)
+    assert kept.weights.nunique() == 2 and kept.draw.tolist() == [0, 0, 1]
+    assert kept.own_energy.tolist() == pytest.approx([first.own_energy[0], *kept.own_energy[1:]]) and len(kept) == 3
+
+
+def test_a_table_of_an_older_kit_is_gone_on_with(sidewalk_tiny, tmp_path):
+    run, out = write_run(tmp_path, "mpn-no-ca", 0), tmp_path / "scores.csv"
+    settings = {"images": 4, "checks": False, "out": out, "progress": False}
+    score_runs([run], sidewalk_tiny, **settings).drop(columns=["weights", "draw"]).to_csv(out, index=False)
+    for _ in range(2):
+        assert len(score_runs([run], sidewalk_tiny, **settings)) == 1
+    assert pd.read_csv(out).weights.isna().tolist() == [True, False]  # whose the first one is, nobody knows
 
 
 def test_commits_that_look_like_numbers_stay_commits(sidewalk_tiny, tmp_path):
@@ -47,16 +75,16 @@ def test_the_command_adds_rows_to_a_table(sidewalk_tiny, data_root, tmp_path):
         str(data_root),
         "--size",
         "tiny",
-        "--images",
-        "4",
         "--no-checks",
         "--no-progress",
         "--out",
         str(tmp_path / "scores.csv"),
     ]
-    for some in (runs[:1], runs):
-        answer = CliRunner().invoke(app, ["attention-scores", *some, *fixed])
+    for some, images in ((runs[:1], "4"), (runs[:1], "8"), (runs, "4")):
+        answer = CliRunner().invoke(app, ["attention-scores", *some, "--images", images, *fixed])
         assert answer.exit_code == 0, answer.output
     table = pd.read_csv(tmp_path / "scores.csv")
-    assert table.variant.tolist() == ["mpn-no-ca", "mt-only"]
+    assert table.variant.tolist() == ["mpn-no-ca", "mpn-no-ca", "mt-only"] and table.images.tolist() == [4, 8, 4]
     assert "mt-only" in answer.output and "2 runs" in answer.output
+    said = next(line.split() for line in answer.output.splitlines() if line.startswith("mpn-no-ca"))
+    assert float(said[1]) == round(table.own_energy[0], 3)  # of these images, not a mean over all rows of the file

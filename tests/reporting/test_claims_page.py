@@ -132,6 +132,15 @@ def test_scores_that_are_none_are_refused(tmp_path):
         claims_page.read_scores(tmp_path / "none.csv")
 
 
+def test_two_scores_of_one_seed_are_no_two_seeds(repo, tmp_path):
+    file = tmp_path / "scores.csv"
+    scores = pd.read_csv(repo / "results" / "sidewalk" / "attention.csv", dtype={"trained": str, "commit": str})
+    again = scores[scores.variant == "mpn"].head(1).assign(similarity=0.1)
+    pd.concat([scores, again]).to_csv(file, index=False)
+    with pytest.raises(ReIDKitError, match=rf"scores\.csv has several .*\(lines \d+, {len(scores) + 2}\); keep one"):
+        claims_page.read_scores(file)
+
+
 def test_times_are_those_of_the_stored_benchmarks(tmp_path):
     assert set(table9.time_verdicts(tmp_path).verdict) == {"not run"}
     steps = {"mgn": (0.64, 64), "mpn-no-ca": (0.24, 48), "pyramid": (0.192, 48)}

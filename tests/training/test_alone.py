@@ -92,8 +92,8 @@ def test_a_lock_names_its_holder_and_may_be_held_twice_by_one_process(tmp_path):
 
 def test_a_row_that_another_process_wrote_meanwhile_is_kept(tmp_path):
     out = tmp_path / "a.csv"
-    same = {"level": "strong", "method": "gradcam", "images": 8, "checks": False, "data": "x"}
-    row = {"variant": "ide", "seed": 0, **same, "commit": "93e4831", "trained": None}
+    same = {"level": "strong", "method": "gradcam", "images": 8, "checks": False, "data": "x", "draw": 0}
+    row = {"variant": "ide", "seed": 0, "weights": "e3b0", **same, "commit": "93e4831", "trained": None}
     for run in ("a", "b", "a"):
         added(out, [{"run": run, **row}], {"run": run, **same}, CHECKED)
     assert [r["run"] for r in written(out, CHECKED)] == ["a", "b"]
