@@ -33,7 +33,7 @@ def written(out: Path | None, more: Mapping[str, type]) -> list[Row]:
     return table.assign(**{name: kind() for name, kind in NETWORK.items() if name not in table}).to_dict("records")
 
 
-def about_run(run: RunFolder, same: Mapping[str, Any]) -> Row:
+def about_run(run: RunFolder, same: Mapping[str, Any]) -> dict[str, Any]:
     """What a row is about: the run, its weights (folders of one name may hold two networks) and the settings `same`."""
     from reidkit.training.weights import sha256
 
