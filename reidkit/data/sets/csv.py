@@ -3,8 +3,9 @@
     path,pid,camid,split
     anna/1.jpg,anna,door,train
 
-`path` and `pid` must be there; names of persons and cameras may be words or whole numbers. Without `camid` cameras are
-not known. Without `split` (train, query, gallery; test is divided here) persons are divided by a seed.
+`path` and `pid` must be there; names of persons and cameras may be words or whole numbers (`1.0`, as pandas writes a
+column with gaps, is 1, and `-1.0` is -1, junk). Without `camid` cameras are not known. Without `split` (train, query,
+gallery; test is divided here) persons are divided by a seed.
 A path is looked for beside the CSV, then below `root`. Other columns are left aside.
 
     ds = load_dataset("csv", root="people.csv")        # or the folder that holds one CSV
@@ -16,6 +17,7 @@ import csv
 import os
 import warnings
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 
@@ -38,8 +40,10 @@ def load_csv(
     """The pictures that a CSV lists (see the top of the file).
 
     root, path: the CSV is `root/path`, or the one CSV in that folder.
-    train_fraction, queries, seed: of `IdentitySplit`, for a CSV without the column `split`.
-    Raises DatasetError that names the line for a missing column, cell or file.
+    train_fraction, queries, seed: of `IdentitySplit`, for a CSV without the column `split`; `queries` and `seed` for
+        its "test" too.
+    Raises DatasetError that names the line for a missing column, cell or file, ReIDKitError for an option that can
+    have no effect on this CSV.
     """
     how = IdentitySplit(train_fraction, queries, seed)
     file = find_csv(Path(os.path.abspath(Path(root) / path)))
@@ -131,7 +135,9 @@ def _found(file: Path, table: pd.DataFrame, places: list[Path]) -> list[str]:
     """Absolute paths of the listed pictures; DatasetError for those that are nowhere."""
     found, absent = [], []
     for line, name in zip(table["line number"], table["path"]):
-        tries = [os.path.abspath(place / word) for word in (name, name.replace("\\", "/")) for place in places]
+        forms = (name, normalize("NFC", name), normalize("NFD", name))  # as written, of Linux and Windows, of macOS
+        words = dict.fromkeys(word for form in forms for word in (form, form.replace("\\", "/")))
+        tries = [os.path.abspath(place / word) for word in words for place in places]
         there = next((p for p in tries if os.path.isfile(p)), None) or next(filter(_in_quarantine, tries), None)
         found.append(there or "")
         if there is None:

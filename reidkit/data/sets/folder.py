@@ -44,7 +44,8 @@ def load_folder(
     root, path: the folder is `root/path`; a `path` from the disk's root stands for itself.
     labels: "folders": a folder a person; "none": no names at all; "auto": names where all pictures lie in subfolders.
     train_fraction, queries, seed: of `IdentitySplit`.
-    Raises DatasetError for a folder without pictures, or whose layout is none of the three.
+    Raises DatasetError for a folder without pictures, or whose layout is none of the three; ReIDKitError for an option
+    that can have no effect on this folder.
     """
     how = IdentitySplit(train_fraction, queries, seed)
     if labels not in get_args(Labels):
@@ -69,6 +70,7 @@ def load_folder(
     parts = [path.removeprefix(os.path.join(folder, "")).split(os.sep) for path in paths]
     loose = [path for path, names in zip(paths, parts) if len(names) == 1]
     if labels == "none" or (labels == "auto" and len(loose) == len(paths)):
+        how.refuse_idle("folder", (), "pictures without names are not divided")
         return unlabelled_dataset("folder", folder, paths, info)
     if loose:
         raise DatasetError(
