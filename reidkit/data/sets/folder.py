@@ -84,15 +84,22 @@ def load_folder(
 def _table(paths: list[str], parts: list[list[str]]) -> pd.DataFrame:
     """path, person, and split where the first folders are called so."""
     table = pd.DataFrame({"path": paths, "person": [names[0] for names in parts]})
-    first = set(table.person)
-    if not ({"train", "query", "gallery"} <= first or {"train", "test"} <= first) or not first <= {*SPLITS}:
+    split = table.person.str.lower()
+    first = set(split)
+    if not ({"train", "query", "gallery"} <= first or {"train", "test"} <= first):
         return table
+    if others := sorted(set(table.person[~split.isin(SPLITS)])):
+        raise DatasetError(
+            f"folder: beside a split ({', '.join(sorted(first & {*SPLITS}))}) there are the folders "
+            f"{', '.join(map(repr, others[:5]))}; a split has train, and query and gallery, or test: move the others "
+            "away, or list the pictures in a CSV ('csv')"
+        )
     if flat := [path for path, names in zip(paths, parts) if len(names) < 3]:
         raise DatasetError(
             f"folder: the folders {', '.join(sorted(first))} are read as a split, with a folder a person in each, but "
             f"{len(flat)} images lie in them without a person's folder (first: {flat[0]!r})"
         )
-    return table.assign(split=table.person, person=[names[1] for names in parts])
+    return table.assign(split=split, person=[names[1] for names in parts])
 
 
 def _refuse_other_layouts(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from own_pictures import person_folders, save_person
 
 from reidkit.data import load_dataset
-from reidkit.errors import ReIDKitError
+from reidkit.errors import DatasetError, ReIDKitError
 
 THREE = ("train", "query", "gallery")
 
@@ -103,3 +103,24 @@ def test_a_given_split_without_copies_is_silent(tmp_path):
         warnings.simplefilter("error")
         load_dataset("folder", root=root)
         assert np.unique(load_dataset("csv", root=root).train.pid).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("splits", [("Train", "Query", "GALLERY"), ("train", "Test", "Test")])
+def test_folders_of_a_split_may_have_capitals(tmp_path, splits):
+    for split in splits:
+        for pid in range(2):
+            for shot in range(2):
+                save_person(
+                    tmp_path / split / f"{split[:2]}{pid}" / f"{split}{shot}.png", 10 * ord(split[0]) + pid, shot
+                )
+    ds = load_dataset("folder", root=tmp_path)
+    assert set(ds.train.person) == {f"{splits[0][:2]}0", f"{splits[0][:2]}1"} and len(ds.query) and len(ds.gallery)
+
+
+@pytest.mark.parametrize("splits", [THREE, ("train", "test")])
+def test_folders_beside_a_split_are_no_persons(tmp_path, splits):
+    root = divided(tmp_path / "d", "folder", splits)
+    for pid in range(2):
+        save_person(root / "val" / f"p{pid}" / "0.png", 60 + pid)
+    with pytest.raises(DatasetError, match=rf"beside a split \({', '.join(sorted(splits))}\) there are .* 'val'"):
+        load_dataset("folder", root=root)
