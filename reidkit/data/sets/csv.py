@@ -28,6 +28,7 @@ from reidkit.data.sets.split import SPLITS, IdentitySplit, own_dataset
 from reidkit.errors import DatasetError
 
 REQUIRED, OPTIONAL = ("path", "pid"), ("camid", "split")
+GAPS = ("nan", "<na>", "na", "none", "null")  # words that programs write into empty cells
 
 
 def load_csv(
@@ -97,6 +98,11 @@ def read_csv(file: Path) -> pd.DataFrame:
     for column in wanted:
         if len(empty := table.loc[table[column] == "", "line number"]):
             raise DatasetError(f"csv: {file}, line {empty.iloc[0]}: {column} is empty ({len(empty)} such lines)")
+        if len(gaps := _gaps(table[column])):
+            raise DatasetError(
+                f"csv: {file}, line {table['line number'][gaps.index[0]]}: {column} is {gaps.iloc[0]!r} among numbers "
+                f"({len(gaps)} such lines); delete the line, or write -1 for a picture of nobody"
+            )
     if "split" in table:
         table = table.assign(split=table["split"].str.lower())
         if len(wrong := table.loc[~table["split"].isin(SPLITS)]):
@@ -105,6 +111,12 @@ def read_csv(file: Path) -> pd.DataFrame:
                 f"one of {', '.join(SPLITS)}"
             )
     return table.rename(columns={"pid": "person", "camid": "camera"})
+
+
+def _gaps(column: pd.Series) -> pd.Series:
+    """The cells that hold one of GAPS, where all others hold numbers; among names it is a name."""
+    is_gap = column.str.lower().isin(GAPS)
+    return column[is_gap & column[~is_gap].str.fullmatch(r"-?[0-9]+(\.0+)?").all()]
 
 
 def _cells(file: Path) -> tuple[list[str], pd.DataFrame]:

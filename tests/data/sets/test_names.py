@@ -115,3 +115,19 @@ def test_a_csv_finds_files_in_the_other_form(tmp_path, on_disk, listed):
     table.assign(path=table.path.str.replace(listed, "Zoe")).to_csv(people / "l.csv", index=False)
     with pytest.raises(DatasetError, match="2 of 14 pictures do not exist"):
         load_dataset("csv", root=people)
+
+
+@pytest.mark.parametrize("column", ["pid", "camid"])
+@pytest.mark.parametrize("word", ["nan", "<NA>", "None"])
+def test_a_gap_among_numbers_is_no_name(tmp_path, column, word):
+    people = person_folders(tmp_path / "people", 5)
+    paths = [p.relative_to(people).as_posix() for p in sorted(people.rglob("*.png"))]
+    table = pd.DataFrame({"path": paths, "pid": np.repeat(range(5), 4), "camid": np.tile([1.0, 2.0], 10)}).astype(str)
+    table.loc[4:6, column] = word
+    table.to_csv(people / "l.csv", index=False)
+    with pytest.raises(DatasetError, match=rf"line 6: {column} is '{word}' among numbers \(3 such lines\)"):
+        load_dataset("csv", root=people)
+    table.assign(pid="p" + table.pid, camid="c" + table.camid).replace({f"{column[0]}{word}": word}).to_csv(
+        people / "l.csv", index=False
+    )
+    assert word in set(whole(load_dataset("csv", root=people))["person" if column == "pid" else "camera"])
