@@ -116,7 +116,8 @@ def read_csv(file: Path) -> pd.DataFrame:
 def _gaps(column: pd.Series) -> pd.Series:
     """The cells that hold one of GAPS, where all others hold numbers; among names it is a name."""
     is_gap = column.str.lower().isin(GAPS)
-    return column[is_gap & column[~is_gap].str.fullmatch(r"-?[0-9]+(\.0+)?").all()]
+    others = pd.Series(column[~is_gap])
+    return pd.Series(column[is_gap & others.str.fullmatch(r"-?[0-9]+(\.0+)?").all()])
 
 
 def _cells(file: Path) -> tuple[list[str], pd.DataFrame]:

@@ -70,7 +70,7 @@ def own_dataset(
     """
     known = "camera" in table
     if "split" in table:
-        given = [split for split in SPLITS if (table["split"] == split).any()]
+        given = [split for split in SPLITS if split in {*table["split"]}]
         acting = ("queries", "seed") if "test" in given else ()
         how.refuse_idle(name, acting, f"the data set comes divided into {', '.join(given)}")
     table = table.assign(**{c: table[c].map(plain_name) for c in ("person", *(["camera"] if known else []))})
