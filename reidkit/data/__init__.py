@@ -58,7 +58,8 @@ def load_dataset(
         on a disk that cannot be written to.
     options: of the set's own loader, such as `seed` and `size` of Sidewalk: "tiny", "small", "medium", "many",
         "siblings", "unhidden" or "full"; or `train_fraction`, `queries` and `seed` of "folder" and "csv".
-    Raises UnknownNameError for an unknown name or option, DatasetError for missing or damaged folders.
+    Raises UnknownNameError for an unknown name or option, ReIDKitError for an option of "folder" or "csv" that can have
+    no effect on these pictures, DatasetError for missing or damaged folders.
     """
     known = loader_options(name)
     for option in options:

@@ -24,7 +24,7 @@ class ReIDDataset:
     """Tables of one data set.
 
     train, query, gallery: DataFrames with the columns `path` (str, absolute), `pid` (int; -1 junk,
-        0 distractor in Market-1501's convention), `camid` (int, from 1) and set-specific ones
+        0 distractor where `nobody` says so), `camid` (int, from 1) and set-specific ones
         (`group` ties sibling identities of Sidewalk, `shift` is the controlled shift of a query ...).
     levels: further test sets by name, each a pair (query, gallery); `at_level(name)` makes one current.
     junk_pids: gallery identities that the protocol ignores.
@@ -110,12 +110,21 @@ class ReIDDataset:
         """[N] class index 0 .. num_train_ids-1 of each training row (identities in ascending order)."""
         return np.unique(self.train.pid.to_numpy(), return_inverse=True)[1]
 
+    @property
+    def nobody(self) -> set[int]:
+        """Numbers that stand for no person: junk, and 0 by Market-1501's rule.
+
+        Identity 0 marks the gallery's distractors only where neither train nor query has it; in a set whose people
+        are numbered from 0 it is a person like any other.
+        """
+        return {*self.junk_pids} | ({0} - {*self.train.pid, *self.query.pid})
+
     def summary(self) -> pd.DataFrame:
         """Identities, images and cameras (0: not known) per split. Junk and distractors are not counted as ids."""
         rows = {}
         for split in ("train", "query", "gallery"):
             t = getattr(self, split)
-            real = t[~t.pid.isin({0, *self.junk_pids})] if split == "gallery" else t
+            real = t[~t.pid.isin(self.nobody)] if split == "gallery" else t
             cameras = t.camid.nunique() if self.cameras_known else 0
             rows[split] = {"ids": real.pid.nunique(), "images": len(t), "cameras": cameras}
         return pd.DataFrame.from_dict(rows, orient="index")

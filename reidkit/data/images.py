@@ -96,6 +96,11 @@ def upright_size(path: str | Path) -> tuple[int, int]:
         image = open_picture(read_file(path))
     except Unreadable as error:
         raise _cannot_decode(path, error) from error
+    return size_upright(image)
+
+
+def size_upright(image: Image.Image) -> tuple[int, int]:
+    """(height, width) that an `open_picture` has once it is upright."""
     if isinstance(image, TiffImageFile):  # as stored; `image.size` is turned already in newer Pillows only
         width, height = (image.tag_v2[tag] for tag in TIFF_SIZE)
     else:

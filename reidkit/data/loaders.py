@@ -197,10 +197,15 @@ def image_table(images: Images) -> pd.DataFrame:
 
 def known_labels(table: pd.DataFrame, column: str) -> np.ndarray:
     """[N] int64 of the table's column; -1 ("not known") in empty cells, where the column is absent, and where it
-    holds anything but integers, such as names."""
-    if column not in table or pd.api.types.infer_dtype(table[column], skipna=True) != "integer":
-        return np.full(len(table), -1, dtype=np.int64)
-    return table[column].fillna(-1).to_numpy(dtype=np.int64, copy=True)
+    holds anything but whole numbers, such as names. Whole floats, pandas' form of a column with gaps, are integers."""
+    kind = pd.api.types.infer_dtype(table[column], skipna=True) if column in table else "absent"
+    if kind == "integer":
+        return table[column].fillna(-1).to_numpy(dtype=np.int64, copy=True)
+    if kind in ("floating", "mixed-integer-float"):
+        values = table[column].fillna(-1).to_numpy(dtype=np.float64)
+        if (values == np.floor(values)).all() and (np.abs(values) < 2**63).all():
+            return values.astype(np.int64)
+    return np.full(len(table), -1, dtype=np.int64)
 
 
 def test_batches(

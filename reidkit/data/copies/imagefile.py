@@ -15,7 +15,16 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from reidkit.data.copies.jpeg_damage import jpeg_damage, jpeg_segments
-from reidkit.data.images import FORMATS, MAX_BYTES, Unreadable, open_picture, orientation, read_file, straighten
+from reidkit.data.images import (
+    FORMATS,
+    MAX_BYTES,
+    Unreadable,
+    open_picture,
+    orientation,
+    read_file,
+    size_upright,
+    straighten,
+)
 
 BITS_PER_SAMPLE = 258  # TIFF tag
 
@@ -23,8 +32,8 @@ BITS_PER_SAMPLE = 258  # TIFF tag
 class ImageFacts(NamedTuple):
     """What a look at one file gave.
 
-    width, height: pixels as stored, 0 when unknown. digest: of the file's bytes. transparent: how many pixels are
-    not opaque (0 where pixels were not decoded). note: parts joined by "; ".
+    width, height: pixels of the upright picture, 0 when unknown. digest: of the file's bytes. transparent: how many
+    pixels are not opaque (0 where pixels were not decoded). note: parts joined by "; ".
     """
 
     path: str
@@ -49,7 +58,8 @@ def inspect_image(path: str, decode: bool = True) -> ImageFacts:
         data = read_file(path, MAX_BYTES)
         facts = facts._replace(digest=hashlib.blake2b(data, digest_size=16).hexdigest())
         image = open_picture(data)
-        facts = facts._replace(width=image.width, height=image.height, format=image.format, mode=image.mode)
+        height, width = size_upright(image)
+        facts = facts._replace(width=width, height=height, format=image.format, mode=image.mode)
         notes = _notes(image, facts, data)
         if decode:
             facts = facts._replace(transparent=_decode(image, data))

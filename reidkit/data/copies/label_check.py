@@ -21,7 +21,8 @@ def check_labels(ds: ReIDDataset) -> pd.DataFrame:
 
     Some queries without a match are a note; where no query has one, nothing can be ranked.
     """
-    people = {s: set(getattr(ds, s).pid) - {0, *ds.junk_pids} for s in SPLITS}
+    nobody = ds.nobody
+    people = {s: set(getattr(ds, s).pid) - nobody for s in SPLITS}
     test = people["query"] | people["gallery"]
     cameras = set(ds.train.camid) | set(ds.query.camid) | set(ds.gallery.camid)
     per_person = ds.train.groupby("pid").camid.nunique()
@@ -64,7 +65,7 @@ def check_files(ds: ReIDDataset) -> pd.DataFrame:
     twins = paths[stems.duplicated(keep=False)].map(os.path.basename)
     junk = ds.gallery.pid[ds.gallery.pid.isin(ds.junk_pids)]
     unlabelled = len(ds.gallery) if ds.train.empty and ds.query.empty else 0
-    is_distractor = (ds.gallery.pid == 0) & ~ds.gallery.pid.isin(ds.junk_pids)
+    is_distractor = ds.gallery.pid.isin(ds.nobody - {*ds.junk_pids})
     if "distractor" in ds.gallery:
         is_distractor |= ds.gallery.distractor
     distractors = ds.gallery.pid[is_distractor]

@@ -3,8 +3,9 @@
     path,pid,camid,split
     anna/1.jpg,anna,door,train
 
-`path` and `pid` must be there; names of persons and cameras may be words or whole numbers. Without `camid` cameras are
-not known. Without `split` (train, query, gallery; test is divided here) persons are divided by a seed.
+`path` and `pid` must be there; names of persons and cameras may be words or whole numbers (`1.0`, as pandas writes a
+column with gaps, is 1, and `-1.0` is -1, junk). Without `camid` cameras are not known. Without `split` (train, query,
+gallery; test is divided here) persons are divided by a seed.
 A path is looked for beside the CSV, then below `root`. Other columns are left aside.
 
     ds = load_dataset("csv", root="people.csv")        # or the folder that holds one CSV
@@ -16,6 +17,7 @@ import csv
 import os
 import warnings
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 
@@ -26,6 +28,7 @@ from reidkit.data.sets.split import SPLITS, IdentitySplit, own_dataset
 from reidkit.errors import DatasetError
 
 REQUIRED, OPTIONAL = ("path", "pid"), ("camid", "split")
+GAPS = ("nan", "<na>", "na", "none", "null")  # words that programs write into empty cells
 
 
 def load_csv(
@@ -38,8 +41,10 @@ def load_csv(
     """The pictures that a CSV lists (see the top of the file).
 
     root, path: the CSV is `root/path`, or the one CSV in that folder.
-    train_fraction, queries, seed: of `IdentitySplit`, for a CSV without the column `split`.
-    Raises DatasetError that names the line for a missing column, cell or file.
+    train_fraction, queries, seed: of `IdentitySplit`, for a CSV without the column `split`; `queries` and `seed` for
+        its "test" too.
+    Raises DatasetError that names the line for a missing column, cell or file, ReIDKitError for an option that can
+    have no effect on this CSV.
     """
     how = IdentitySplit(train_fraction, queries, seed)
     file = find_csv(Path(os.path.abspath(Path(root) / path)))
@@ -93,6 +98,11 @@ def read_csv(file: Path) -> pd.DataFrame:
     for column in wanted:
         if len(empty := table.loc[table[column] == "", "line number"]):
             raise DatasetError(f"csv: {file}, line {empty.iloc[0]}: {column} is empty ({len(empty)} such lines)")
+        if len(gaps := _gaps(table[column])):
+            raise DatasetError(
+                f"csv: {file}, line {table['line number'][gaps.index[0]]}: {column} is {gaps.iloc[0]!r} among numbers "
+                f"({len(gaps)} such lines); delete the line, or write -1 for a picture of nobody"
+            )
     if "split" in table:
         table = table.assign(split=table["split"].str.lower())
         if len(wrong := table.loc[~table["split"].isin(SPLITS)]):
@@ -101,6 +111,13 @@ def read_csv(file: Path) -> pd.DataFrame:
                 f"one of {', '.join(SPLITS)}"
             )
     return table.rename(columns={"pid": "person", "camid": "camera"})
+
+
+def _gaps(column: pd.Series) -> pd.Series:
+    """The cells that hold one of GAPS, where all others hold numbers; among names it is a name."""
+    is_gap = column.str.lower().isin(GAPS)
+    others = pd.Series(column[~is_gap])
+    return pd.Series(column[is_gap & others.str.fullmatch(r"-?[0-9]+(\.0+)?").all()])
 
 
 def _cells(file: Path) -> tuple[list[str], pd.DataFrame]:
@@ -131,7 +148,9 @@ def _found(file: Path, table: pd.DataFrame, places: list[Path]) -> list[str]:
     """Absolute paths of the listed pictures; DatasetError for those that are nowhere."""
     found, absent = [], []
     for line, name in zip(table["line number"], table["path"]):
-        tries = [os.path.abspath(place / word) for word in (name, name.replace("\\", "/")) for place in places]
+        forms = (name, normalize("NFC", name), normalize("NFD", name))  # as written, of Linux and Windows, of macOS
+        words = dict.fromkeys(word for form in forms for word in (form, form.replace("\\", "/")))
+        tries = [os.path.abspath(place / word) for word in words for place in places]
         there = next((p for p in tries if os.path.isfile(p)), None) or next(filter(_in_quarantine, tries), None)
         found.append(there or "")
         if there is None:

@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.sets.folders import looked_in, places, quarantined
 from reidkit.data.sets.market import SPLITS, SUFFIX, read_layout
+from reidkit.data.sets.overlap import check_overlap
 from reidkit.errors import DatasetError, unknown_name
 from reidkit.files import disk_error, replacing
 
@@ -160,6 +161,7 @@ def _read_protocol(protocol: Path, images: Path, boxes: Boxes) -> ReIDDataset:
     on_disk = {_key(name): name for name in by_suffix}
     gone = {_key(os.path.basename(path)) for path in quarantined(images.parent) if f"images_{boxes}" in path}
     keys = [_key(name) for name in names]
+    _refuse_contradictions(protocol, names, keys, labels, rows)
     bad = [n for n, k in zip(names, keys) if k is None or (k not in on_disk and k not in gone)]
     if bad or len(labels) != len(names) or any(i.min() < 0 or i.max() >= len(names) for i in rows.values()):
         raise DatasetError(
@@ -178,7 +180,31 @@ def _read_protocol(protocol: Path, images: Path, boxes: Boxes) -> ReIDDataset:
                 "pair": [keys[i][0] for i in index],
             }
         )
-    return ReIDDataset(f"cuhk03-{boxes}", images.parent, **tables, junk_pids=())
+    ds = ReIDDataset(f"cuhk03-{boxes}", images.parent, **tables, junk_pids=())
+    check_overlap(ds, "error")
+    return ds
+
+
+def _refuse_contradictions(protocol: Path, names: list[str], keys: list, labels: np.ndarray, rows: dict) -> None:
+    """DatasetError for an image that is listed twice, in `filelist` or in the index lists, and for a person of a camera
+    pair with two labels."""
+    first: dict[tuple, int] = {}
+    label_of: dict[tuple, int] = {}
+    for i, (key, label) in enumerate(zip(keys, labels.tolist())):
+        if key is None:
+            continue
+        if first.setdefault(key, i) != i:
+            raise DatasetError(f"{protocol}: filelist has {names[i]} twice, as entries {first[key] + 1} and {i + 1}")
+        if label_of.setdefault(key[:2], label) != label:
+            raise DatasetError(
+                f"{protocol}: {names[i]} is labelled {label}, and other images of its person {label_of[key[:2]]}"
+            )
+    index, times = np.unique(np.concatenate([*rows.values()]), return_counts=True)
+    if (times > 1).any():
+        raise DatasetError(
+            f"{protocol}: its train_idx, query_idx and gallery_idx name {(times > 1).sum()} images twice (first: entry "
+            f"{index[times > 1][0] + 1} of filelist)"
+        )
 
 
 # A damaged .mat can crash scipy's reader, and Python with it. So another process reads it, within bounds.

@@ -94,11 +94,14 @@ def build_occluded_duke(
 
 
 def read_name_list(path: Path) -> list[str]:
-    """Image names of a list file, one a line. Raises DatasetError on a path or an empty list."""
+    """Image names of a list file, one a line. Raises DatasetError on a path, a name twice or an empty list."""
     if not path.is_file():
         raise DatasetError(f"occluded-duke: {path} is missing; the lists are in the authors' repository")
     names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    first: dict[str, int] = {}
     for number, name in enumerate(names, 1):
+        if first.setdefault(name, number) != number:
+            raise DatasetError(f"{path}, entry {number}: {name} is entry {first[name]} too; delete one of the two")
         if Path(name).name != name or "\\" in name:
             raise DatasetError(f"{path}, entry {number}: expected a plain image name, got {name!r}")
     if not names:

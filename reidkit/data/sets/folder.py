@@ -44,7 +44,8 @@ def load_folder(
     root, path: the folder is `root/path`; a `path` from the disk's root stands for itself.
     labels: "folders": a folder a person; "none": no names at all; "auto": names where all pictures lie in subfolders.
     train_fraction, queries, seed: of `IdentitySplit`.
-    Raises DatasetError for a folder without pictures, or whose layout is none of the three.
+    Raises DatasetError for a folder without pictures, or whose layout is none of the three; ReIDKitError for an option
+    that can have no effect on this folder.
     """
     how = IdentitySplit(train_fraction, queries, seed)
     if labels not in get_args(Labels):
@@ -69,6 +70,7 @@ def load_folder(
     parts = [path.removeprefix(os.path.join(folder, "")).split(os.sep) for path in paths]
     loose = [path for path, names in zip(paths, parts) if len(names) == 1]
     if labels == "none" or (labels == "auto" and len(loose) == len(paths)):
+        how.refuse_idle("folder", (), "pictures without names are not divided")
         return unlabelled_dataset("folder", folder, paths, info)
     if loose:
         raise DatasetError(
@@ -82,15 +84,22 @@ def load_folder(
 def _table(paths: list[str], parts: list[list[str]]) -> pd.DataFrame:
     """path, person, and split where the first folders are called so."""
     table = pd.DataFrame({"path": paths, "person": [names[0] for names in parts]})
-    first = set(table.person)
-    if not ({"train", "query", "gallery"} <= first or {"train", "test"} <= first) or not first <= {*SPLITS}:
+    split = table.person.str.lower()
+    first = set(split)
+    if not ({"train", "query", "gallery"} <= first or {"train", "test"} <= first):
         return table
+    if others := sorted(set(table.person[~split.isin(SPLITS)])):
+        raise DatasetError(
+            f"folder: beside a split ({', '.join(sorted(first & {*SPLITS}))}) there are the folders "
+            f"{', '.join(map(repr, others[:5]))}; a split has train, and query and gallery, or test: move the others "
+            "away, or list the pictures in a CSV ('csv')"
+        )
     if flat := [path for path, names in zip(paths, parts) if len(names) < 3]:
         raise DatasetError(
             f"folder: the folders {', '.join(sorted(first))} are read as a split, with a folder a person in each, but "
             f"{len(flat)} images lie in them without a person's folder (first: {flat[0]!r})"
         )
-    return table.assign(split=table.person, person=[names[1] for names in parts])
+    return table.assign(split=split, person=[names[1] for names in parts])
 
 
 def _refuse_other_layouts(folder: Path) -> None:

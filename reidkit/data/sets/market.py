@@ -6,7 +6,8 @@
     gt_bbox/...                                    optional: hand-drawn boxes for multi-query tests
 
 A name reads `<identity>_c<camera>s<sequence>_<frame>_<detection>`. Identity -1 marks junk (bad boxes, ignored
-by the protocol), identity 0 distractors (they stay in the gallery and can only be wrong).
+by the protocol), identity 0 distractors (they stay in the gallery and can only be wrong), unless people are numbered
+from 0: where train or query has an identity 0, it is a person like any other (`ReIDDataset.nobody`).
 Images may have any suffix that the kit decodes, in small or capital letters. Images of other kinds (.gif, .heic ...)
 are named in `info["unread_images"]`, with a warning, and are a problem of `reidkit data check`.
 The parsers of other sets share `find_layout` and `read_folder`.
@@ -26,6 +27,7 @@ import pandas as pd
 from reidkit.data.dataset import ReIDDataset
 from reidkit.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
 from reidkit.data.sets.folders import find_home, listing
+from reidkit.data.sets.overlap import check_overlap
 from reidkit.errors import DatasetError
 
 SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -128,14 +130,14 @@ def read_layout(
     folder = Path(os.path.abspath(folder))
     tables = {split: read_folder(folder / sub, name) for split, sub in splits.items()}
     tables["train"] = _without_junk(tables["train"], name)
-    _check_overlap(tables, name, overlap)
     info: dict[str, Any] = {}
     if (folder / MULTI_QUERY).is_dir():
         info["gt_bbox"] = read_folder(folder / MULTI_QUERY, name)
     if unread := unread_images((folder / sub for sub in (*splits.values(), MULTI_QUERY)), name):
         info["unread_images"] = unread
-    train, query, gallery = (tables[split] for split in ("train", "query", "gallery"))
-    return ReIDDataset(name, folder, train, query, gallery, info=info)
+    ds = ReIDDataset(name, folder, tables["train"], tables["query"], tables["gallery"], info=info)
+    check_overlap(ds, overlap)
+    return ds
 
 
 def _without_junk(train: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -144,21 +146,6 @@ def _without_junk(train: pd.DataFrame, name: str) -> pd.DataFrame:
     if kept.empty:
         raise DatasetError(f"{name}: every training image is junk (identity -1); there is nothing to learn")
     return kept
-
-
-def _check_overlap(tables: Mapping[str, pd.DataFrame], name: str, overlap: Literal["error", "warn"]) -> None:
-    """Training and test identities must differ, or the test measures memory."""
-    test = (set(tables["query"].pid) | set(tables["gallery"].pid)) - {0, -1}
-    both = sorted(test & set(tables["train"].pid))
-    if not both:
-        return
-    message = (
-        f"{name}: {len(both)} identities are in the training set and in the test set ({both[:5]} ...); "
-        "re-identification is tested on people never trained on"
-    )
-    if overlap == "error":
-        raise DatasetError(f"{message}. Unpack the archive again into an empty folder.")
-    warnings.warn(message, stacklevel=3)
 
 
 def load_market1501(root: str | Path) -> ReIDDataset:

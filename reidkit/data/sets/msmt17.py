@@ -29,19 +29,25 @@ from reidkit.errors import DatasetError
 NAMES = ("MSMT17_V1", "MSMT17_V2", "MSMT17", "msmt17", "MSMT17_v1", "MSMT17_v2", "msmt17_v1", "msmt17_v2")
 FOLDERS = (("train", "test"), ("mask_train_v2", "mask_test_v2"), ("mask_train_V2", "mask_test_V2"))
 LISTS = {"train": "list_train.txt", "val": "list_val.txt", "query": "list_query.txt", "gallery": "list_gallery.txt"}
-IMAGE_NAME = re.compile(rf"[0-9]+_[0-9]+_(?P<camid>{NUMBER})_.*{SUFFIX}", re.IGNORECASE | re.ASCII)
+IMAGE_NAME = re.compile(rf"(?P<label>{NUMBER})_[0-9]+_(?P<camid>{NUMBER})_.*{SUFFIX}", re.IGNORECASE | re.ASCII)
 
 
 def load_msmt17(root: str | Path) -> ReIDDataset:
     """MSMT17, V1 or V2: 1,041 training identities, 11,659 queries, 82,161 gallery images.
 
     root: the data set's folder or the folder it was unpacked into.
-    Raises DatasetError: lists or folders missing, a line that does not parse, a listed image that is not there.
+    Raises DatasetError: lists or folders missing, a line that does not parse or stands there twice, a label that is not
+    its file name's, a listed image that is not there.
     """
     home, (train_folder, test_folder) = find_home(root, FOLDERS, NAMES, "msmt17", files=LISTS.values())
     gone = quarantined(home)
     parts = [read_list(home / LISTS[p], home / train_folder, gone).assign(part=p) for p in ("train", "val")]
     train = pd.concat(parts, ignore_index=True)
+    if len(twice := train.path[train.path.duplicated()]):
+        raise DatasetError(
+            f"msmt17: {len(twice)} images are in {LISTS['train']} and in {LISTS['val']} of {home} (first: "
+            f"{twice.iloc[0]!r}); training takes both lists: unpack the archive's own ones again"
+        )
     query = read_list(home / LISTS["query"], home / test_folder, gone)
     gallery = read_list(home / LISTS["gallery"], home / test_folder, gone)
     train["pid"] = train.label + 1
@@ -58,12 +64,15 @@ def read_list(path: Path, folder: Path, gone: Collection[str] = ()) -> pd.DataFr
     Raises DatasetError that names the file and the line.
     """
     present: dict[str, set[str]] = {}
+    line_of: dict[PurePosixPath, int] = {}
     rows = []
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             relative, label, camid = _parse_line(line, f"{path}, line {number}")
+            if (before := line_of.setdefault(relative, number)) != number:
+                raise DatasetError(f"{path}, line {number}: {relative} is in line {before} too; delete one of the two")
             if str(folder / relative) in gone:
                 continue
             parent = str(relative.parent)
@@ -93,4 +102,10 @@ def _parse_line(line: str, where: str) -> tuple[PurePosixPath, int, int]:
             f"'0000/0000_000_01_0303morning_0015_0.jpg 0' (suffixes: {' '.join(IMAGE_SUFFIXES)}), "
             f"got {line.strip()[:200]!r}"
         )
-    return relative, int(fields[1]), int(match["camid"])
+    label = int(fields[1])
+    if int(match["label"]) != label:
+        raise DatasetError(
+            f"{where}: {relative} is labelled {label}, and its name says {int(match['label'])}; unpack the archive's "
+            "own lists again"
+        )
+    return relative, label, int(match["camid"])

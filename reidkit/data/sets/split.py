@@ -9,11 +9,10 @@ nothing, and results are labelled "no camera rule" (`ReIDDataset.cameras_known`)
 
 from __future__ import annotations
 
-import hashlib
-import os
-import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,12 @@ import numpy as np
 import pandas as pd
 
 from reidkit.data.dataset import ReIDDataset
+from reidkit.data.sets.overlap import check_overlap, contents, warn_of_twins, without_copies
 from reidkit.errors import DatasetError, ReIDKitError
 
 SPLITS = ("train", "query", "gallery", "test")  # "test" is divided into query and gallery here
 JUNK = -1
+WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class IdentitySplit:
             if isinstance(value, bool) or not isinstance(value, kinds) or not holds(value):
                 raise ReIDKitError(f"option {key}={value!r}: expected {expected}")
 
+    def refuse_idle(self, name: str, acting: Collection[str], why: str) -> None:
+        """ReIDKitError where an option that is not among the `acting` ones has another value than its default."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        if idle := [f"{key}={value!r}" for key, value in given.items() if key not in acting]:
+            raise ReIDKitError(f"{name}: {' and '.join(idle)} can have no effect here, as {why}; leave it away")
+
 
 def own_dataset(
     name: str, root: Path, table: pd.DataFrame, how: IdentitySplit, info: Mapping[str, Any] | None = None
@@ -56,20 +63,28 @@ def own_dataset(
     """The data set of pictures with names.
 
     table: `path` (absolute), `person` (str), and where they are known `camera` (str) and `split` (one of SPLITS).
-    Columns of the result: path, pid, camid, person, and camera where there is one. Names that are whole numbers keep
-    them, others are numbered in sorted order, so the order of rows changes nothing.
-    Raises DatasetError where one picture belongs to two persons, and where the persons do not suffice.
+    Columns of the result: path, pid, camid, person, and camera where there is one (`plain_name`). Names that are whole
+    numbers keep them, others are numbered in sorted order, so the order of rows changes nothing.
+    Raises DatasetError where one picture belongs to two persons, and where the persons do not suffice; ReIDKitError
+    for an option of `how` that a given split leaves nothing to do.
     """
-    _refuse_two_persons(name, table)
-    table = without_copies(name, table) if "split" not in table else table.copy()
     known = "camera" in table
+    if "split" in table:
+        given = [split for split in SPLITS if split in {*table["split"]}]
+        acting = ("queries", "seed") if "test" in given else ()
+        how.refuse_idle(name, acting, f"the data set comes divided into {', '.join(given)}")
+    table = table.assign(**{c: table[c].map(plain_name) for c in ("person", *(["camera"] if known else []))})
+    _refuse_two_persons(name, table)
+    table = without_copies(name, table.assign(content=contents(table)))
     table["pid"] = numbers(pd.Series(table["person"]))
     table["camid"] = numbers(pd.Series(table["camera"])) if known else np.arange(1, len(table) + 1)
     table["split"] = draw(name, table, how, known) if "split" not in table else divided(table, how, known)
     columns = ["path", "pid", "camid", "person", *(["camera"] if known else [])]
     parts = {s: table.loc[table["split"] == s, columns].reset_index(drop=True) for s in ("train", "query", "gallery")}
-    _warn_of_overlap(name, parts)
-    return ReIDDataset(name, root, **parts, info=dict(info or {}), cameras_known=known)
+    ds = ReIDDataset(name, root, **parts, info=dict(info or {}), cameras_known=known)
+    check_overlap(ds, "warn")
+    warn_of_twins(name, table)
+    return ds
 
 
 def unlabelled_dataset(
@@ -80,6 +95,17 @@ def unlabelled_dataset(
     table = pd.DataFrame({"path": paths, "pid": JUNK, "camid": np.arange(1, len(paths) + 1)})
     none = table.iloc[:0]
     return ReIDDataset(name, root, none, none, table, info=dict(info or {}), cameras_known=False)
+
+
+def plain_name(text: str) -> str:
+    """The name of a person or camera in the one form in which names are compared.
+
+    Letters are composed (Unicode NFC): disks of macOS write an accent as a character of its own. A whole number loses
+    the ".0" of a table's column of floats: "-1.0" is "-1".
+    """
+    text = unicodedata.normalize("NFC", text)
+    whole = WHOLE.fullmatch(text)
+    return whole[1] if whole else text
 
 
 def numbers(names: pd.Series) -> np.ndarray:
@@ -152,67 +178,9 @@ def queries_and_gallery(table: pd.DataFrame, rows: np.ndarray, how: IdentitySpli
     return place
 
 
-def without_copies(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows without files that have the bytes of an earlier picture of the same person; a warning counts them.
-
-    A copy among query and gallery would be found at once, and prove nothing.
-    """
-    sized = table.assign(size=table.path.map(_size))
-    suspect = sized.loc[sized.duplicated(["person", "size"], keep=False)]
-    content = suspect.path.map(_digest)
-    copies = suspect.assign(content=content).duplicated(["person", "content"]) & (content != "")
-    left_out = suspect.loc[copies, "path"]
-    if len(left_out):
-        warnings.warn(
-            f"{name}: {len(left_out)} files are copies of another picture of the same person and are left out "
-            f"(first: {left_out.iloc[0]!r})",
-            stacklevel=3,
-        )
-    return table.drop(left_out.index).reset_index(drop=True)
-
-
-def _size(path: str) -> int:
-    """Length of a file in bytes; -1 where there is none."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
-
-
-def _digest(path: str) -> str:
-    """Hash of a file's bytes; "" where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()
-    except OSError:
-        return ""
-
-
 def _refuse_two_persons(name: str, table: pd.DataFrame) -> None:
     """One file cannot show two persons."""
     people = table.groupby("path").person.nunique()
     if len(twice := people.index[people > 1]):
         who = table.person[table.path == twice[0]].unique().tolist()
         raise DatasetError(f"{name}: {len(twice)} pictures have two persons (first: {twice[0]!r} is {who})")
-
-
-def _warn_of_overlap(name: str, parts: Mapping[str, pd.DataFrame]) -> None:
-    """Of splits that were given: persons in train and test, and pictures that are query and gallery."""
-    test = (set(parts["query"].pid) | set(parts["gallery"].pid)) - {0, JUNK}
-    if both := sorted(test & set(parts["train"].pid)):
-        warnings.warn(
-            f"{name}: {len(both)} identities are in the training set and in the test set ({both[:5]} ...); "
-            "re-identification is tested on people never trained on",
-            stacklevel=3,
-        )
-    pair = pd.concat([parts[s].assign(split=s) for s in ("query", "gallery")])
-    digests = pair.assign(size=pair.path.map(_size))
-    digests = digests.loc[digests.duplicated("size", keep=False)]
-    content = digests.assign(content=digests.path.map(_digest))
-    twice = content.groupby(["person", "content"])["split"].transform("nunique") > 1
-    if len(found := content.loc[twice & (content["split"] == "query") & (content["content"] != ""), "path"]):
-        warnings.warn(
-            f"{name}: {len(found)} queries are in the gallery too, as the same picture (first: {found.iloc[0]!r}): "
-            "each finds itself, and the numbers are too good",
-            stacklevel=3,
-        )

@@ -10,7 +10,8 @@ from market_folder import make_market_folder
 from PIL import Image
 
 from reidkit.data import load_dataset
-from reidkit.data.images import IMAGE_SUFFIXES
+from reidkit.data.copies.imagefile import inspect_image
+from reidkit.data.images import IMAGE_SUFFIXES, ORIENTATION
 from reidkit.errors import DatasetError
 
 
@@ -100,3 +101,15 @@ def test_odd_images_are_counted_as_notes(tmp_path):
     assert note(report, "mode P, converted to RGB when read: 1 images")
     assert note(report, "mode RGBA, converted to RGB when read: 2 images")
     assert report.odd.transparent.sum() == 30 * 32 and note(report, "transparent pixels in all: 960")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("turned", range(1, 9))
+@pytest.mark.parametrize("decode", [True, False])
+def test_sizes_are_those_of_the_upright_picture(tmp_path, suffix, turned, decode):
+    exif = Image.Exif()
+    exif[ORIENTATION] = turned
+    stored = (48, 24) if turned < 5 else (24, 48)  # height, width
+    layouts.picture(turned, stored).save(tmp_path / f"x{suffix}", exif=exif)
+    facts = inspect_image(str(tmp_path / f"x{suffix}"), decode)
+    assert (facts.height, facts.width) == (48, 24) and not facts.problem

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidkit.data import DATASETS, load_dataset
+from reidkit.data.copies.label_check import check_files, check_labels
 from reidkit.data.sets.market import ARCHIVE_NAMES, find_layout, is_stray, parse_name, read_folder
 from reidkit.errors import DatasetError, UnknownNameError
 
@@ -115,6 +116,44 @@ def test_test_identities_must_not_be_trained_on(market):
         load_dataset("market1501", root=market)
     with pytest.warns(UserWarning, match="1 identities"):
         load_dataset("market-layout", root=market)
+
+
+def from_zero(market, folders):
+    """Person 2 (train) and person 101 (query, gallery) of `folders` are called 0; the distractor is taken away."""
+    (market / "bounding_box_test" / "0000_c2s1_000004_01.jpg").unlink()
+    for folder in folders:
+        for file in [*(market / folder).glob("0002_*"), *(market / folder).glob("0101_*")]:
+            file.rename(file.with_name(f"0000{file.name[4:]}"))
+    return market
+
+
+def test_where_people_are_numbered_from_0_it_is_a_person(market):
+    from reidkit.evaluation import queries_without_match
+
+    from_zero(market, ["query", "bounding_box_test"])
+    ds = load_dataset("market-layout", root=market)
+    assert ds.nobody == {-1} and ds.summary().ids.tolist() == [6, 2, 2]
+    assert not len(queries_without_match(ds.query.pid, ds.gallery.pid, ds.query.camid, ds.gallery.camid))
+    assert not check_files(ds)["check"].str.contains("distractors").any()
+    from_zero_too = market / "bounding_box_train" / "0000_c1s1_000000_01.jpg"
+    write_image(from_zero_too, np.random.default_rng(0))
+    with pytest.raises(DatasetError, match=r"1 identities .*\[0\]"):
+        load_dataset("market1501", root=market)
+    with pytest.warns(UserWarning, match=r"1 identities .*\[0\]"):
+        ds = load_dataset("market-layout", root=market)
+    labels = check_labels(ds).set_index("check")
+    assert labels.loc["identities in train and in test", "examples"] == "0"
+
+
+def test_identity_0_of_the_gallery_alone_is_a_distractor(market):
+    ds = load_dataset("market1501", root=market)
+    assert ds.nobody == {-1, 0}
+    found = check_files(ds).set_index("check")
+    assert found.loc["distractors in the gallery, never a match", "examples"] == "identity 0"
+    for file in (market / "bounding_box_train").glob("0002_*"):
+        file.rename(file.with_name(f"0000{file.name[4:]}"))
+    with pytest.warns(UserWarning, match=r"1 identities .*\[0\]"):  # trained on, so no distractor
+        assert load_dataset("market-layout", root=market).summary().ids.tolist() == [6, 2, 3]
 
 
 def test_junk_in_the_training_folder_is_left_out(market):
