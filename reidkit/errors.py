@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 
 class ReIDKitError(Exception):
@@ -49,3 +49,25 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return UnknownNameError(f"unknown {kind} {name!r}.{hint} Choose one of: {', '.join(known)}")
+
+
+def check_shapes(*tensors: tuple[str, Any, str]) -> None:
+    """TrainingError unless all (name, tensor, letters) fit: a letter is one length, not 0, wherever it stands.
+
+    check_shapes(("features", features, "... N D"), ("labels", labels, "N")); "...": any dimensions before the letters.
+    Shapes alone are read, so no host waits for its device.
+    """
+    lengths, fit = {}, True
+    for _, tensor, text in tensors:
+        letters, shape = text.split(), tuple(tensor.shape)
+        if letters[0] == "...":
+            front = len(shape) - len(letters) + 1
+            shape = (shape[:front], *shape[front:])
+        fit = fit and len(shape) == len(letters) and 0 not in shape
+        for letter, length in zip(letters, shape):
+            fit = fit and lengths.setdefault(letter, length) == length
+    if not fit:
+        found = ", ".join(
+            f"{name} [{text.replace(' ', ', ')}] is {list(tensor.shape)}" for name, tensor, text in tensors
+        )
+        raise TrainingError(f"shapes do not fit: {found}; a letter stands for one length, at least 1, in all of them")

@@ -1,81 +1,28 @@
 """Every loss of both papers, plain functions on tensors.
 
-Features are [N, D], labels [N]; a loss is a scalar tensor. Half-precision input is computed in float32.
+Features are [N, D], labels [N]; a loss is a scalar tensor. What is not float64 is computed in float32, also inside
+autocast. Shapes that disagree, and batches of no image, raise TrainingError; no value is read to see it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reidkit.errors import TrainingError, unknown_name
+from reidkit.errors import TrainingError, check_shapes, unknown_name
+from reidkit.loss_config import AVERAGES, METRICS, Average, FeatureAlignment, LossConfig, Metric, Reduction
 
-Metric = Literal["cosine", "euclidean", "squared-euclidean"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-Average = Literal["violating", "all"]
-AVERAGES: tuple[Average, ...] = get_args(Average)
-Reduction = Literal["sum", "mean"]
-Triplet = Literal["embedding", "features"]
-FeatureAlignment = Literal["class", "sample", "batch"]  # of h and g
-Alignment = Literal[FeatureAlignment, "sample-triplet"]
-CHOICES = {
-    "identity": get_args(Reduction),
-    "triplet": (*get_args(Triplet), None),
-    "metric": METRICS,
-    "alignment": (*get_args(Alignment), None),
-}
 IDENTITY = ("identity", "identity_aux")  # terms of the main and of the auxiliary classifiers
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Which losses a variant is trained with, and how they are summed.
-
-    identity:   "sum" over the K part classifiers (MPN Eq. 1, CGPN Eq. 1) or "mean".
-    triplet:    "embedding" (MPN Eq. 3, on h), "features" (CGPN: each of `triplet_features`), None.
-    margin, metric: of the triplet loss; metric "cosine", "euclidean" or "squared-euclidean".
-    alignment:  None, "class" (Eq. 8), "sample" (Eq. 9), "batch" (Sec. 5.3.3), or "sample-triplet"
-                ([10] in Sec. 5.3.3: the triplet loss sees h + g instead of h).
-    *_weight:   weights in the total; the papers use 1 everywhere.
-    soft_sharing_weight: of the squared distance of softly shared weights (MPN Fig. 10); 0 = no such term. The loop
-                takes its step apart from SGD (see `total_loss`) with the rate lr x schedule. In the long run SGD's own
-                steps on a head are head_lr_factor / (1 - momentum) times as long, so at rest the same weight pulls
-                that many times less than it would inside SGD; in exchange no recipe can make it unstable.
-    """
-
-    identity: Reduction = "sum"
-    triplet: Triplet | None = "embedding"
-    margin: float = 0.2
-    metric: Metric = "cosine"
-    alignment: Alignment | None = None
-    identity_weight: float = 1.0
-    triplet_weight: float = 1.0
-    alignment_weight: float = 1.0  # lambda of Eq. 10
-    soft_sharing_weight: float = 0.0  # Fig. 10
-    supervision_weight: float = 1.0  # CGPN Eq. 3 in Eq. 4
-
-    def __post_init__(self):
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise unknown_name(field, getattr(self, field), map(str, choices))
-        if self.alignment == "sample-triplet" and self.triplet != "embedding":
-            raise TrainingError(
-                "alignment='sample-triplet' puts h + g in the triplet loss, so it needs "
-                f"triplet='embedding', not {self.triplet!r}"
-            )
-        for name in ("margin", *(f.name for f in fields(self) if f.name.endswith("_weight"))):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value < float("inf")):
-                raise TrainingError(f"{name}={value!r}: expected a finite number, 0 or more")
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """1 - a.b / (|a| |b|) row by row (MPN Eq. 4): [..., D], [..., D] -> [...], in [0, 2]."""
+    check_shapes(("a", a, "... D"), ("b", b, "... D"))
+    a, b = _full_precision(a, b)
     return _distance_in_pairs(torch.stack([a, b], dim=-2))
 
 
@@ -98,9 +45,12 @@ def pairwise_distance(features: Tensor, metric: Metric = "cosine") -> Tensor:
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
+    check_shapes(("features", features, "... N D"))
+    (features,) = _full_precision(features)
     if metric == "cosine":
         unit = _unit(features)
-        return 1 - unit @ unit.transpose(-2, -1)
+        with torch.autocast(features.device.type, enabled=False):
+            return 1 - unit @ unit.transpose(-2, -1)
     distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")  # exactly 0 on the diagonal
     return distance if metric == "euclidean" else distance.square()
 
@@ -123,15 +73,14 @@ def batch_hard_triplet(
     """
     if average not in AVERAGES:
         raise unknown_name("average", average, AVERAGES)
-    with torch.autocast(features.device.type, enabled=False):
-        features = features if features.dtype == torch.float64 else features.float()
-        distance = pairwise_distance(features, metric)  # [N, N]
-        same = _same_identity(labels)
-        positive = distance.masked_fill(~same, -torch.inf).max(-1).values  # hardest positive (the anchor at worst)
-        negative = distance.masked_fill(same, torch.inf).min(-1).values  # hardest negative; inf where there is none
-        loss = F.relu(positive - negative + margin)  # without a negative: [-inf]_+ = 0
-        count = (loss > 0).sum(-1).clamp_min(1) if average == "violating" else len(labels)
-        return loss.sum(-1) / count
+    check_shapes(("features", features, "... N D"), ("labels", labels, "N"))
+    distance = pairwise_distance(features, metric)  # [N, N]
+    same = _same_identity(labels)
+    positive = distance.masked_fill(~same, -torch.inf).max(-1).values  # hardest positive (the anchor at worst)
+    negative = distance.masked_fill(same, torch.inf).min(-1).values  # hardest negative; inf where there is none
+    loss = F.relu(positive - negative + margin)  # without a negative: [-inf]_+ = 0
+    count = (loss > 0).sum(-1).clamp_min(1) if average == "violating" else len(labels)
+    return loss.sum(-1) / count
 
 
 def _same_identity(labels: Tensor) -> Tensor:
@@ -145,6 +94,8 @@ def class_means(features: Tensor, labels: Tensor) -> Tensor:
     One row an image, not one an identity: how many identities there are only the device knows, and asking it would
     make the host wait.
     """
+    check_shapes(("features", features, "... N D"), ("labels", labels, "N"))
+    (features,) = _full_precision(features)
     with torch.autocast(features.device.type, enabled=False):
         return _shares(labels, features.dtype) @ features
 
@@ -160,6 +111,7 @@ def class_alignment(main: Tensor, aux: Tensor, labels: Tensor) -> Tensor:
 
     main (h), aux (g) [N, D], labels [N]. Neither side is detached.
     """
+    check_shapes(("main", main, "N D"), ("aux", aux, "N D"), ("labels", labels, "N"))
     main, aux = _full_precision(main, aux)
     with torch.autocast(main.device.type, enabled=False):
         shares = _shares(labels, main.dtype)
@@ -171,12 +123,13 @@ def class_alignment(main: Tensor, aux: Tensor, labels: Tensor) -> Tensor:
 
 def sample_alignment(main: Tensor, aux: Tensor) -> Tensor:
     """L_SF (MPN Eq. 9): cosine distance between h and g of each image, averaged over images. [N, D] each."""
-    main, aux = _full_precision(main, aux)
+    check_shapes(("main", main, "N D"), ("aux", aux, "N D"))
     return cosine_distance(main, aux).mean()
 
 
 def batch_alignment(main: Tensor, aux: Tensor) -> Tensor:
     """Batch-wise constraint (MPN Sec. 5.3.3): cosine distance between the batch means of h and g. [N, D] each."""
+    check_shapes(("main", main, "N D"), ("aux", aux, "N D"))
     main, aux = _full_precision(main, aux)
     return cosine_distance(main.mean(0), aux.mean(0))
 
@@ -193,6 +146,7 @@ def part_cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction = "s
 
 def _cross_entropies(tasks: list[Tensor], labels: Tensor, reduction: Reduction) -> tuple[Tensor, ...]:
     """The loss of each task, logits [K, N, C] of the same K: all classifiers of all tasks in one cross entropy."""
+    check_shapes(*(("logits", task, "K N C") for task in tasks), ("labels", labels, "N"))
     (logits,) = _full_precision(torch.cat(tasks).flatten(0, 1))  # [tasks*K*N, C]
     losses = F.cross_entropy(logits, labels.repeat(len(logits) // len(labels)), reduction="none")
     losses = losses.view(len(tasks), -1)  # [tasks, K*N]
@@ -208,6 +162,8 @@ def supervision_mse(pairs: list[tuple[Tensor, Tensor]], detach_targets: bool = F
     """
     if not pairs:
         return torch.zeros(())
+    for fg, fgl in pairs:
+        check_shapes(("fg", fg, "N c"), ("fgl", fgl, "N c"))
     losses = []
     for fg, fgl in _stacked(pairs):  # [pairs, N, c] each
         fg, fgl = _full_precision(fg, fgl.detach() if detach_targets else fgl)
@@ -224,8 +180,8 @@ def _stacked(rows: Iterable[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
 
 
 def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Half-precision tensors as float32; float32 and float64 as they are."""
-    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
+    """Tensors as float32 (half precision, whole numbers); float32 and float64 as they are."""
+    return tuple(t if t.dtype == torch.float64 else t.float() for t in tensors)
 
 
 def total_loss(
@@ -279,7 +235,9 @@ def triplet_term(out: Any, labels: Tensor, config: LossConfig) -> Tensor:
         return sum(losses[1:], start=losses[0])
     embedding = out.embedding
     if config.alignment == "sample-triplet":
-        embedding = embedding + _needs_aux(out, config.alignment).embedding
+        aux = _needs_aux(out, config.alignment).embedding
+        check_shapes(("embedding", embedding, "N D"), ("auxiliary embedding", aux, "N D"))
+        embedding = embedding + aux
     return batch_hard_triplet(embedding, labels, config.margin, config.metric)
 
 

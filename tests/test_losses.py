@@ -161,9 +161,28 @@ def test_nan_features_give_a_nan_loss():
 def test_half_precision_is_computed_in_float32():
     x = features(dtype=torch.float32).bfloat16()
     assert losses.batch_hard_triplet(x, LABELS).dtype == torch.float32
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = losses.batch_hard_triplet(x.float(), LABELS)
-    assert inside.item() == losses.batch_hard_triplet(x.float(), LABELS).item()
+    for metric in losses.METRICS:
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = losses.batch_hard_triplet(x.float(), LABELS, metric=metric)
+        assert inside.item() == losses.batch_hard_triplet(x.float(), LABELS, metric=metric).item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_distances_and_means_of_half_precision_are_those_of_its_values_in_float32(dtype):
+    """Rows whose squares float16 cannot hold, and a row of zeros, which float16 divides by zero."""
+    rows = torch.cat([torch.zeros(1, 2048), torch.full((2, 2048), 2000.0), features(3, 2048, dtype=torch.float32)])
+    half, labels = rows.to(dtype), torch.tensor([0, 1, 1, 2, 2, 2])
+    for of in (
+        lambda x: losses.cosine_distance(x, x.flip(0)),
+        *(lambda x, metric=metric: losses.pairwise_distance(x, metric) for metric in losses.METRICS),
+        lambda x: losses.class_means(x, labels),
+    ):
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = of(half)
+        for found in (of(half), inside):
+            assert found.dtype == torch.float32 and torch.equal(found, of(half.float()))
+    assert losses.cosine_distance(half[1], half[2]).item() == pytest.approx(0, abs=1e-6)
+    assert losses.cosine_distance(half[0], half[1]).item() == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -180,6 +199,52 @@ def test_every_other_loss_of_half_precision_is_computed_in_float32_too(dtype):
     }
     for loss, expected in found.items():
         assert loss.dtype == torch.float32 and loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def logits_of(n=6):
+    return torch.zeros(2, n, 3)
+
+
+ONE, X = LABELS[:1], features()
+UNFIT = {
+    "a label for six images": lambda: losses.batch_hard_triplet(X, ONE),
+    "labels in a column": lambda: losses.batch_hard_triplet(X, LABELS[:, None]),
+    "no image": lambda: losses.batch_hard_triplet(X[:0], LABELS[:0]),
+    "one row": lambda: losses.pairwise_distance(X[0]),
+    "rows of another width": lambda: losses.cosine_distance(X, X[:, :1]),
+    "a row for six": lambda: losses.cosine_distance(X, X[:1]),
+    "means": lambda: losses.class_means(X, ONE),
+    "class alignment": lambda: losses.class_alignment(X, X, ONE),
+    "class alignment, one of g": lambda: losses.class_alignment(X, X[:1], LABELS),
+    "sample alignment": lambda: losses.sample_alignment(X, X[:1]),
+    "sample alignment of nothing": lambda: losses.sample_alignment(X[:0], X[:0]),
+    "batch alignment": lambda: losses.batch_alignment(X, X[:2]),
+    "labels that divide the logits": lambda: losses.part_cross_entropy(logits_of(), LABELS[:2]),
+    "logits of one part, flat": lambda: losses.part_cross_entropy(logits_of()[0], LABELS),
+    "targets of one image": lambda: losses.supervision_mse([(X, X), (X, X[:1])]),
+    "targets of one column": lambda: losses.supervision_mse([(X, X[:, :1])]),
+    "h + g": lambda: losses.triplet_term(
+        SimpleNamespace(embedding=X, aux=SimpleNamespace(embedding=X[:1])),
+        LABELS,
+        LossConfig(alignment="sample-triplet"),
+    ),
+    "tasks of different parts": lambda: losses.identity_terms(
+        SimpleNamespace(logits=logits_of(), aux=SimpleNamespace(logits=logits_of()[:1])), LABELS, "sum"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_shapes_that_disagree_are_refused(case):
+    with pytest.raises(TrainingError, match=r"shapes do not fit: .*\[\d"):
+        UNFIT[case]()
+
+
+def test_a_message_of_shapes_names_both_and_no_value_is_read():
+    labels, of_six = (torch.empty(n, device="meta") for n in (2, 6))  # tensors without values
+    losses.check_shapes(("logits", logits_of(), "K N C"), ("labels", of_six, "N"))
+    with pytest.raises(TrainingError, match=r"logits \[K, N, C\] is \[2, 6, 3\], labels \[N\] is \[2\];"):
+        losses.check_shapes(("logits", logits_of(), "K N C"), ("labels", labels, "N"))
 
 
 def test_unknown_words_list_the_choices():

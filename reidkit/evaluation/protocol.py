@@ -28,13 +28,16 @@ def label_array(values, name: str, length: int | None = None) -> np.ndarray:
     """[N] int64 from a list, array, Series or tensor; ReIDKitError if the shape or type does not fit."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim != 1 or (length is not None and len(array) != length):
-        expected = "one number a row" if length is None else f"[{length}], one number a row of the features"
-        raise ReIDKitError(f"{name}: expected shape {expected}, got {list(array.shape)}")
+        expected = "[N], a list or array" if length is None else f"[{length}], one number a row of the features"
+        found = list(array.shape) if array.ndim else repr(values)
+        raise ReIDKitError(f"{name}: expected shape {expected}, got {found}")
     if len(array) and array.dtype.kind not in "iu":
         raise ReIDKitError(
             f"{name}: expected integers, got {array.dtype}; names become numbers by "
             "pandas.factorize over query and gallery together"
         )
+    if len(array) and array.max() > np.iinfo(np.int64).max:
+        raise ReIDKitError(f"{name}: {array.max()} does not fit into int64; number anew by pandas.factorize")
     return array.astype(np.int64)
 
 
@@ -51,10 +54,10 @@ class GroundTruth:
     """True matches and ignored images of every query.
 
     q_pids, q_camids: [Q]; g_pids, g_camids: [G]; integers in any array type.
-    junk_pids: gallery identities that are ignored for every query.
+    junk_pids: gallery identities that are ignored for every query, a list or array of integers.
     camera_rule: False counts the same identity under the query's own camera as a match (see the top of the file);
         the camids may then be None.
-    Raises ReIDKitError where lengths disagree.
+    Raises ReIDKitError where lengths disagree, and for what is not a list of int64 numbers.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class GroundTruth:
         for split, pids in (("query", self.q_pids), ("gallery", self.g_pids)):
             if not len(pids):
                 raise ReIDKitError(f"the {split} is empty: ranking needs at least one image there")
-        self.junk_pids = np.array(junk_pids, dtype=np.int64)
+        self.junk_pids = label_array(junk_pids, "junk_pids")
         self.junk = np.flatnonzero(np.isin(self.g_pids, self.junk_pids))  # gallery rows
         # Gallery rows grouped by identity; the stable sort keeps them ascending within one identity.
         self._by_pid = np.argsort(self.g_pids, kind="stable")

@@ -5,8 +5,10 @@ the number of images that beat it, so it is *counted* (one comparison sweep over
 off a sorted list of 20,000 entries.
 
 Ties: of two images with the same score the one with the smaller gallery row comes first, as in a stable
-`argsort`. Nothing else about the order of the gallery can change a result. (Two copies of one feature row tie
-whenever the matrix product gives them the same bits; a product may round differently at the edge of a block.)
+`argsort`. Nothing else about the order of the gallery can change a result. "The same score" means the same bits of
+the computed number: two copies of one row tie whenever the matrix product gives them the same bits (it may round
+differently at the edge of a block), and rows that are multiples of each other, [1, 1] and [3, 3], have one cosine on
+paper but not always in the last bit.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ PAIRS = 2**21  # entries of sparse rows looked at together
 def rerank(
     qf, gf, k1: int = 20, k2: int = 6, lambda_value: float = 0.3, *, device=None, progress: bool | None = None
 ) -> np.ndarray | Tensor:
-    """[Q, G] re-ranked distance (smaller is better), float32 (float64 for double features and for those that
-    all point almost one way, see `scores`).
+    """[Q, G] re-ranked distance (smaller is better), float32 (float64 for double features and where
+    float32 cannot tell cosines apart, see `scores`).
 
     qf [Q, D], gf [G, D]: tensors or arrays; the result is of the same kind as qf, on the CPU.
     k1: size of the reciprocal neighbourhood; k2: images averaged in the local query expansion (1: none);
@@ -45,7 +45,9 @@ def rerank(
 
     Memory: one normalised copy of the features, the result, and some 300 MB at Market-1501's size (0.8 GB in all);
     never the [N, N] matrix (2 GB).
-    Equal distances are ordered by row number. Raises ReIDKitError for NaN features and for settings out of range.
+    Equal distances (the same bits) are ordered by row number; copies of a row may differ in the last bit, as the matrix
+    product rounds by position, and then are ordered by it: among more than k1 of them neighbours are arbitrary.
+    Raises ReIDKitError for NaN features and for settings out of range.
     """
     if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
         raise ReIDKitError(
@@ -56,7 +58,8 @@ def rerank(
     show = len(features) >= PROGRESS_FROM if progress is None else progress
     neighbours, largest, distance = nearest_neighbours(features, num_query, max(k1 + 1, k2), show)
     encoding = reciprocal_encoding(features, neighbours, largest, k1, show)  # V, Eq. 7
-    encoding = local_query_expansion(encoding, neighbours[:, :k2])  # Eq. 11
+    if k2 > 1:  # a lone first neighbour is the image itself, or for a row of zeros (equally far from all) another one
+        encoding = local_query_expansion(encoding, neighbours[:, :k2])  # Eq. 11
     mix_with_jaccard(distance, encoding, lambda_value, show)  # Eq. 12
     return torch.from_numpy(distance) if isinstance(qf, Tensor) else distance
 

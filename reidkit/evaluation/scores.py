@@ -11,8 +11,10 @@ at 1,000 in every column float32 keeps nothing of it. So q and g are first moved
 distance, and the products run in float64, which leaves enough digits also where no centre is near (a few far rows,
 two far groups, lengths of many sizes).
 
-Cosine has no such difference and is computed in float32. Only where all features point almost the same way (a large
-common part in every one of them) their cosines differ by less than float32 resolves, and float64 is used as well.
+Cosine has no such difference and is computed in float32. Only where a tenth of the gallery or more points almost the
+same way (a large common part in all rows, or in those of each of a few far groups) cosines differ by less than float32
+resolves, and where the rows are so short that their squares underflow it says nothing: there float64 is used as well.
+Both is read off a sample; a single row shorter than 1e-19 among longer ones may count as a row of zeros.
 """
 
 from __future__ import annotations
@@ -37,8 +39,12 @@ def as_matrix(values, name: str) -> Tensor | np.ndarray:
     matrix = values.detach() if isinstance(values, Tensor) else np.asarray(values)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ReIDKitError(f"{name}: expected a matrix with one row an image, got shape {list(matrix.shape)}")
-    if isinstance(matrix, np.ndarray) and matrix.dtype.kind not in "fiu":
-        raise ReIDKitError(f"{name}: expected real numbers, got {matrix.dtype}")
+    if isinstance(matrix, Tensor):
+        real = matrix.dtype != torch.bool and not matrix.is_complex()
+    else:
+        real = matrix.dtype.kind in "fiu" and matrix.dtype.itemsize <= 8
+    if not real:
+        raise ReIDKitError(f"{name}: expected real numbers of at most 64 bits, got {matrix.dtype}")
     return matrix
 
 
@@ -57,7 +63,7 @@ def rows(
     """
     part = matrix[start:stop]
     if not isinstance(part, Tensor):
-        part = np.ascontiguousarray(part)
+        part = np.ascontiguousarray(part, part.dtype.newbyteorder("="))
         part = torch.from_numpy(part if part.flags.writeable else part.copy())
     part = part.to(device or part.device)
     return part.to(dtype) if origin is None else part.to(dtype, copy=True).sub_(origin)
@@ -82,11 +88,15 @@ def centre(picked: Tensor) -> Tensor:
     return rounded.nan_to_num(0, 0, 0)  # rows that are not finite are named elsewhere
 
 
-def point_one_way(picked: Tensor) -> bool:
-    """Does a typical row of a sample [S, D] lie within a tenth of the centre's length of it, some 6 degrees?"""
-    middle = centre(picked)
-    spread = (picked - middle).square().sum(1).nanmedian()
-    return bool(spread < 1e-2 * middle.square().sum())
+def beyond_float32(qf, gf) -> bool:
+    """Can float32 not tell cosines apart? Of a sample: a row has a tenth of the gallery within 8 degrees of it, or is
+    shorter than 1e-15 (but not zero), so that products of such rows underflow.
+    """
+    gallery, queries = (sampled(matrix, "cpu", 128) for matrix in (gf, qf))  # [S, D]
+    lengths = torch.cat([gallery, queries]).norm(dim=1, keepdim=True)
+    unit = gallery / lengths[: len(gallery)]  # a row of zeros becomes NaN, near to none
+    near = (unit @ unit.T > 0.99).sum(1) - 1  # [S] without the row itself
+    return bool((10 * near > len(gallery)).any() | ((lengths > 0) & (lengths < 1e-15)).any())
 
 
 def refuse_rows(bad: Tensor, name: str) -> None:
@@ -142,7 +152,7 @@ def device_of(device, *matrices: Tensor | np.ndarray) -> torch.device:
 def working_place(metric: Metric, device, qf, gf) -> tuple[torch.dtype, torch.device]:
     """Type and device of the products: float64 where the top of the file says so; Apple's GPUs lack it, so the CPU."""
     dtype, device = working_dtype(qf, gf), device_of(device, gf, qf)
-    if metric == "euclidean" or point_one_way(sampled(gf, "cpu")):
+    if metric == "euclidean" or beyond_float32(qf, gf):
         dtype = torch.float64
     return dtype, torch.device("cpu") if device.type == "mps" and dtype == torch.float64 else device
 
@@ -166,7 +176,7 @@ def tensor_strips(qf, gf, metric: Metric, block: int = 2048, device=None) -> Ite
     """Yield (first query row, scores [b, G]) strip by strip. The tensor is reused: read it before the next one.
 
     qf [Q, D], gf [G, D]: tensors or arrays of float16, bfloat16, float32 or float64. Cosine is computed in float32
-    (float64 for double features and for those that all point one way), Euclidean in float64.
+    (float64 for double features and where float32 cannot tell cosines apart), Euclidean in float64.
     block: gallery rows in one matrix product. device: where the products run and the scores stay.
     """
     if block < 1:

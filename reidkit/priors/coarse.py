@@ -246,8 +246,9 @@ def _checked(parsings: np.ndarray, segmentations: np.ndarray) -> tuple[np.ndarra
 
 
 def _check_settings(grid: tuple[int, int], min_head: float, min_leg: float, threshold: float) -> None:
-    if len(grid) != 2 or min(grid) < 1:
-        raise PriorError(f"grid must be (rows, columns) of the feature map, such as (24, 8); got {grid}")
+    whole = isinstance(grid, tuple | list) and all(isinstance(n, int | np.integer) and n >= 1 for n in grid)
+    if not whole or len(grid) != 2:
+        raise PriorError(f"grid must be (rows, columns) of the feature map in cells, such as (24, 8); got {grid!r}")
     for name, value in (("min_head", min_head), ("min_leg", min_leg), ("threshold", threshold)):
         if not 0 <= value <= 1:
             raise PriorError(f"{name} is a fraction in [0, 1]; got {value}")

@@ -37,10 +37,13 @@ def part_features(
     fall between rows; a fractional boundary gives a crop that starts at a fraction of a row. A crop of less than
     one row repeats the row at its top.
 
-    Raises PriorError when the mode needs a prior and none is given, or sizes do not fit; UnknownNameError.
+    Raises PriorError when the mode needs a prior and none is given, for another kind of prior than a batch, for
+    num_parts that is not a whole number from 1 on, and where sizes do not fit; UnknownNameError.
     """
     if mode not in MODES:
         raise unknown_name("prior mode", mode, MODES)
+    if not isinstance(num_parts, int) or num_parts < 1:
+        raise PriorError(f"num_parts={num_parts!r}: expected a whole number of stripes, at least 1")
     batch, _, height, _ = feature_map.shape
     rows = -(-height // num_parts) * num_parts  # K * ceil(H/K)
     if mode == "uniform":
@@ -59,6 +62,11 @@ def _checked(feature_map: Tensor, prior: PriorBatch | None, mode: Mode) -> Prior
         raise PriorError(
             f"mode {mode!r} needs the coarse priors of the images: pass a PriorBatch (build them with "
             "`reidkit priors build`), or use mode='uniform'"
+        )
+    if not isinstance(prior, PriorBatch):
+        raise PriorError(
+            f"expected a PriorBatch, the priors of all images of the batch, not a {type(prior).__name__}: make one "
+            "with `coarse_priors(parsings, segmentations)`, or take the loader's"
         )
     batch, _, height, width = feature_map.shape
     if prior.top.shape != (batch,) or prior.bottom.shape != (batch,):

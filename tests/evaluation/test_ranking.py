@@ -242,6 +242,41 @@ def test_bad_arguments_are_named():
         evaluate_distance(**HAND, max_rank=0)
 
 
+@pytest.mark.parametrize("junk", [-1, {-1}, None, [1.5], ["-1"], [[-1]], [2**63]])
+def test_junk_is_a_list_of_integers(junk):
+    qf, gf, labels = random_problem()
+    with pytest.raises(ReIDKitError, match="junk_pids: "):
+        evaluate_ranking(qf, gf, *labels, junk_pids=junk)
+    assert GroundTruth(*labels, junk_pids=[]).junk.size == 0
+
+
+def test_labels_beyond_int64_are_refused_and_not_wrapped_round_to_junk():
+    qf, gf, labels = random_problem()
+    pids = labels[1].astype(np.uint64)
+    pids[5] = 2**64 - 1
+    with pytest.raises(ReIDKitError, match="g_pids: 18446744073709551615 does not fit"):
+        evaluate_ranking(qf, gf, labels[0], pids, *labels[2:])
+
+
+@pytest.mark.parametrize("kind", [bool, complex, np.longdouble])
+def test_what_is_no_real_number_is_refused_as_an_array_and_as_a_tensor(kind):
+    qf, gf, labels = random_problem()
+    with pytest.raises(ReIDKitError, match="gallery features: expected real numbers"):
+        evaluate_ranking(qf, gf.astype(kind), *labels)
+    if kind is not np.longdouble:  # which torch does not know
+        with pytest.raises(ReIDKitError, match="gallery features: expected real numbers"):
+            evaluate_ranking(qf, torch.from_numpy(gf.astype(kind)), *labels)
+
+
+@pytest.mark.parametrize("dtype", [">f2", ">f4", ">f8", ">i4"])
+def test_bytes_in_the_other_order_are_the_same_numbers(dtype):
+    qf, gf, labels = random_problem()
+    theirs = [(8 * rows).astype(dtype) for rows in (qf, gf)]
+    expected = evaluate_ranking(*(rows.astype(np.float64) for rows in theirs), *labels)
+    found = evaluate_ranking(*theirs, *(np.asarray(column).astype(">i8") for column in labels))
+    pd.testing.assert_frame_equal(found.per_query, expected.per_query)
+
+
 def test_ground_truth_by_hand():
     truth = GroundTruth([7, -1, 4], HAND["g_pids"], [1, 1, 1], HAND["g_camids"])
     assert [x.tolist() for x in truth.of(0)] == [[0, 4, 7], [1, 3]]
@@ -280,7 +315,9 @@ def test_cost_is_one_product_and_no_sorting(monkeypatch, metric):
     evaluate = lambda: evaluate_ranking(data.qf, data.gf, *data.labels, metric=metric)  # noqa: E731
     with FlopCounterMode(display=False) as flops, Operators() as operators:
         result = evaluate()
-    assert flops.get_total_flops() == 2 * queries * gallery * dim
+    sample = len(scores_module.sampled(data.gf, count=128))  # of the gallery, looked at twice: is float32 enough?
+    looks = 2 * 2 * sample * sample * dim if metric == "cosine" else 0
+    assert flops.get_total_flops() == 2 * queries * gallery * dim + looks
     width = 8 if metric == "euclidean" else 4  # bytes of a score: Euclidean ones are exact in float64
     assert not {"sort", "argsort", "topk"} & set(operators.calls) and operators.largest <= width * strip * gallery
     assert len(ranked) == queries - result.excluded

@@ -152,6 +152,34 @@ def test_cosine_of_features_that_point_one_way(offset):
     np.testing.assert_allclose(rerank(q, g, k1=8, k2=3), wide, atol=1e-12)
 
 
+@pytest.mark.parametrize("num_groups", [2, 5])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_cosine_of_a_few_far_groups(num_groups, kind):
+    """Rows far out on an axis each: within a group cosines differ by 1e-7 and less."""
+    q, g, labels = people(0)
+    for rows, pids in ((q, labels[0]), (g, labels[1])):
+        rows[np.arange(len(rows)), pids % num_groups] += 10_000
+    result = equals_reference(kind(q), kind(g), labels, metric="cosine")
+    wide = evaluate_ranking(q.astype(np.float64), g.astype(np.float64), *labels)
+    assert result.mAP == wide.mAP
+    assert isinstance(rerank(q, g), np.ndarray) and rerank(q, g).dtype == np.float64
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-20, 1e-23, 1e-30])
+def test_cosine_of_rows_whose_squares_underflow(scale):
+    q, g, labels = people(0)
+    q, g = (rows.astype(np.float64) * scale for rows in (q, g))
+    ours = equals_reference(q.astype(np.float32), g.astype(np.float32), labels, metric="cosine")
+    assert ours.mAP == pytest.approx(evaluate_ranking(q, g, *labels).mAP, abs=1e-3)
+
+
+def test_rows_of_zeros_alone_keep_cosine_in_float32():
+    q, g, _ = people(0)
+    q[3], g[::3] = 0, 0
+    ((_, strip),) = scores_module.score_strips(q, g, "cosine")
+    assert strip.dtype == np.float32 and not strip[:, ::3].any()
+
+
 def test_ordinary_cosine_stays_in_float32():
     q, g, _ = people(0)
     ((_, strip),) = scores_module.score_strips(q, g, "cosine")

@@ -73,6 +73,14 @@ def test_matches_the_slow_reference(k1, k2, lam):
     np.testing.assert_allclose(single, expected, atol=1e-5)
 
 
+def test_k2_of_one_is_no_expansion_also_for_a_row_of_zeros():
+    """Which is equally far from all and so has row 0, the query, for its first neighbour."""
+    q = np.array([[1.0, 0, 0]])
+    g = np.array([[0, 0, 0], [1, 0.1, 0], [0, 1, 0.2], [0.9, 0.3, 0], [0, 0, 1]])
+    found = rerank(q, g, k1=3, k2=1, lambda_value=0)[0]
+    assert found[0] == pytest.approx(0.740, abs=1e-3) and np.argsort(found).tolist().index(0) == 2
+
+
 def test_equal_distances_are_ordered_by_row_number():
     rng = np.random.default_rng(1)
     one_hot = np.eye(4)[rng.integers(0, 4, size=30)]  # distances are exactly 0 or 2: ties everywhere

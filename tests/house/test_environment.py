@@ -235,6 +235,7 @@ FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those
     "readers": 0,
     "tensor_files": 0,
     "data": 1,
+    "loss_config": 1,
     "losses": 1,
     "priors": 2,
     "models": 2,

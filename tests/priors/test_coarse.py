@@ -278,11 +278,23 @@ def test_bad_maps_are_refused(change, message):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"grid": (0, 8)}, {"grid": (4, 2, 1)}, {"threshold": 1.5}, {"min_head": -0.1}, {"min_leg": 2}]
+    "bad",
+    [
+        {"grid": (0, 8)},
+        {"grid": (4, 2, 1)},
+        {"grid": (2.5, 8)},
+        {"grid": 24},
+        {"grid": "ab"},
+        {"threshold": 1.5},
+        {"min_head": -0.1},
+        {"min_leg": 2},
+    ],
 )
 def test_senseless_settings_are_refused(bad):
     with pytest.raises(PriorError, match="got"):
         coarse_prior(*figure(), **bad)
+    with pytest.raises(PriorError, match="got"):
+        coarse_priors(*(m[None] for m in figure()), **bad)
 
 
 def test_no_work_an_image():

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from reidkit.errors import PriorError, UnknownNameError
-from reidkit.priors import PriorBatch
+from reidkit.priors import CoarsePrior, PriorBatch
 from reidkit.priors.part_features import part_features
 
 
@@ -130,3 +130,17 @@ def test_errors_say_what_to_do():
         part_features(maps, make_prior([0.0] * 3, [1.0] * 3, height=12, width=4), 6, "roi-mask")
     with pytest.raises(PriorError, match="3 feature maps"):
         part_features(maps, make_prior([0.0] * 2, [1.0] * 2), 6, "roi")
+
+
+@pytest.mark.parametrize("num_parts", [0, -1, 2.0])
+@pytest.mark.parametrize("mode", ["uniform", "roi-mask"])
+def test_a_number_of_parts_is_a_whole_number_from_one_on(num_parts, mode):
+    with pytest.raises(PriorError, match=f"num_parts={num_parts}:"):
+        part_features(random_map(), make_prior([0.0] * 3, [1.0] * 3), num_parts, mode)
+
+
+def test_the_prior_of_one_image_is_no_batch():
+    one = CoarsePrior(np.ones((24, 8), bool), 0.0, 1.0, True)
+    for prior, kind in ((one, "CoarsePrior"), ([one] * 3, "list"), (tuple(make_prior([0.0] * 3, [1.0] * 3)), "tuple")):
+        with pytest.raises(PriorError, match=f"expected a PriorBatch.* not a {kind}:"):
+            part_features(random_map(), prior, 6)
