@@ -48,6 +48,7 @@ class Before:
 
     @classmethod
     def of(cls, out: Path, grid: tuple[int, int], settings: Mapping[str, Any]) -> Before:
+        """Read before the first row is written."""
         return cls(cached(out, grid, settings)[0], out.read_bytes() if out.exists() else None)
 
 

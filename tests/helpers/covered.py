@@ -10,7 +10,7 @@ from pathlib import Path
 
 LEAST = 0.9
 ROOMS = {
-    "losses": ("reidkit/losses.py",),
+    "losses": ("reidkit/losses.py", "reidkit/loss_config.py"),
     "models": ("reidkit/models/*.py",),
     "priors": ("reidkit/priors/*.py",),
     "evaluation": ("reidkit/evaluation/*.py",),

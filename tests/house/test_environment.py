@@ -250,6 +250,7 @@ FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those
     "cli": 5,
     "bench": 5,
     "tour": 5,
+    "__main__": 5,
 }
 INSIDE_ONLY = {  # imported where they are needed, never when a module is loaded
     "timm",
