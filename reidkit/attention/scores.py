@@ -223,14 +223,9 @@ def score_runs(
             progress=progress,
         )
         command = " ".join(a for a in source["command"].split() if a not in others - {str(run.path)})
-        row: dict[Hashable, Any] = {
-            "run": run.path.name,
-            "variant": settings["variant"],
-            "seed": settings["seed"],
-            **this,
-            **scores,
-        }
+        head = {"run": run.path.name, "variant": settings["variant"], "seed": settings["seed"]}
         trained = {"trained": run.read_result().get("provenance", {}).get("commit")}
-        row |= trained | {"commit": source["commit"], "device": source["device"], "command": command}
+        source_of = {"commit": source["commit"], "device": source["device"], "command": command}
+        row: dict[Hashable, Any] = {**head, **this, **scores, **trained, **source_of}
         rows = added(out, [row], this, CHECKED) if out else [*rows, row]
     return pd.DataFrame([row for this in asked for row in about(rows, this)])
