@@ -175,7 +175,7 @@ def attention_scores(
     with going_on_later():
         table = score_runs(runs, open_dataset("sidewalk", root, size), checks=checks, **how)
     columns = ["own_energy", "pointing", "body_part_energy", "similarity", "background"]
-    typer.echo(table.groupby("variant", sort=False)[columns].mean().round(3).to_string())
+    typer.echo(table.loc[:, ["variant", *columns]].groupby("variant", sort=False).mean().round(3).to_string())
     typer.echo(f"{out}: {len(table)} runs, {method}, level {level}")
 
 
