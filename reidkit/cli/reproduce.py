@@ -26,18 +26,21 @@ from reidkit.cli.options import (
     Size,
     Validation,
     Workers,
+    check_root,
     data_options,
     given,
     going_on_later,
     open_dataset,
     parse_settings,
     plain_warnings,
+    seeds_of,
     tool_of,
     train_arguments,
 )
 from reidkit.data import DATASETS, ReIDDataset
 from reidkit.errors import ReIDKitError, one_of, unknown_name
 from reidkit.reproduce.slurm import Resources
+from reidkit.training.seen import unrendered
 
 PLACES = ("local", "slurm")
 SLURM = ("partition", "gpus", "cpus", "mem", "hours", "max_parallel")  # options of --on slurm alone
@@ -89,7 +92,7 @@ def reproduce(
     from reidkit.training.suites import suite as rows_of
 
     rows = rows_of(suite, None if only is None else [name.strip() for name in only.split(",")])
-    resources = _resources(ctx, one_of("place to train", on, PLACES))
+    chosen, resources = seeds_of(first_seed, seeds), _resources(ctx, one_of("place to train", on, PLACES))
     check_words(dataset, root, "root" in given(ctx))
     arguments, tool = train_arguments(ctx.params), tool_of(prior_tool)
     place = device_of(arguments) if resources is None else torch.device("cuda" if resources.gpus else "cpu")
@@ -102,7 +105,7 @@ def reproduce(
         train_arguments=arguments,
         runs=runs,
         out=out or runs / f"{suite}-{ds.label}-{preset}.html",
-        seeds=range(first_seed, first_seed + seeds),
+        seeds=chosen,
         preset=preset,
         prior_tool=tool or default_prior_tool(ds),
         jobs=jobs or (default_jobs(arguments) if resources is None else resources.max_parallel),
@@ -140,8 +143,8 @@ def check_words(dataset: str, root: Path, root_typed: bool) -> None:
     """Refuse an unknown data set, and a root that was typed and is not there, before anything is opened."""
     if dataset not in DATASETS:
         raise unknown_name("data set", dataset, DATASETS)
-    if not root.is_dir() and (root_typed or dataset != "sidewalk"):
-        raise ReIDKitError(f"--root {root}: no such folder; name the one that holds {dataset}")
+    if root_typed or dataset != "sidewalk":
+        check_root(dataset, root)
 
 
 def _resources(ctx: typer.Context, on: str) -> Resources | None:
@@ -169,18 +172,8 @@ def _dataset(
     dry_run: bool,
 ) -> ReIDDataset:
     """The data set; a dry run does not render one."""
-    if dry_run and name == "sidewalk":
-        from reidkit.data.sidewalk.plan import Settings
-        from reidkit.data.sidewalk.tools import ToolRates
-        from reidkit.data.sidewalk.writer import is_complete
-
-        typed = data_options(name, size, options)
-        settings = Settings(typed["size"], typed.get("seed", 0), typed.get("rates") or ToolRates())
-        if not is_complete(root.expanduser().resolve() / settings.folder_name, settings):
-            raise ReIDKitError(
-                f"{settings.folder_name} is not rendered below {root} yet, and a dry run changes nothing on disk: "
-                f"render it (reidkit sidewalk render --size {settings.size} --out {root}), or leave --dry-run away"
-            )
+    if dry_run and (lacking := unrendered(name, root, data_options(name, size, options))):
+        raise ReIDKitError(f"{lacking}; a dry run changes nothing on disk: render it, or leave --dry-run away")
     return open_dataset(name, root, size, validation, cache_dir, options)
 
 
