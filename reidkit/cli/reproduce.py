@@ -39,6 +39,7 @@ from reidkit.cli.options import (
 )
 from reidkit.data import DATASETS, ReIDDataset
 from reidkit.errors import ReIDKitError, one_of, unknown_name
+from reidkit.priors.source import Tool
 from reidkit.reproduce.slurm import Resources
 from reidkit.training.seen import unrendered
 
@@ -72,7 +73,7 @@ def reproduce(
     prior_tool: PriorTool = None,
     parsing: Annotated[Path | None, typer.Option(help="files: folder of parsing maps")] = None,
     segmentation: Annotated[Path | None, typer.Option(help="files: folder of segmentation maps")] = None,
-    label_set: Annotated[str, typer.Option(help="files: lip, atr or pascal")] = "lip",
+    label_set: Annotated[str | None, typer.Option(help="files: lip (default), atr or pascal")] = None,
     device: Device = "auto",
     workers: Workers = 0,
     cache: Cache = True,
@@ -110,7 +111,7 @@ def reproduce(
         prior_tool=tool or default_prior_tool(ds),
         jobs=jobs or (default_jobs(arguments) if resources is None else resources.max_parallel),
         settings=parse_settings([*(settings or []), *(["camera_rule=false"] if no_camera_rule else [])]),
-        maps=_maps(ctx, tool or default_prior_tool(ds)),
+        maps=_maps(tool or default_prior_tool(ds), parsing, segmentation, label_set),
         cache=cache,
         resources=resources,
     )
@@ -177,15 +178,12 @@ def _dataset(
     return open_dataset(name, root, size, validation, cache_dir, options)
 
 
-def _maps(ctx: typer.Context, tool: str) -> dict[str, object]:
+def _maps(tool: Tool, parsing: Path | None, segmentation: Path | None, label_set: str | None) -> dict[str, object]:
     """Where the tool "files" reads its maps; {} for the folders beside the images, or those of a built prior file."""
-    typed = {"parsing", "segmentation", "label_set"} & given(ctx)
-    if not typed:
-        return {}
-    if tool != "files":
-        raise ReIDKitError(f"--{', --'.join(sorted(typed)).replace('_', '-')} is for maps in files; the tool is {tool}")
     from reidkit.priors.labels import LABEL_SETS
+    from reidkit.priors.source import check_choices
 
-    label_set = one_of("label set", ctx.params["label_set"], LABEL_SETS)
-    folders = {"parsing_dir": ctx.params["parsing"], "segmentation_dir": ctx.params["segmentation"]}
-    return {**folders, "label_set": label_set}
+    chosen = None if label_set is None else one_of("label set", label_set, LABEL_SETS)
+    maps = {"parsing_dir": parsing, "segmentation_dir": segmentation, "label_set": chosen}
+    check_choices(tool, maps=maps)
+    return {key: value for key, value in maps.items() if value is not None}

@@ -79,3 +79,32 @@ def test_no_seed_past_the_largest_is_begun(tmp_path):
         order = [command, "cgpn-table1", "--first-seed", MAX_SEED, "--root", tmp_path, "--size", "tiny", "--seeds", 2]
         assert f"the last seed would be {MAX_SEED + 1}" in str(call(*order).exception)
     assert list(seeds_of(MAX_SEED - 1, 2)) == [MAX_SEED - 1, MAX_SEED] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["compare", "runs.csv", "others.csv", "--save"],
+        ["report", ".", "--save"],
+        ["claims", "--save"],
+        ["search", "mpn", "a.jpg", "--gallery", ".", "--no-attention", "--out"],
+        ["attention", "mpn", "a.jpg", "--out"],
+        ["export", "mpn-sidewalk-small-quick-s0", "--to", "torch-export", "--out"],
+        ["evaluate", "mpn", "--save"],
+        ["bench", "train", "--save"],
+        ["data", "check", "sidewalk", "--size", "tiny", "--root", "new", "--out"],
+        ["attention-scores", "mpn", "--size", "tiny", "--out"],
+    ],
+    ids=lambda order: order[0],
+)
+def test_a_place_for_the_result_is_tried_before_the_work(tmp_path, monkeypatch, sidewalk_tiny, order):
+    """Nothing else that these commands name is there: the place is the first thing that is looked at."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("a file")
+    place = (
+        "taken" if order[0] == "data" else "taken/result" + {"export": ".pt2", "attention": ".png"}.get(order[0], "")
+    )
+    root = ["--root", sidewalk_tiny.root.parent] if order[0] == "attention-scores" else []
+    error = call(*order, place, *root).exception
+    assert isinstance(error, ReIDKitError) and "taken" in str(error), error
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
