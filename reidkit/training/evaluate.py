@@ -98,8 +98,6 @@ class _Features:
             )
         check_form(dataset, form)
         model = model.to(device)
-        if torch.device(device).type == "cuda":
-            model = model.to(memory_format=torch.channels_last)  # what its convolutions are fastest in
         self.model, self.dataset, self.recipe, self.form, self.device = model, dataset, recipe, form, device
         self.priors = priors if model.needs_prior_at_test else None
         self.cache, self.workers, self.progress, self.known = cache, workers, progress, {}
