@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -118,7 +118,7 @@ def priors_build(
     from reidkit.training.device import choose_device
 
     tool, missing = one_of("prior tool", tool, TOOLS), one_of("treatment of missing maps", missing, MISSING)
-    maps = {
+    maps: dict[str, Any] = {
         "parsing_dir": parsing,
         "segmentation_dir": segmentation,
         "label_set": None if label_set is None else one_of("label set", label_set, LABEL_SETS),
