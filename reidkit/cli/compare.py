@@ -22,7 +22,7 @@ from reidkit.cli.options import (
     tool_of,
 )
 from reidkit.errors import ReIDKitError, unknown_name
-from reidkit.files import replacing
+from reidkit.files import check_writable, replacing
 from reidkit.models.zoo import VARIANTS
 from reidkit.reporting.verdicts import split_system
 from reidkit.training.runs import SHIPPED, find_run
@@ -71,6 +71,8 @@ def compare(
 
     kind = common_kind(a, b)
     refuse_options(kind, given(ctx))
+    if save:
+        check_writable(save)  # now, not after the tests
     if kind == "table":
         if Path(a).resolve() == Path(b).resolve():
             raise ReIDKitError(f"A and B are the same runs, {a}: every difference is zero; name two")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,8 @@ from reidkit.cli.options import (
     parse_grid,
     plain_warnings,
 )
-from reidkit.errors import one_of
+from reidkit.errors import ReIDKitError, one_of
+from reidkit.files import check_writable
 
 
 def data_check(
@@ -40,6 +41,10 @@ def data_check(
     """Compare a data set on disk with its published counts; find broken and duplicate images."""
     from reidkit.data.copies.check import check_command
 
+    if out is not None:  # a folder that was named is refused now, not after the check
+        if out.is_file():
+            raise ReIDKitError(f"--out {out} is a file; the tables go into a folder: name another one")
+        check_writable(out / "images.csv")
     raise typer.Exit(
         check_command(
             name,
@@ -87,7 +92,7 @@ def priors_build(
     ] = "train",
     parsing: Annotated[Path | None, typer.Option(help="files: folder of parsing maps")] = None,
     segmentation: Annotated[Path | None, typer.Option(help="files: folder of segmentation maps")] = None,
-    label_set: Annotated[str, typer.Option(help="files: lip, atr or pascal")] = "lip",
+    label_set: Annotated[str | None, typer.Option(help="files: lip (default), atr or pascal")] = None,
     segmentation_model: Annotated[str | None, typer.Option(help="networks: a torchvision segmentation network")] = None,
     segmentation_weights: Annotated[
         str | None, typer.Option(help="networks: a torchvision weights name, or the path of a state dict")
@@ -109,12 +114,20 @@ def priors_build(
     from reidkit.priors.build import check_writable, paths_by_split
     from reidkit.priors.labels import LABEL_SETS
     from reidkit.priors.missing import by_split
-    from reidkit.priors.source import MISSING, TOOLS
+    from reidkit.priors.source import MISSING, TOOLS, check_choices
     from reidkit.training.device import choose_device
 
     tool, missing = one_of("prior tool", tool, TOOLS), one_of("treatment of missing maps", missing, MISSING)
-    label_set = one_of("label set", label_set, LABEL_SETS)
-    cells = parse_grid(grid)
+    maps: dict[str, Any] = {
+        "parsing_dir": parsing,
+        "segmentation_dir": segmentation,
+        "label_set": None if label_set is None else one_of("label set", label_set, LABEL_SETS),
+        "segmentation_model": segmentation_model,
+        "segmentation_weights": segmentation_weights,
+        "parsing_model": parsing_model,
+    }
+    check_choices(tool, maps=maps)
+    maps["device"], cells = choose_device(device), parse_grid(grid)
     ds = open_dataset(name, root, size, cache_dir=cache_dir, options=options)
     chosen = [split.strip() for split in splits.split(",")]
     paths = paths_by_split(ds, chosen)  # an unknown split is refused now
@@ -122,18 +135,6 @@ def priors_build(
     file = usual if out is None else out / usual.name if out.is_dir() else out
     file = file if file.suffix == ".npz" else file.with_name(f"{file.name}.npz")
     check_writable(file)
-    networks = {
-        "segmentation_model": segmentation_model,
-        "segmentation_weights": segmentation_weights,
-        "parsing_model": parsing_model,
-    }
-    maps = {
-        "parsing_dir": parsing,
-        "segmentation_dir": segmentation,
-        "label_set": label_set,
-        "device": choose_device(device),
-        **{k: v for k, v in networks.items() if v is not None},
-    }
     with going_on_later(), plain_warnings():
         table = build_priors(
             ds, tool, grid=cells, splits=chosen, out=file, missing=missing, rebuild=rebuild, progress=progress, **maps

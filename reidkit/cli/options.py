@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
@@ -9,16 +10,18 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from reidkit.data import ReIDDataset, load_dataset, loader_options
+from reidkit.data import DATASETS, ReIDDataset, load_dataset, loader_options
 from reidkit.data.place import shown_root
 from reidkit.errors import ReIDKitError, one_of, unknown_name
 from reidkit.lifetime import SIGINT_CODE, SIGTERM_CODE
 from reidkit.priors.source import TOOLS, Tool
+from reidkit.training.seen import unrendered
 from reidkit.training.settings import MAX_SEED, read_value
 
 DATA = shown_root()  # where data sets live if no --root is typed; read once, when the command starts
@@ -92,7 +95,13 @@ Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
 def data_options(name: str, size: str | None, pairs: list[str] | None = None) -> dict[str, Any]:
     """`--size` and `--data key=value` as options of `load_dataset`; Sidewalk is "small" where no size was typed."""
     if name == "sidewalk":
-        return {"size": size or "small", **typed_options(name, pairs)}
+        typed = typed_options(name, pairs)
+        if size is not None and typed.get("size", size) != size:
+            raise ReIDKitError(
+                f"the size of sidewalk is given twice, as --size {size} and as --data size={typed['size']}: leave one "
+                "away"
+            )
+        return {"size": size or "small", **typed}
     if size is not None:
         raise ReIDKitError(
             f"--size {size} chooses among the renderings of sidewalk; {name} has no sizes: leave it away"
@@ -107,6 +116,13 @@ def typed_options(name: str, pairs: list[str] | None) -> dict[str, Any]:
         if key not in kinds:
             raise unknown_name(f"option of {name}", key, kinds)
     return {key: read_value(key, text, kinds[key]) for key, text in texts.items()}
+
+
+def loader_defaults(name: str) -> dict[str, Any]:
+    """{option: what a data set's loader takes where it is not typed}."""
+    module, function, _ = DATASETS[name]
+    found = inspect.signature(getattr(import_module(module), function)).parameters.values()
+    return {p.name: p.default for p in found if p.default is not p.empty}
 
 
 def tool_of(name: str | None) -> Tool | None:
@@ -181,6 +197,8 @@ def tested_set(
     """The data set that a run is tested on: the one that was typed (--dataset), else the one that it was trained on."""
     if name is None:
         return dataset_of(settings, root, cache_dir, size, options)
+    if root is not None:
+        check_root(name, root)
     return open_dataset(name, root or DATA, size, cache_dir=cache_dir, options=options)
 
 
@@ -193,7 +211,8 @@ def dataset_of(
 ) -> ReIDDataset:
     """The data set that a run was trained on, from where it lay, or below `root`; of Sidewalk another `size`.
 
-    changes: `--data key=value` that replace the options it was loaded with.
+    changes: `--data key=value` that replace the options it was loaded with. ReIDKitError where `root` does not hold the
+    set already: it is another place for what is there, not one to render into.
     """
     source = settings["source"]
     if source is None:
@@ -204,8 +223,25 @@ def dataset_of(
     place = root or settings.get("root") or DATA
     typed = typed_options(source["name"], changes) if size is None else data_options(source["name"], size, changes)
     options = source["options"] | typed
+    if root is not None and (lacking := unrendered(source["name"], root, options)):
+        raise ReIDKitError(f"--root {root} does not hold the set: {lacking}; name its folder, or leave --root away")
     dataset = load_dataset(source["name"], root=place, cache_dir=cache_dir, **options)
     return dataset.validation_split() if settings["level"] == "validation" else dataset
+
+
+def check_root(name: str, root: Path) -> None:
+    """ReIDKitError for a typed root that is not there: a misspelt one is no place to render into."""
+    if not root.exists():
+        raise ReIDKitError(f"--root {root}: no such folder; name the one that holds {name}")
+
+
+def seeds_of(first: int, count: int) -> range:
+    """`count` seeds from `first` on. ReIDKitError where the last would be larger than a seed can be."""
+    if (last := first + count - 1) > MAX_SEED:
+        raise ReIDKitError(
+            f"--first-seed {first} --seeds {count}: the last seed would be {last}, the largest there is is {MAX_SEED}"
+        )
+    return range(first, first + count)
 
 
 def given(ctx: typer.Context) -> set[str]:

@@ -9,7 +9,7 @@ import typer
 
 from reidkit.cli.options import Device, Progress, going_on_later, plain_warnings
 from reidkit.errors import ReIDKitError, one_of
-from reidkit.files import replacing
+from reidkit.files import check_writable, replacing
 
 Run = Annotated[str, typer.Argument(help="A run folder, or a shipped network such as mpn.")]
 Detect = Annotated[
@@ -48,6 +48,7 @@ def search(
 
     kind, way = one_of("index", index, KINDS), one_of("CAM method", method, METHODS) if attention else None
     check_kind(kind)
+    check_writable(out)  # now, not after the search
     _need_grad_cam(check_method, way)
     pictures = open_pictures(queries, _detector(detect, detector_weights))
     with going_on_later(), plain_warnings():
@@ -89,6 +90,7 @@ def attention(
     if out.suffix.lower() != ".png":
         raise ReIDKitError(f"--out {out}: expected the name of a PNG, such as sheet.png")
     way = one_of("CAM method", method, METHODS)
+    check_writable(out)
     pictures = open_pictures(images, _detector(detect, detector_weights))
     network = open_network(run, device)
     sheet = attention_sheet(network, pictures, method=way, whole_picture=whole_picture)

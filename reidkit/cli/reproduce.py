@@ -26,18 +26,22 @@ from reidkit.cli.options import (
     Size,
     Validation,
     Workers,
+    check_root,
     data_options,
     given,
     going_on_later,
     open_dataset,
     parse_settings,
     plain_warnings,
+    seeds_of,
     tool_of,
     train_arguments,
 )
 from reidkit.data import DATASETS, ReIDDataset
 from reidkit.errors import ReIDKitError, one_of, unknown_name
+from reidkit.priors.source import Tool
 from reidkit.reproduce.slurm import Resources
+from reidkit.training.seen import unrendered
 
 PLACES = ("local", "slurm")
 SLURM = ("partition", "gpus", "cpus", "mem", "hours", "max_parallel")  # options of --on slurm alone
@@ -69,7 +73,7 @@ def reproduce(
     prior_tool: PriorTool = None,
     parsing: Annotated[Path | None, typer.Option(help="files: folder of parsing maps")] = None,
     segmentation: Annotated[Path | None, typer.Option(help="files: folder of segmentation maps")] = None,
-    label_set: Annotated[str, typer.Option(help="files: lip, atr or pascal")] = "lip",
+    label_set: Annotated[str | None, typer.Option(help="files: lip (default), atr or pascal")] = None,
     device: Device = "auto",
     workers: Workers = 0,
     cache: Cache = True,
@@ -89,7 +93,7 @@ def reproduce(
     from reidkit.training.suites import suite as rows_of
 
     rows = rows_of(suite, None if only is None else [name.strip() for name in only.split(",")])
-    resources = _resources(ctx, one_of("place to train", on, PLACES))
+    chosen, resources = seeds_of(first_seed, seeds), _resources(ctx, one_of("place to train", on, PLACES))
     check_words(dataset, root, "root" in given(ctx))
     arguments, tool = train_arguments(ctx.params), tool_of(prior_tool)
     place = device_of(arguments) if resources is None else torch.device("cuda" if resources.gpus else "cpu")
@@ -102,12 +106,12 @@ def reproduce(
         train_arguments=arguments,
         runs=runs,
         out=out or runs / f"{suite}-{ds.label}-{preset}.html",
-        seeds=range(first_seed, first_seed + seeds),
+        seeds=chosen,
         preset=preset,
         prior_tool=tool or default_prior_tool(ds),
         jobs=jobs or (default_jobs(arguments) if resources is None else resources.max_parallel),
         settings=parse_settings([*(settings or []), *(["camera_rule=false"] if no_camera_rule else [])]),
-        maps=_maps(ctx, tool or default_prior_tool(ds)),
+        maps=_maps(tool or default_prior_tool(ds), parsing, segmentation, label_set),
         cache=cache,
         resources=resources,
     )
@@ -140,8 +144,8 @@ def check_words(dataset: str, root: Path, root_typed: bool) -> None:
     """Refuse an unknown data set, and a root that was typed and is not there, before anything is opened."""
     if dataset not in DATASETS:
         raise unknown_name("data set", dataset, DATASETS)
-    if not root.is_dir() and (root_typed or dataset != "sidewalk"):
-        raise ReIDKitError(f"--root {root}: no such folder; name the one that holds {dataset}")
+    if root_typed or dataset != "sidewalk":
+        check_root(dataset, root)
 
 
 def _resources(ctx: typer.Context, on: str) -> Resources | None:
@@ -169,30 +173,17 @@ def _dataset(
     dry_run: bool,
 ) -> ReIDDataset:
     """The data set; a dry run does not render one."""
-    if dry_run and name == "sidewalk":
-        from reidkit.data.sidewalk.plan import Settings
-        from reidkit.data.sidewalk.tools import ToolRates
-        from reidkit.data.sidewalk.writer import is_complete
-
-        typed = data_options(name, size, options)
-        settings = Settings(typed["size"], typed.get("seed", 0), typed.get("rates") or ToolRates())
-        if not is_complete(root.expanduser().resolve() / settings.folder_name, settings):
-            raise ReIDKitError(
-                f"{settings.folder_name} is not rendered below {root} yet, and a dry run changes nothing on disk: "
-                f"render it (reidkit sidewalk render --size {settings.size} --out {root}), or leave --dry-run away"
-            )
+    if dry_run and (lacking := unrendered(name, root, data_options(name, size, options))):
+        raise ReIDKitError(f"{lacking}; a dry run changes nothing on disk: render it, or leave --dry-run away")
     return open_dataset(name, root, size, validation, cache_dir, options)
 
 
-def _maps(ctx: typer.Context, tool: str) -> dict[str, object]:
+def _maps(tool: Tool, parsing: Path | None, segmentation: Path | None, label_set: str | None) -> dict[str, object]:
     """Where the tool "files" reads its maps; {} for the folders beside the images, or those of a built prior file."""
-    typed = {"parsing", "segmentation", "label_set"} & given(ctx)
-    if not typed:
-        return {}
-    if tool != "files":
-        raise ReIDKitError(f"--{', --'.join(sorted(typed)).replace('_', '-')} is for maps in files; the tool is {tool}")
     from reidkit.priors.labels import LABEL_SETS
+    from reidkit.priors.source import check_choices
 
-    label_set = one_of("label set", ctx.params["label_set"], LABEL_SETS)
-    folders = {"parsing_dir": ctx.params["parsing"], "segmentation_dir": ctx.params["segmentation"]}
-    return {**folders, "label_set": label_set}
+    chosen = None if label_set is None else one_of("label set", label_set, LABEL_SETS)
+    maps = {"parsing_dir": parsing, "segmentation_dir": segmentation, "label_set": chosen}
+    check_choices(tool, maps=maps)
+    return {key: value for key, value in maps.items() if value is not None}

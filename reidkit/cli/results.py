@@ -41,6 +41,8 @@ def report(
     from reidkit.reporting.text import fitted, report_blocks, wrapped
     from reidkit.training.suites import ON_SIDEWALK, SUITES
 
+    if save:
+        check_writable(save)
     results, left_out = readable_results(runs, tests=("ours", *MORE_TESTS))
     trained = set(results.variant)
     typer.echo("percent, mean ± standard deviation over seeds (number of seeds); rows that were not run are left out")
@@ -80,6 +82,8 @@ def claims(
     from reidkit.reporting.claims_page import SHIPPED, claims_page, read_arms, read_scores
     from reidkit.reporting.report import PAPER, collect_results
 
+    if save:
+        check_writable(save)
     results = collect_results(runs or SHIPPED / "runs.csv")
     metric = one_of("metric", metric, sorted(set(results.metric)))
     maps = read_scores(scores or (None if runs else SHIPPED / "attention.csv"))

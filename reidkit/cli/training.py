@@ -33,11 +33,12 @@ from reidkit.cli.options import (
     going_on_later,
     open_dataset,
     parse_settings,
+    seeds_of,
     tested_set,
     tool_of,
     train_arguments,
-    typed_options,
 )
+from reidkit.cli.resume import refuse_other_settings
 from reidkit.errors import ReIDKitError, one_of
 
 
@@ -119,45 +120,8 @@ def train(
             compile_net=compile_net,
             progress=progress,
         )
-    typer.echo(f"{folder}: {variant} on {ds.label}, seed {seed}")
+    typer.echo(f"{folder}: {name} on {ds.label}, seed {seed}")
     show_result(result)
-
-
-def refuse_other_settings(ctx: typer.Context, resume: Path, old: dict, changes: dict[str, str]) -> None:
-    """ReIDKitError that names everything typed beside --resume that the run's own settings contradict."""
-    from reidkit.training.recipes import read_settings
-    from reidkit.training.runs import recipe_of
-
-    typed, recipe, source = given(ctx), recipe_of(old, resume / "recipe.json"), old["source"] or {}
-    known = {
-        "variant": old["variant"],
-        "preset": old["preset"],
-        "seed": old["seed"],
-        "prior_tool": old["prior_tool"],
-        "dataset": source.get("name", ctx.params["dataset"]),
-        "validation": old["level"] == "validation",
-        "size": source.get("options", {}).get("size", "none") if source else ctx.params["size"],
-        "run": resume,
-    }
-    wrong = [
-        f"{'' if k == 'variant' else '--'}{k.replace('_', '-')} {ctx.params[k]} (the run has {v})"
-        for k, v in known.items()
-        if k in typed and ctx.params[k] != v
-    ]
-    loaded = source.get("options", {})
-    for key, value in typed_options(source["name"], ctx.params["options"]).items() if source else ():
-        if key not in loaded or loaded[key] != value:
-            wrong.append(f"--data {key}={value} (the run has {loaded.get(key, 'the default')})")
-    for key, value in read_settings(old["variant"], changes).items():
-        room, _, leaf = key.rpartition(".")
-        have = getattr(recipe, room).get(leaf) if room else getattr(recipe, leaf)
-        if have != value:
-            wrong.append(f"--set {key}={value} (the run has {have})")
-    if wrong:
-        raise ReIDKitError(
-            f"--resume {resume} goes on with the settings the run was started with; these were given and "
-            f"differ: {'; '.join(wrong)}. Leave them away, or train a new run without --resume"
-        )
 
 
 def show_result(result: dict) -> None:
@@ -184,7 +148,7 @@ def show_metrics(metrics: dict) -> None:
 
 
 def evaluate(
-    run: Path,
+    run: Annotated[str, typer.Argument(help="A run folder, or a shipped network such as mpn.")],
     dataset: Annotated[str | None, typer.Option(help="Test on this set; default: the one trained on.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the data set; default: where it was.")] = None,
     size: Size = None,
@@ -209,12 +173,13 @@ def evaluate(
     from reidkit.evaluation.forms import TestForm
     from reidkit.evaluation.ranking import AP_FORMS
     from reidkit.files import check_writable, write_json
-    from reidkit.training import RunFolder, evaluate_run
-    from reidkit.training.record import same_images
+    from reidkit.training import evaluate_run
+    from reidkit.training.record import trained_elsewhere
+    from reidkit.training.runs import find_run
 
     if save:
         check_writable(save)  # now, not after the test
-    old = RunFolder(run).read_settings()
+    old = find_run(run).read_settings()
     ds = tested_set(old, dataset, root, size, options, cache_dir)
     result = evaluate_run(
         run,
@@ -230,8 +195,8 @@ def evaluate(
         workers=workers,
         progress=progress,
     )
-    other = "other images called " if ds.label == old["dataset"] else ""
-    trained = "" if same_images(old, ds) else f", trained on {other}{old['dataset']}"
+    other = trained_elsewhere(old, ds)
+    trained = f", trained on {other}" if other else ""
     typer.echo(f"{run}: {old['variant']} on {ds.label}{trained}, {TestForm.from_dict(result['test'])}")
     show_metrics(result["metrics"])
     if save:
@@ -268,6 +233,7 @@ def ablate(
     from reidkit.training.suites import suite as rows_of
 
     rows = rows_of(suite, None if only is None else [name.strip() for name in only.split(",")])
+    chosen = seeds_of(first_seed, seeds)
     ds = open_dataset(dataset, root, size, validation, cache_dir, options)
     changes = parse_settings([*(settings or []), *(["camera_rule=false"] if no_camera_rule else [])])
     with going_on_later():
@@ -276,7 +242,7 @@ def ablate(
             ds,
             train_arguments(ctx.params),
             runs,
-            seeds=range(first_seed, first_seed + seeds),
+            seeds=chosen,
             preset=preset,
             jobs=jobs,
             settings=changes,

@@ -39,15 +39,15 @@ def build_priors(
     out: str | Path | None = None,
     parsing_dir: str | Path | None = None,
     segmentation_dir: str | Path | None = None,
-    label_set: LabelSet = "lip",
+    label_set: LabelSet | None = None,
     missing: Missing = "error",
     min_head: float = MIN_HEAD,
     min_leg: float = MIN_LEG,
     threshold: float = THRESHOLD,
     device: str = "cpu",
-    segmentation_model: str = "deeplabv3_mobilenet_v3_large",
-    segmentation_weights: str | Path = "DEFAULT",
-    parsing_model: str | Path = "mattmdjaga/segformer_b2_clothes",
+    segmentation_model: str | None = None,
+    segmentation_weights: str | Path | None = None,
+    parsing_model: str | Path | None = None,
     batch_size: int | None = None,
     progress: bool = True,
     rebuild: bool = False,
@@ -56,7 +56,7 @@ def build_priors(
 
     tool: "sidewalk" (`<root>/parsing` and `<root>/segmentation`, LIP), "files" (`parsing_dir`,
         `segmentation_dir`, `label_set`: see `files.py`) or "torchvision+segformer" (`device`,
-        `segmentation_model`, `segmentation_weights`, `parsing_model`: see `networks.py`).
+        `segmentation_model`, `segmentation_weights`, `parsing_model`: see `networks.py`); None: the tool's own.
     grid: (rows, columns) of the feature map that the masks are for.
     splits: of "train", "query", "gallery" and the names of test levels (their query and gallery), or "all".
     out: the cache file; see `default_file`.
@@ -70,13 +70,14 @@ def build_priors(
     splits of one data set at once: each adds its rows to those that the file holds by then.
     Raises PriorError: images without maps (all of them counted, the first listed), maps that do not decode, of
     another size than their image or with labels outside the label set; maps that as a whole are of another label set
-    or no such maps (`anatomy.py`; nothing made of them is kept); a file that cannot be written (before any work).
+    or no such maps (`anatomy.py`; nothing made of them is kept); an option of another tool, a file that cannot be
+    written (before any work).
     UnknownNameError: tool, split, label set, treatment of missing maps.
     """
     check_choices(tool, missing, label_set)
-    maps = {"parsing_dir": parsing_dir, "segmentation_dir": segmentation_dir, "label_set": label_set, "device": device}
+    maps = {"parsing_dir": parsing_dir, "segmentation_dir": segmentation_dir, "label_set": label_set}
     maps |= {"segmentation_model": segmentation_model, "segmentation_weights": segmentation_weights}
-    maps |= {"parsing_model": parsing_model, "batch_size": batch_size}
+    maps |= {"parsing_model": parsing_model, "device": device, "batch_size": batch_size}
     limits = {"min_head": min_head, "min_leg": min_leg, "threshold": threshold}
     work = take_stock(
         ds, tool, grid=grid, splits=splits, out=out, missing=missing, rebuild=rebuild, limits=limits, **maps

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
+import torch
+
 from reidkit.data.dataset import ReIDDataset
-from reidkit.errors import unknown_name
+from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.files import FileMaps, MapPair
 from reidkit.priors.labels import LabelSet, label_table
 
@@ -15,6 +17,14 @@ Tool = Literal["files", "sidewalk", "torchvision+segformer"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
 Missing = Literal["error", "unreliable"]
 MISSING: tuple[Missing, ...] = get_args(Missing)
+USES: Mapping[Tool, Mapping[str, str]] = {  # tool -> {where its maps come from: as it is typed}
+    "files": {"parsing_dir": "--parsing", "segmentation_dir": "--segmentation", "label_set": "--label-set"},
+    "torchvision+segformer": {
+        "segmentation_model": "--segmentation-model",
+        "segmentation_weights": "--segmentation-weights",
+        "parsing_model": "--parsing-model",
+    },
+}
 
 
 class MapSource(Protocol):
@@ -59,29 +69,44 @@ def open_source(
     ds: ReIDDataset,
     tool: Tool,
     *,
-    parsing_dir: str | Path | None = None,
-    segmentation_dir: str | Path | None = None,
-    label_set: LabelSet = "lip",
+    device: str | torch.device = "cpu",
     batch_size: int | None = None,
-    **networks: Any,
+    **maps: Any,
 ) -> MapSource:
-    """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image."""
-    size: dict[str, Any] = {"batch_size": batch_size} if batch_size else {}
-    if tool == "sidewalk":
-        return FileMaps(Path(ds.root), **size)
-    if tool == "files":
-        return FileMaps(Path(ds.root), parsing_dir, segmentation_dir, label_set, **size)
+    """The `MapSource` of a tool; arguments as in `build_priors`. Networks are loaded at the first image.
+
+    maps: options of `USES`; None for the tool's own. PriorError for one that this tool has no use for.
+    """
+    check_choices(tool, label_set=maps.get("label_set"), maps=maps)
+    options = {key: value for key, value in maps.items() if value is not None}
+    options |= {"batch_size": batch_size} if batch_size else {}
     if tool == "torchvision+segformer":
         from reidkit.priors.networks import NetworkMaps
 
-        return NetworkMaps(ds.root, **networks, **size)
-    raise unknown_name("prior tool", tool, TOOLS)
+        return NetworkMaps(ds.root, device=device, **options)
+    return FileMaps(Path(ds.root), **options)
 
 
-def check_choices(tool: Tool, missing: Missing = "error", label_set: LabelSet = "lip") -> None:
-    """UnknownNameError if one of these is not a name that `build_priors` knows."""
+def check_choices(
+    tool: Tool,
+    missing: Missing = "error",
+    label_set: LabelSet | None = None,
+    maps: Mapping[str, Any] | None = None,
+) -> None:
+    """UnknownNameError if one of these is not a name that `build_priors` knows; PriorError for maps of another tool.
+
+    maps: options of `USES`; None stands for one that is not given.
+    """
     if tool not in TOOLS:
         raise unknown_name("prior tool", tool, TOOLS)
     if missing not in MISSING:
         raise unknown_name("treatment of missing maps", missing, MISSING)
-    label_table(label_set)
+    if label_set is not None:
+        label_table(label_set)
+    given = {key for key, value in (maps or {}).items() if value is not None}
+    for other, options in USES.items():
+        if other != tool and (wrong := [f"{key} ({word})" for key, word in options.items() if key in given]):
+            raise PriorError(
+                f"{', '.join(wrong)}: only the prior tool {other!r} has a use for that, and the tool is {tool!r}; "
+                f"leave it away, or take the tool {other!r}"
+            )

@@ -29,7 +29,7 @@ from reidkit.reporting.report import ordering
 from reidkit.reporting.verdicts import scales_of, with_settings
 from reidkit.training.device import choose_device
 from reidkit.training.evaluate import form_on, levels_of, rank_runs
-from reidkit.training.record import same_images
+from reidkit.training.record import trained_elsewhere
 from reidkit.training.runs import RunFolder, find_run
 
 WORDS = {"appears": "A better", "reversed": "B better"}  # of a verdict; the others stay as they are
@@ -190,9 +190,8 @@ def _notes(runs: Sequence[RunFolder], dataset: ReIDDataset, people: int) -> Iter
         if settings[0][key] != settings[1][key]:
             yield f"A is of {key} {settings[0][key]}, B of {key} {settings[1][key]}: {why}"
     for name, setting in zip("AB", settings):
-        if not same_images(setting, dataset):
-            other = "other images called " if setting["dataset"] == dataset.label else ""
-            yield f"{name} was trained on {other}{setting['dataset']}, both are tested on {dataset.label}"
+        if other := trained_elsewhere(setting, dataset):
+            yield f"{name} was trained on {other}, both are tested on {dataset.label}"
     if runs[0].weights.read_bytes() == runs[1].weights.read_bytes():
         yield "A and B hold the same weights: one is a copy of the other"
     if people < FEW:

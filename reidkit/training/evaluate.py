@@ -28,6 +28,7 @@ from reidkit.training.device import Precision, choose_device, choose_precision
 from reidkit.training.preflight import check_matches, default_prior_tool, priors_for, recipe_on
 from reidkit.training.recipes import Recipe
 from reidkit.training.runs import RunFolder, find_run, load_run
+from reidkit.training.seen import warn_of_seen_people
 
 
 def form_of(recipe: Recipe) -> TestForm:
@@ -97,8 +98,6 @@ class _Features:
             )
         check_form(dataset, form)
         model = model.to(device)
-        if torch.device(device).type == "cuda":
-            model = model.to(memory_format=torch.channels_last)  # what its convolutions are fastest in
         self.model, self.dataset, self.recipe, self.form, self.device = model, dataset, recipe, form, device
         self.priors = priors if model.needs_prior_at_test else None
         self.cache, self.workers, self.progress, self.known = cache, workers, progress, {}
@@ -178,21 +177,23 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a finished run again with other options, on its own or on another data set; writes no run file.
 
+    path: a run folder, or the name of a shipped network (`find_run`).
     flip, camera_rule: None as the run's recipe says. priors: for networks that rectify test images; None finds or
     builds them with `prior_tool` (default: the run's own tool on its own data set, else the data set's).
-    Returns the metrics, how they were tested (`test`), on which data set, and the provenance.
+    Returns the metrics, how they were tested (`test`), on which data set, and the provenance; `seen_in_training`: how
+    many test images show people whom the run was trained on, None where that is not known. A warning says it too.
     Raises DatasetError where no query of the data set can have a match.
     """
-    run = RunFolder(Path(path))
-    trained_on = run.read_settings()["dataset"]
+    run = find_run(path)
     form = form_on(run, dataset, flip=flip, camera_rule=camera_rule)
     form = replace(form, ap=ap, rerank=use_rerank, multi_query=multi_query, interpolation=interpolation)
     how = {"priors": priors, "prior_tool": prior_tool, "cache": cache, "workers": workers, "progress": progress}
-    features = _features_of(run, dataset, form, device, **how)
+    features, seen = _features_of(run, dataset, form, device, **how), warn_of_seen_people(run, dataset)
     metrics = {level: _one_level(features, level) for level in levels_of(dataset)}
     return {
         "run": str(path),
-        "trained_on": trained_on,
+        "trained_on": run.read_settings()["dataset"],
+        "seen_in_training": seen,
         "dataset": dataset.label,
         "test": form.as_dict(),
         "rerank": use_rerank,
@@ -221,7 +222,10 @@ def rank_runs(
     levels: of the data set, default all. Errors are those of `evaluate_run`, of any run before the first is tested.
     """
     how = {"prior_tool": prior_tool, "cache": cache, "workers": workers, "progress": progress}
-    features = [_features_of(find_run(run), dataset, form, device, **how) for run in runs]
+    found = [find_run(run) for run in runs]
+    features = [_features_of(run, dataset, form, device, **how) for run in found]
+    for run in found:
+        warn_of_seen_people(run, dataset)
     return [{level: own.ranking(level) for level in levels or levels_of(dataset)} for own in features]
 
 

@@ -32,6 +32,7 @@ from reidkit.priors.source import Tool
 from reidkit.provenance import provenance
 from reidkit.training.decoded import decoded
 from reidkit.training.device import choose_compile, choose_device, choose_precision, make_accelerator
+from reidkit.training.effect import warn_without_effect
 from reidkit.training.evaluate import evaluate_model, form_of, has_views
 from reidkit.training.gradients import Gradients
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
@@ -118,6 +119,7 @@ def train(
     ide = ide_recipe(name, recipe, preset) if checkpoint is None and recipe.ide_init and not initialise_from else None
     where = {"prior_tool": prior_tool, "cache": cache, "world_size": accelerator.num_processes}
     from_ide = recipe.ide_init and initialise_from is not None
+    warn_without_effect(name, recipe, preset)
     check_start(name, dataset, recipe, folder.path, **where, ide=ide, weights=checkpoint is None and not from_ide)
     if checkpoint is None and not initialise_from:
         warn_from_scratch(name, dataset, recipe, preset)

@@ -18,6 +18,7 @@ from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError
 from reidkit.priors.source import Tool
 from reidkit.training.device import choose_device, choose_precision
+from reidkit.training.effect import warn_in_no_row
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
 from reidkit.training.preflight import check_start, default_prior_tool, recipe_on
 from reidkit.training.presets import warn_from_scratch
@@ -105,8 +106,9 @@ def plan_suite(
     device = None if elsewhere else device_of(train_arguments)
     tool = prior_tool or default_prior_tool(dataset)
     plan, checked, ides, warned = SuitePlan(), checked if checked is not None else set(), {}, False
-    for row in rows:
-        changes, recipe = changed_recipe(row, dataset, preset, settings)
+    asked = [(row, *changed_recipe(row, dataset, preset, settings)) for row in rows]
+    warn_in_no_row([(row.variant, recipe) for row, _, recipe in asked], settings or {})
+    for row, changes, recipe in asked:
         warned = warned or warn_from_scratch(row.variant, dataset, recipe, preset)
         refusal = _refusal(row, dataset, recipe, runs, preset, tool, cache, checked)
         if refusal:

@@ -118,6 +118,18 @@ def same_images(settings: dict[str, Any], dataset: ReIDDataset) -> bool:
     return recorded == dataset.fingerprint() if recorded else settings["dataset"] == dataset.label
 
 
+def trained_elsewhere(settings: dict[str, Any], dataset: ReIDDataset) -> str:
+    """What a run was trained on, in words, where it is not this data set; "" where it is."""
+    if same_images(settings, dataset):
+        return ""
+    if settings["dataset"] != dataset.label:
+        return settings["dataset"]
+    old, new = settings.get("source") or {}, dataset.source
+    here = settings.get("root") is not None and settings["root"] == new.get("root")
+    split = here and old.get("options") != new.get("options")
+    return f"{'another split of' if split else 'other images called'} {dataset.label}"
+
+
 def claim(run: RunFolder, settings: dict[str, Any], accelerator: Accelerator) -> None:
     """Write the settings into a new folder; of several processes the first one does."""
     if accelerator.is_main_process and not run.settings.is_file():

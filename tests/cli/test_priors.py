@@ -53,6 +53,11 @@ def test_counts_and_files_are_on_the_screen(ds):
         (["--splits", "train,qeury"], "query"),
         (["--splits", ""], "train"),
         (["--tool", "file"], "files"),
+        (["--tool", "sidewalk", "--parsing", "/nowhere"], "parsing_dir (--parsing)"),
+        (["--tool", "sidewalk", "--label-set", "atr"], "label_set (--label-set)"),
+        (["--tool", "sidewalk", "--segmentation-model", "deeplab", "--parsing-model", "foo"], "torchvision+segformer"),
+        (["--segmentation-model", "deeplab"], "only the prior tool 'torchvision+segformer'"),
+        (["--tool", "torchvision+segformer", "--segmentation", "/nowhere"], "only the prior tool 'files'"),
         (["--missing", "skip"], "unreliable"),
         (["--label-set", "lap"], "lip"),
         (["--grid", "8x0"], "24x8"),
@@ -206,3 +211,13 @@ def test_out_is_a_file_or_a_folder(ds, tmp_path, out, file):
     answer = priors_build(ds, "--out", tmp_path / out)
     assert answer.exit_code == 0 and len(PriorTable.load(tmp_path / file)) == 24
     assert str(tmp_path / file) in answer.output and (tmp_path / file).with_suffix(".png").is_file()
+
+
+def test_python_refuses_the_options_of_another_tool_too(ds):
+    for tool, options in (
+        ("sidewalk", {"parsing_dir": "/nowhere"}),
+        ("files", {"segmentation_model": "deeplab"}),
+        ("torchvision+segformer", {"label_set": "atr"}),
+    ):
+        with pytest.raises(PriorError, match=next(iter(options))):
+            build_priors(ds, tool, **options)

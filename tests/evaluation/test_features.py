@@ -16,7 +16,7 @@ from reidkit.errors import PriorError, ReIDKitError, UnknownNameError
 from reidkit.evaluation import pool_queries
 from reidkit.evaluation.features import extract_features
 from reidkit.evaluation.forms import CGPN, RELEASED, TestForm
-from reidkit.models import ModelOutput, ReIDModel
+from reidkit.models import ModelOutput, ReIDModel, create_model
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 SIZE = (24, 8)
@@ -145,6 +145,19 @@ def test_every_module_keeps_its_mode(table):
     with pytest.raises(ReIDKitError):
         extract_features(model, table, size=SIZE, progress=False)
     assert model.training and not model.norm.training
+
+
+@pytest.mark.parametrize("amp", ["no", "bf16"])
+def test_a_network_is_tested_in_one_memory_format(table, amp):
+    """At the end of a training the weights lie in channels_last, where bf16 rounds differently on a CPU."""
+    torch.manual_seed(0)
+    model = create_model("ide", 4, backbone="small", part_dim=16)
+    options = {"size": (96, 32), "amp": amp, "progress": False}
+    usual = extract_features(model, table, **options)
+    model = model.to(memory_format=torch.channels_last)
+    before = {name: (weight.data_ptr(), weight.stride()) for name, weight in model.named_parameters()}
+    assert torch.equal(extract_features(model, table, **options), usual)
+    assert {name: (weight.data_ptr(), weight.stride()) for name, weight in model.named_parameters()} == before
 
 
 def test_a_feature_that_is_not_finite_names_its_image(table, monkeypatch):

@@ -137,7 +137,7 @@ def test_a_damaged_result_is_a_failure_of_its_row_alone(ds, tmp_path):
         (["mpn-table1", "--set", "epochs=2.5"], "whole number"),
         (["mpn-table1", "--prior-tool", "fils"], "files"),
         (["mpn-table1", "--label-set", "lap"], "lip"),
-        (["mpn-table1", "--prior-tool", "torchvision+segformer", "--parsing", "x"], "--parsing is for maps in files"),
+        (["mpn-table1", "--prior-tool", "torchvision+segformer", "--parsing", "x"], "only the prior tool 'files'"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_the_work(ds, tmp_path, monkeypatch, change, said):

@@ -19,7 +19,7 @@ from reidkit.models import create_model
 from reidkit.models.zoo import variant
 from reidkit.priors.find import find_priors
 from reidkit.provenance import gpu_switches, numerics
-from reidkit.training import RunFolder, recipe_for, train
+from reidkit.training import RunFolder, evaluate_run, recipe_for, train
 
 PAGE = REPO / "docs" / "determinism.md"
 CALM = {"precision": "no", "ide_init": False, "num_ids": 3}
@@ -65,6 +65,15 @@ def test_another_number_of_threads_changes_rounding_only(tmp_path):
 
 
 # ---------------------------------------------------------------- what a result says
+def test_a_result_is_what_evaluate_gives(sidewalk_tiny, tmp_path):
+    """To the last digit, also in bf16; and a test between two epochs changes nothing of the training."""
+    recipe = recipe_for("mpn", "smoke", {"precision": "bf16", "ide_init": False})
+    result = train("mpn", sidewalk_tiny, recipe, tmp_path / "r", device="cpu", progress=False)
+    assert evaluate_run(tmp_path / "r", sidewalk_tiny, device="cpu", progress=False)["metrics"] == result["metrics"]
+    train("mpn", sidewalk_tiny, recipe, tmp_path / "watched", device="cpu", evaluate_every=1, progress=False)
+    assert bits(tmp_path / "watched") == bits(tmp_path / "r")
+
+
 def test_a_result_says_what_it_depended_on(sidewalk_tiny, tmp_path):
     dataset = replace(sidewalk_tiny, levels={})
     recipe = recipe_for("mpn-no-ca", "smoke", {**CALM, "epochs": 1, "batches_per_epoch": 1})
