@@ -94,7 +94,7 @@ def _listed(settings: dict[str, Any], place: str) -> ReIDDataset | None:
 def _images(tables: list[pd.DataFrame], dataset: ReIDDataset) -> pd.DataFrame:
     """path, pid of every image of a person in some tables, each once."""
     rows = pd.concat([table[["path", "pid"]] for table in tables]).drop_duplicates("path")
-    return rows.loc[~rows.pid.isin({0, *dataset.junk_pids})]
+    return rows.loc[~rows.pid.isin(dataset.nobody)]
 
 
 def _file(path: str) -> tuple[int, int]:
