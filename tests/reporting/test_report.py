@@ -323,6 +323,17 @@ def test_heroes_of_the_results_page_are_the_stored_ones(repo):
     assert sorted(found) == sorted(expected), f"docs/results.md, the table of heroes should be\n{wanted}"
 
 
+def test_differences_of_heroes_of_the_results_page_are_the_stored_ones(repo):
+    """`| pair | mAP, strong | seeds |`"""
+    runs = report.collect_results(repo / "results" / "sidewalk" / "runs.csv")
+    found = cells_below((repo / "docs" / "results.md").read_text(), "| pair |")
+    pairs = [tuple(re.findall("`(.+?)`", words)) for words, *_ in found]
+    measured = report.ordering(runs[runs.preset == "hero"], pairs, "mAP", level="strong").to_dict("records")
+    assert len(pairs) >= 7
+    for (_, cell, seeds), r in zip(found, measured, strict=True):
+        assert cell == f"{r['difference']:+.1f} [{r['low']:+.1f}, {r['high']:+.1f}]" and seeds == str(r["seeds"])
+
+
 def test_development_numbers_of_the_results_page_are_the_stored_ones(repo):
     """What a recipe was chosen by: every row, with its settings, which a recipe can have."""
     stored = pd.read_csv(repo / "results" / "sidewalk" / "development.csv", comment="#", dtype=str).fillna("")
