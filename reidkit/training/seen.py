@@ -93,7 +93,7 @@ def _listed(settings: dict[str, Any], place: str) -> ReIDDataset | None:
 
 def _images(tables: list[pd.DataFrame], dataset: ReIDDataset) -> pd.DataFrame:
     """path, pid of every image of a person in some tables, each once."""
-    rows = pd.concat([table[["path", "pid"]] for table in tables]).drop_duplicates("path")
+    rows = pd.concat([table.loc[:, ["path", "pid"]] for table in tables]).drop_duplicates(subset="path")
     return rows.loc[~rows.pid.isin({0, *dataset.junk_pids})]
 
 
