@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-import torch
-
 from reidkit.data.dataset import ReIDDataset
 from reidkit.errors import PriorError, unknown_name
 from reidkit.priors.files import FileMaps, MapPair
@@ -69,7 +67,7 @@ def open_source(
     ds: ReIDDataset,
     tool: Tool,
     *,
-    device: str | torch.device = "cpu",
+    device: str = "cpu",
     batch_size: int | None = None,
     **maps: Any,
 ) -> MapSource:
