@@ -58,9 +58,10 @@ def inspect_image(path: str, decode: bool = True) -> ImageFacts:
         data = read_file(path, MAX_BYTES)
         facts = facts._replace(digest=hashlib.blake2b(data, digest_size=16).hexdigest())
         image = open_picture(data)
+        facts = facts._replace(format=image.format, mode=image.mode)
+        notes = _notes(image, facts, data)  # first: Pillow tells of unreadable EXIF once
         height, width = size_upright(image)
-        facts = facts._replace(width=width, height=height, format=image.format, mode=image.mode)
-        notes = _notes(image, facts, data)
+        facts = facts._replace(width=width, height=height)
         if decode:
             facts = facts._replace(transparent=_decode(image, data))
         else:
