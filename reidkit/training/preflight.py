@@ -18,11 +18,12 @@ from reidkit.errors import DatasetError, ReIDKitError, TrainingError
 from reidkit.evaluation.protocol import queries_without_match
 from reidkit.models import ReIDModel, create_model
 from reidkit.models.lite import require_weights
+from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable, find_priors, require_priors
 from reidkit.priors.dense import TextureTable, find_textures, require_textures
 from reidkit.priors.source import Tool
 from reidkit.training.processes import ids_per_process
-from reidkit.training.recipes import Recipe
+from reidkit.training.recipes import Recipe, resolved
 
 
 def check_start(
@@ -46,6 +47,7 @@ def check_start(
     """
     done = checked if checked is not None else set()
     dataset.refuse_unlabelled()
+    check_alignment(name, recipe)
     check_batches(dataset, recipe, world_size)
     model = sketch(name, recipe, dataset.num_train_ids)
     check_size(model, recipe)
@@ -66,6 +68,16 @@ def check_start(
             require_priors(dataset, prior_tool, grid=grid, splits=needed)
         done.add((needed, grid, model.prior_kind))
     check_disk(model, dataset, recipe, run, cache)
+
+
+def check_alignment(name: str, recipe: Recipe) -> None:
+    """TrainingError for an alignment of main and auxiliary tasks where the variant does not have both."""
+    v = resolved(variant(name), recipe)
+    if v.loss.alignment and not (getattr(v.config, "main", False) and getattr(v.config, "aux", False)):
+        raise TrainingError(
+            f"loss.alignment={v.loss.alignment} compares main and auxiliary tasks, and {name} does not have both; leave "
+            "it away, or take a variant that has them, such as naive-mtl"
+        )
 
 
 def sketch(name: str, recipe: Recipe, num_classes: int) -> ReIDModel:

@@ -49,6 +49,8 @@ def test_no_shared_person_is_said_before_the_training(tmp_path):
         ("baseline", {"size": (100, 48)}, "no multiple of 8"),
         ("mpn", {"num_ids": 99}, "choose P"),
         ("cgpn", {"size": (8, 8)}, "too low for 2 stripes"),
+        ("mt-only", {"loss.alignment": "class"}, "mt-only does not have both"),
+        ("cgpn", {"loss.alignment": "sample-triplet", "loss.triplet": "embedding"}, "cgpn does not have both"),
     ],
 )
 def test_refusals_come_before_the_work(sidewalk_tiny, tmp_path, monkeypatch, name, settings, words):
