@@ -75,8 +75,8 @@ def check_alignment(name: str, recipe: Recipe) -> None:
     v = resolved(variant(name), recipe)
     if v.loss.alignment and not (getattr(v.config, "main", False) and getattr(v.config, "aux", False)):
         raise TrainingError(
-            f"loss.alignment={v.loss.alignment} compares main and auxiliary tasks, and {name} does not have both; leave "
-            "it away, or take a variant that has them, such as naive-mtl"
+            f"loss.alignment={v.loss.alignment} compares main and auxiliary tasks, and {name} does not have both; "
+            "leave it away, or take a variant that has them, such as naive-mtl"
         )
 
 
