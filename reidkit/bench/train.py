@@ -53,7 +53,8 @@ def run(
 
     Returns `rows` (a bare row for every mode and batch; `times_bare`: this step by the bare one), `loops`
     (`of_step`: the loop's images a second by its step's), `variants` (the first row of each), and why there is no share
-    of busy time or peak of memory where the device is a CPU. Raises ReIDKitError for batches that do not fit.
+    of busy time or peak of memory where the device is a CPU. Raises ReIDKitError for batches that do not fit
+    and for loops of variants that are not among the names, before the first step.
     """
     chosen = choose_device(device)
     gpu = chosen.type == "cuda"
@@ -61,6 +62,8 @@ def run(
     both: tuple[Mode, ...] = ("eager", "compiled")
     chosen_modes = modes or (both if gpu else both[:1])
     recipes = {name: changed(recipe_for(name, preset), backbone, size) for name in names}
+    if alone := [name for name in loops if name not in names]:
+        raise ReIDKitError(f"loops={alone[0]}: the loop stands beside the step, so name it in names as well")
     sizes = batches or ((48, 96, 192) if gpu else tuple(dict.fromkeys(r.batch_size for r in recipes.values())))
     work: list[tuple[Mode, dict[str, Recipe]]]
     work = [(mode, of_batch(recipes, batch)) for mode in chosen_modes for batch in sizes if recipes]
@@ -69,8 +72,6 @@ def run(
         rows += time_steps(group, mode, chosen, steps, turns)
     plan = [(mode, name, group) for mode, group in work for name in loops]
     for mode, name, group in tqdm(plan, unit="loop", disable=not progress):
-        if name not in group:
-            raise ReIDKitError(f"loops={name}: the loop stands beside the step, so name it in names as well")
         found = time_loop(name, group[name], chosen, compiled=mode == "compiled", batches=loop_batches)
         timed.append({"network": name, "mode": mode, **found, "of_step": None})
         step = next(r for r in rows if all(r[k] == timed[-1][k] for k in ("network", "mode", "batch")))

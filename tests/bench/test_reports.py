@@ -196,6 +196,7 @@ def test_ranking_on_another_device_is_measured_there(monkeypatch):
         ("panels", {"values": "0"}, "values=0"),
     ],
 )
-def test_wrong_options_are_named(what, settings, message):
+def test_wrong_options_are_named(monkeypatch, what, settings, message):
+    monkeypatch.setattr("reidkit.bench.train.time_steps", lambda *a: pytest.fail("a step was measured"))
     with pytest.raises(ReIDKitError, match=message):
         run_bench(what, settings)
