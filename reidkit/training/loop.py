@@ -131,9 +131,8 @@ def train(
     loader = batches(dataset, recipe, priors if model.needs_prior else None, accelerator, manner)
     with trained_alone(folder, checkpoint, accelerator):
         claim(folder, settings, accelerator)
-        place = {"priors": priors, "cache": cache, "workers": workers, "progress": progress}
-        tested_as = replace(recipe, precision=precision)
-        evaluate = partial(evaluate_model, model, dataset, tested_as, device=accelerator.device, **place)
+        how = {"priors": priors, "device": accelerator.device, "cache": cache, "workers": workers, "progress": progress}
+        evaluate = partial(evaluate_model, model, dataset, replace(recipe, precision=precision), **how)
         loss_config = resolved(variant(name), recipe).loss
         compiled = choose_compile(compile_net, preset, accelerator.device, accelerator.num_processes)
         options = {"seed": seed, "checkpoint": checkpoint, "compile_net": compiled, "progress": progress}
