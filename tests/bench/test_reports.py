@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from reidkit.bench import BENCHES, evaluate, loop, run_bench, sidewalk
+from reidkit.bench import BENCHES, evaluate, loop, run_bench, sidewalk, train
 from reidkit.bench.clock import Seconds
 from reidkit.cli import app
 from reidkit.data.sidewalk.plan import SIZES
@@ -74,7 +74,8 @@ def test_only_one_file_reads_the_clock_or_asks_for_provenance(repo):
 
 
 def test_a_benchmark_of_the_cpu_says_so_on_a_machine_with_a_gpu(monkeypatch):
-    monkeypatch.setattr("reidkit.training.device.choose_device", lambda name: torch.device("cuda"))
+    for module in ("reidkit.training.device", train.__name__):  # both are loaded: none keeps the stand-in afterwards
+        monkeypatch.setattr(f"{module}.choose_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     assert run_bench("priors", SMALL["priors"])["provenance"]["device"].startswith("cpu")
     assert run_bench("train", SMALL["train"] | {"names": ""})["provenance"]["device"] == "cuda: a GPU"
@@ -197,6 +198,6 @@ def test_ranking_on_another_device_is_measured_there(monkeypatch):
     ],
 )
 def test_wrong_options_are_named(monkeypatch, what, settings, message):
-    monkeypatch.setattr("reidkit.bench.train.time_steps", lambda *a: pytest.fail("a step was measured"))
+    monkeypatch.setattr(train, "time_steps", lambda *a: pytest.fail("a step was measured"))
     with pytest.raises(ReIDKitError, match=message):
         run_bench(what, settings)
