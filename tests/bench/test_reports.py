@@ -78,7 +78,7 @@ def test_a_benchmark_of_the_cpu_says_so_on_a_machine_with_a_gpu(monkeypatch):
         monkeypatch.setattr(f"{module}.choose_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     assert run_bench("priors", SMALL["priors"])["provenance"]["device"].startswith("cpu")
-    assert run_bench("train", SMALL["train"] | {"names": ""})["provenance"]["device"] == "cuda: a GPU"
+    assert run_bench("train", SMALL["train"] | {"names": "", "loops": ""})["provenance"]["device"] == "cuda: a GPU"
 
 
 def test_ranking_beside_the_product(report):
