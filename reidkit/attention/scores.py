@@ -200,10 +200,10 @@ def score_runs(
     rows = written(out, CHECKED)
     source = provenance(device)
     others = {str(d) for d in run_dirs}  # in a row, the command names that row's run alone
-    same = {"level": level, "method": method, "images": len(table), "checks": checks, "data": ds.root.name}
-    same["draw"], asked = seed, []
-    for run in tqdm([RunFolder(Path(d)) for d in run_dirs], desc="runs", unit="run", disable=not progress):
-        asked.append(this := about_run(run, same))
+    same: dict[str, Any] = {"level": level, "method": method, "images": len(table), "checks": checks}
+    same |= {"data": ds.root.name, "draw": seed}
+    asked = [(run, about_run(run, same)) for run in map(RunFolder, map(Path, run_dirs))]
+    for run, this in tqdm(asked, desc="runs", unit="run", disable=not progress):
         if about(rows, this):
             continue
         settings, recipe, model = run.read_settings(), run.recipe(), load_run(run.path).to(device)
@@ -228,4 +228,4 @@ def score_runs(
         source_of = {"commit": source["commit"], "device": source["device"], "command": command}
         row: dict[Hashable, Any] = {**head, **this, **scores, **trained, **source_of}
         rows = added(out, [row], this, CHECKED) if out else [*rows, row]
-    return pd.DataFrame([row for this in asked for row in about(rows, this)])
+    return pd.DataFrame([row for _, this in asked for row in about(rows, this)])

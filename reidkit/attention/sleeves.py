@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -173,11 +173,10 @@ def score_sleeves(
     table = query.sample(min(images, len(query)), random_state=seed).sort_index().reset_index(drop=True)
     out = Path(out) if out else None
     rows = written(out, SUMMARY)
-    same: dict[str, Any] = {"level": level, "method": method, "images": len(table), "data": ds.root.name}
-    same["draw"], asked = seed, []
+    same = {"level": level, "method": method, "images": len(table), "data": ds.root.name, "draw": seed}
+    asked = [(run, about_run(run, same)) for run in map(RunFolder, map(Path, run_dirs))]
     source = {key: value for key, value in provenance(device).items() if key in ("commit", "device", "command")}
-    for run in [RunFolder(Path(d)) for d in run_dirs]:
-        asked.append(this := about_run(run, same))
+    for run, this in asked:
         if about(rows, this):
             continue
         settings, recipe, model = run.read_settings(), run.recipe(), load_run(run.path).to(device)
@@ -191,4 +190,4 @@ def score_sleeves(
         found = pd.concat([pd.DataFrame([head] * len(found)), found], axis=1).assign(trained=trained, **source)
         new = found.to_dict("records")
         rows = added(out, new, this, SUMMARY) if out else [*rows, *new]
-    return pd.DataFrame([row for this in asked for row in about(rows, this)])
+    return pd.DataFrame([row for _, this in asked for row in about(rows, this)])

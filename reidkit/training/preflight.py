@@ -22,6 +22,7 @@ from reidkit.models.zoo import variant
 from reidkit.priors import PriorTable, find_priors, require_priors
 from reidkit.priors.dense import TextureTable, find_textures, require_textures
 from reidkit.priors.source import Tool
+from reidkit.training.effect import BOTH_TASKS
 from reidkit.training.processes import ids_per_process
 from reidkit.training.recipes import Recipe, resolved
 
@@ -72,8 +73,8 @@ def check_start(
 
 def check_alignment(name: str, recipe: Recipe) -> None:
     """TrainingError for an alignment of main and auxiliary tasks where the variant does not have both."""
-    v = resolved(variant(name), recipe)
-    if v.loss.alignment and not (getattr(v.config, "main", False) and getattr(v.config, "aux", False)):
+    v, (_, has_both) = resolved(variant(name), recipe), BOTH_TASKS
+    if v.loss.alignment and not has_both(v, recipe):
         raise TrainingError(
             f"loss.alignment={v.loss.alignment} compares main and auxiliary tasks, and {name} does not have both; "
             "leave it away, or take a variant that has them, such as naive-mtl"

@@ -7,7 +7,6 @@ ships any finished run.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from reidkit.errors import CheckpointError
 from reidkit.files import replacing, write_json, write_text
 from reidkit.training.runs import RunFolder, load_run
+from reidkit.training.weights import sha256
 
 HEROES = (
     "baseline",
@@ -82,6 +82,6 @@ def ship_one(run: RunFolder, folder: Path) -> Path:
         shutil.copyfile(run.metrics, t)
     for found, file in ((run.read_settings(), target.settings), (run.read_result(), target.result)):
         write_json(file, {k: v for k, v in found.items() if k != "root"})  # where the data lay on this machine
-    write_text(target.checksum, hashlib.sha256(target.weights.read_bytes()).hexdigest() + "\n")
+    write_text(target.checksum, sha256(target.weights) + "\n")
     load_run(folder)  # it opens, and the hash fits
     return folder
