@@ -256,7 +256,7 @@ images map 2 has the most energy on upper arms than any other map.
 """
     rows = []
     for r in table.to_dict("records"):
-        number = f"{r['value']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}], {r['people']} people"
+        number = f"{r['value']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}], {r['people']:.0f} people"
         ours = "not run" if r["verdict"] == "not run" else f"`{r['run']}`, {r['level']}: {r['verdict']} {number}"
         rows.append([r["says"], f"`{r['measure']}` of `{r['variant']}`", ours])
     return text + _table(["sentence", "score", "ours"], rows)
