@@ -232,8 +232,14 @@ def rank_runs(
 def form_on(
     run: RunFolder, dataset: ReIDDataset, *, flip: Flip | None = None, camera_rule: bool | None = None
 ) -> TestForm:
-    """How a run is tested on a data set by its own recipe, but for what is given here."""
-    recipe = run.recipe()
+    """How a run is tested on a data set by its own recipe, but for what is given here.
+
+    A recipe without the camera rule is so for the sake of its own data set: on another one the rule holds again.
+    """
+    recipe, settings = run.recipe(), run.read_settings()
+    loaded = (settings["source"] or dataset.source).get("name")
+    if (settings["dataset"], loaded) != (dataset.label, dataset.source.get("name")):
+        recipe = replace(recipe, camera_rule=True)
     form = form_of(recipe_on(dataset, recipe) if camera_rule is None else recipe)
     chosen = form.camera_rule if camera_rule is None else camera_rule
     return replace(form, flip=form.flip if flip is None else flip, camera_rule=chosen)
