@@ -251,6 +251,14 @@ def test_a_column_split_is_honoured(people):
         load_dataset("csv", root=write_csv(people / "l.csv", table_of(people, split=split)))
 
 
+def test_pictures_of_nobody_are_not_trained_on(people):
+    split = np.repeat(["train", "query", "gallery"], [20, 4, 8])
+    table = table_of(people, split=split).assign(pid=lambda t: t.pid.where(t.index % 4 > 0, "-1"))
+    ds = load_dataset("csv", root=write_csv(people / "l.csv", table))
+    assert len(ds.train) == 15 and ds.num_train_ids == 5 and (ds.train.pid > 0).all()
+    assert (ds.gallery.pid == -1).sum() == 2 and len(ds.query) == 4
+
+
 def test_where_paths_of_a_csv_are_looked_for(people, tmp_path):
     wanted = {Path(p).relative_to(people) for p in rows(load_dataset("folder", root=people))}
     (tmp_path / "lists").mkdir()
