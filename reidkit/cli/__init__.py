@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from typing import Any
@@ -58,6 +59,8 @@ for name, about, commands in (
 def main() -> None:
     """Entry point: an error of the kit is one line, not a traceback, and so is a warning."""
     warnings.formatwarning = lambda message, *where, **more: f"reidkit: warning: {message}\n"
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8, nor terminals
+        sys.stdout.reconfigure(errors="backslashreplace")
     end_with_caller()
     try:
         app()

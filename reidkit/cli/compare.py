@@ -102,7 +102,7 @@ def compare(
     typer.echo(comparison_text(found, top))
     if save:
         with replacing(save) as file:
-            found.saved().to_csv(file, index=False)
+            found.saved().to_csv(file, index=False, errors="surrogateescape")  # files need not be UTF-8
 
 
 def common_source(a: str | Path, b: str | Path) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from reidkit.errors import DatasetError, ReIDKitError
 Picture = str | Image.Image | np.ndarray | Tensor  # one picture; a str is the path of a file
 CHANNELS = (1, 3, 4)
 # What lies below a data set's root and is none of its pictures: what the kit writes there, and maps of other programs.
-OWN_FOLDERS = ("cache", "checks", "parsing", "priors", "quarantine", "segmentation")
+OWN_FOLDERS = ("cache", "checks", "dense", "parsing", "priors", "quarantine", "segmentation")
 EXPECTED = "the path of an image file or folder, a PIL image, an array [H, W, 3] or a tensor [3, H, W]"
 
 

@@ -140,13 +140,15 @@ def require_textures(ds: ReIDDataset, tool: Tool) -> None:
 
 
 def find_textures(ds: ReIDDataset, tool: Tool, *, progress: bool = True) -> TextureTable:
-    """The textures of the training images: kept ones while their maps are the same, else made anew.
+    """The textures of the training images: kept ones while images and maps are the same, else made anew.
 
     tool: "sidewalk", or "files" for maps under `<root>/dense`. Raises PriorError for images without maps, maps that do
     not decode, of another size than their image or with senseless values, and for a folder that cannot be written.
     """
     paths = relative_paths(ds.train["path"], ds.root)
-    manifest = {"version": VERSION, "size": SIZE, "fill": FILL, "paths": paths, "stamps": _stamps(ds, tool, paths)}
+    images = [file_stamp(path, Path(ds.root) / path) for path in paths]  # a texture holds the pixels of its image
+    manifest = {"version": VERSION, "size": SIZE, "fill": FILL, "paths": paths, "images": images}
+    manifest |= {"stamps": _stamps(ds, tool, paths)}
     file = texture_file(ds, tool)
     if (kept := _kept(file, manifest)) is None:
         maps = _sidewalk_maps(ds) if tool == "sidewalk" else map(read_iuv, (_map_file(ds, path) for path in paths))

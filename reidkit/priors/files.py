@@ -142,8 +142,8 @@ def file_stamp(path: str, *files: Path) -> int:
         stats = [os.stat(file) for file in files]
     except OSError:
         return 0
-    text = "|".join([path, *(f"{s.st_size},{s.st_mtime_ns}" for s in stats)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") | 1  # never 0
+    text = "|".join([path, *(f"{s.st_size},{s.st_mtime_ns}" for s in stats)]).encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") | 1  # never 0
 
 
 def read_parsing(file: Path, label_set: LabelSet = "lip") -> np.ndarray:

@@ -109,7 +109,7 @@ class PriorTable:
             with replacing(path, PriorError) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(
                     file,
-                    paths=np.frombuffer("\n".join(self.paths).encode(), np.uint8),
+                    paths=np.frombuffer("\n".join(self.paths).encode(errors="surrogateescape"), np.uint8),
                     bits=np.packbits(self.masks.reshape(len(self), self.grid[0] * self.grid[1]), axis=1),
                     grid=np.array(self.grid, np.int64),
                     manifest=np.frombuffer(json.dumps(dict(self.manifest)).encode(), np.uint8),
@@ -145,7 +145,7 @@ def _read_table(file: zipfile.ZipFile) -> PriorTable:
     grid = tuple(int(n) for n in read_array(file, "grid", np.int64, (2,), MOST_BYTES))
     if min(grid) < 1 or grid[0] * grid[1] > MOST_CELLS:
         raise PriorError(f"its grid is {grid[0]} x {grid[1]}, expected at most {MOST_CELLS} cells")
-    text = read_array(file, "paths", np.uint8, (None,), MOST_BYTES).tobytes().decode()
+    text = read_array(file, "paths", np.uint8, (None,), MOST_BYTES).tobytes().decode(errors="surrogateescape")
     paths, cells = tuple(text.split("\n")) if text else (), grid[0] * grid[1]
     bits = read_array(file, "bits", np.uint8, (len(paths), -(-cells // 8)), MOST_BYTES)
     columns = {name: read_array(file, name, kind, (len(paths),), MOST_BYTES) for name, kind in _COLUMNS.items()}
@@ -177,7 +177,7 @@ def make_table(paths, masks, top, bottom, reliable, stamps, *, settings: Mapping
     """A table whose manifest is `settings` plus the counts and the fingerprint of its rows."""
     digest = hashlib.sha256()
     for path, stamp in sorted(zip(paths, stamps.tolist())):
-        digest.update(f"{path} {stamp}\n".encode())
+        digest.update(f"{path} {stamp}\n".encode(errors="surrogateescape"))
     counts = {
         "images": len(paths),
         "unreliable": int((~reliable).sum()),

@@ -112,7 +112,7 @@ def compare_runs(
     """Test two trained networks on the same queries; the interval is over people (`paired_interval`).
 
     a, b: run folders, or names of shipped networks (`find_run`). levels: of the data set, default all.
-    metric: "mAP", "mINP" or "rank1". flip, camera_rule: None as the two recipes say.
+    metric: "mAP", "mINP" or "rank1". flip, camera_rule: None as the two recipes say (`form_on`).
     Raises ReIDKitError where A and B are one run, or would be tested in two forms; UnknownNameError for a level or
     metric that does not exist; the errors of `evaluate_run`.
     """

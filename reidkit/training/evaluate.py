@@ -72,6 +72,12 @@ def check_form(dataset: ReIDDataset, form: TestForm) -> None:
         raise DatasetError(
             f"{dataset.label}: multi-query needs the gt_bbox folder of Market-1501, which {dataset.root} lacks"
         )
+    if form.multi_query and (alone := queries_without_views(dataset)):
+        raise DatasetError(
+            f"{dataset.label}: multi-query needs a box of every query in gt_bbox, and {len(alone)} of "
+            f"{len(dataset.query)} queries have none (first: pid {alone[0][0]}, camera {alone[0][1]}); is gt_bbox "
+            "complete, and of the same data set?"
+        )
 
 
 def extraction_precision(recipe: Recipe, device: str | torch.device) -> Precision:
@@ -82,9 +88,14 @@ def extraction_precision(recipe: Recipe, device: str | torch.device) -> Precisio
 
 def has_views(dataset: ReIDDataset) -> bool:
     """Whether every query has further views (`gt_bbox`), so that the set can be tested with multi-query."""
-    if (boxes := dataset.info.get("gt_bbox")) is None:
-        return False
-    return set(zip(dataset.query.pid, dataset.query.camid)) <= set(zip(boxes.pid, boxes.camid))
+    return dataset.info.get("gt_bbox") is not None and not queries_without_views(dataset)
+
+
+def queries_without_views(dataset: ReIDDataset) -> list[tuple[int, int]]:
+    """(pid, camid) of every query that has no box in `gt_bbox`."""
+    boxes = dataset.info["gt_bbox"]
+    seen = set(zip(boxes.pid, boxes.camid))
+    return [pair for pair in zip(dataset.query.pid, dataset.query.camid) if pair not in seen]
 
 
 class _Features:
@@ -178,7 +189,7 @@ def evaluate_run(
     """Evaluate a finished run again with other options, on its own or on another data set; writes no run file.
 
     path: a run folder, or the name of a shipped network (`find_run`).
-    flip, camera_rule: None as the run's recipe says. priors: for networks that rectify test images; None finds or
+    flip, camera_rule: None as `form_on` says. priors: for networks that rectify test images; None finds or
     builds them with `prior_tool` (default: the run's own tool on its own data set, else the data set's).
     Returns the metrics, how they were tested (`test`), on which data set, and the provenance; `seen_in_training`: how
     many test images show people whom the run was trained on, None where that is not known. A warning says it too.
@@ -232,8 +243,14 @@ def rank_runs(
 def form_on(
     run: RunFolder, dataset: ReIDDataset, *, flip: Flip | None = None, camera_rule: bool | None = None
 ) -> TestForm:
-    """How a run is tested on a data set by its own recipe, but for what is given here."""
-    recipe = run.recipe()
+    """How a run is tested on a data set by its own recipe, but for what is given here.
+
+    A recipe without the camera rule is so for the sake of its own data set: on another one the rule holds again.
+    """
+    recipe, settings = run.recipe(), run.read_settings()
+    loaded = (settings["source"] or dataset.source).get("name")
+    if (settings["dataset"], loaded) != (dataset.label, dataset.source.get("name")):
+        recipe = replace(recipe, camera_rule=True)
     form = form_of(recipe_on(dataset, recipe) if camera_rule is None else recipe)
     chosen = form.camera_rule if camera_rule is None else camera_rule
     return replace(form, flip=form.flip if flip is None else flip, camera_rule=chosen)

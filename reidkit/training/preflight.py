@@ -11,9 +11,11 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from reidkit.data import PKSampler, ReIDDataset
+from reidkit.data.sets.overlap import contents, warn_of_twins
 from reidkit.errors import DatasetError, ReIDKitError, TrainingError
 from reidkit.evaluation.protocol import queries_without_match
 from reidkit.models import ReIDModel, create_model
@@ -183,7 +185,10 @@ def check_batches(dataset: ReIDDataset, recipe: Recipe, world_size: int = 1) -> 
 
 
 def check_matches(dataset: ReIDDataset, camera_rule: bool) -> None:
-    """Every test level must have a query that can be right, and no picture may be its own match."""
+    """Every test level must have a query that can be right, and no picture may be its own match.
+
+    A warning tells of copies of queries in the gallery, which only the camera rule would put aside.
+    """
     dataset.refuse_unlabelled()
     for level in (dataset.level, *dataset.levels):
         ds = dataset.at_level(level)
@@ -194,11 +199,15 @@ def check_matches(dataset: ReIDDataset, camera_rule: bool) -> None:
             )
         alone = queries_without_match(q.pid, g.pid, q.camid, g.camid, ds.junk_pids, camera_rule=camera_rule)
         if len(alone) < len(q):
-            if not camera_rule and (both := sorted(set(q.path) & set(g.path))):
+            if not camera_rule and (same := sorted(set(q.path) & set(g.path))):
                 raise DatasetError(
-                    f"{ds.label}: {len(both)} images are in the query and in the gallery (first: {both[0]}); "
+                    f"{ds.label}: {len(same)} images are in the query and in the gallery (first: {same[0]}); "
                     "without the camera rule each would be its own match: take them out of the gallery"
                 )
+            if not camera_rule and ds.cameras_known:  # of other sets their parsers tell
+                both = pd.concat([q.assign(split="query"), g.assign(split="gallery")], ignore_index=True)
+                both = both.assign(person=both.pid)
+                warn_of_twins(ds.label, both.assign(content=contents(both)))
             continue
         same = set(q.pid) & set(g.pid) - {*ds.junk_pids}
         why = (

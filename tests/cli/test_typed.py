@@ -1,8 +1,14 @@
 """What is typed counts once and as typed: sizes, seeds, roots of runs, and what stands beside --resume."""
 
+import io
+import sys
+import warnings
+
 import pytest
+import typer
 from market_runs import SMOKE, call
 
+from reidkit import cli
 from reidkit.cli.options import data_options, seeds_of
 from reidkit.errors import CheckpointError, ReIDKitError
 from reidkit.training.settings import MAX_SEED
@@ -108,3 +114,18 @@ def test_a_place_for_the_result_is_tried_before_the_work(tmp_path, monkeypatch, 
     error = call(*order, place, *root).exception
     assert isinstance(error, ReIDKitError) and "taken" in str(error), error
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize(
+    "encoding, text, written", [("utf-8", "caf\udce9", b"caf\\udce9\n"), ("latin-1", "50.0 → 51", b"50.0 \\u2192 51\n")]
+)
+def test_what_a_terminal_cannot_write_is_written_as_its_number(monkeypatch, encoding, text, written):
+    """Names of files that are not UTF-8, and signs that the terminal lacks."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # `main` sets its own
+    monkeypatch.setattr(cli, "app", lambda: typer.echo(text))
+    monkeypatch.setattr(cli, "end_with_caller", lambda: None)
+    cli.main()
+    out.flush()
+    assert out.buffer.getvalue() == written

@@ -126,7 +126,7 @@ def market(tmp_path):
     return ds
 
 
-def test_textures_from_files_are_kept_until_a_map_changes(market):
+def test_textures_from_files_are_kept_until_a_map_or_an_image_changes(market):
     paths = relative_paths(market.train["path"], market.root)
     table = find_textures(market, "files", progress=False)
     image, file = np.asarray(Image.open(market.root / paths[3])), (market.root / "dense" / paths[3]).with_suffix(".png")
@@ -136,6 +136,9 @@ def test_textures_from_files_are_kept_until_a_map_changes(market):
     assert texture_file(market, "files").stat().st_mtime_ns == kept
     write_iuv(file, np.zeros((3, 32, 16), np.float32))
     assert not find_textures(market, "files", progress=False).lookup([paths[3]]).texture.any()
+    Image.new("RGB", (16, 32), (0, 0, 255)).save(market.root / paths[4])  # other pixels under the same map
+    seen = find_textures(market, "files", progress=False).lookup([paths[4]]).texture[0]  # [24, 4, S, S]
+    assert (seen[:, 2] > 250)[seen[:, 3] > 0].all() and seen[:, 3].any()
     with pytest.raises(PriorError, match="first is nowhere"):
         table.lookup(["nowhere.jpg"])
     assert sorted(p.suffix for p in texture_file(market, "files").parent.iterdir()) == [".json", ".npy"]

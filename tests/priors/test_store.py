@@ -97,6 +97,18 @@ def test_save_and_load(ds, tmp_path):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["t.npz"]  # no temporary file left
 
 
+def test_names_that_are_not_utf8(ds):
+    """Those of an archive that was packed on an old Windows."""
+    name = os.fsdecode(b"caf\xe9.jpg")
+    for file in (Path(ds.train.path[0]), *files_of(ds)):
+        file.rename(file.with_name(name).with_suffix(file.suffix))
+    odd = replace(ds, train=ds.train.assign(path=[str(ds.root / "train" / name), *ds.train.path[1:]]))
+    table = build(odd)
+    assert table.paths[0] == f"train/{name}" and table.reliable.all()
+    assert PriorTable.load(ds.root / "priors" / "sidewalk-8x4.npz").paths == table.paths
+    assert prior_sheet(odd, table).mode == "RGB"
+
+
 class Counting:
     """Counts the images that are really read."""
 

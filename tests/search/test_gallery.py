@@ -32,6 +32,7 @@ def test_hidden_files_links_and_the_kits_own_folders(tmp_path):
         ".index/2.png",
         "parsing/a/1.png",
         "segmentation/1.png",
+        "dense/a/1.png",
         "cache/x.u8",
         "a/parsing/3.png",
     ):
@@ -41,7 +42,7 @@ def test_hidden_files_links_and_the_kits_own_folders(tmp_path):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     found = list_gallery(tmp_path)
     assert [file.name for file in found.files] == ["a/1.png", "a/parsing/3.png"]
-    assert found.own == 3 and "cannot be read" in found.unread["gone.png"]
+    assert found.own == 4 and "cannot be read" in found.unread["gone.png"]
 
 
 def test_a_linked_folder_is_searched(tmp_path):

@@ -4,10 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from map_folders import FIGURES, write_figures
-from market_folder import make_market_folder
+from market_folder import make_market_folder, write_image
 from market_runs import FAST, SMOKE, call, start
 from PIL import Image
 
@@ -95,7 +96,7 @@ def test_no_loss_has_a_negative_weight(field, value):
         LossConfig(**{field: value})
 
 
-def test_a_form_of_testing_is_checked_before_an_image_is_read(trained, monkeypatch):
+def test_a_form_of_testing_is_checked_before_an_image_is_read(trained, monkeypatch, tmp_path):
     root, run = trained
     for wrong in ({"ap": "foo"}, {"flip": "max"}, {"interpolation": "cubic"}):
         with pytest.raises(UnknownNameError):
@@ -105,6 +106,10 @@ def test_a_form_of_testing_is_checked_before_an_image_is_read(trained, monkeypat
         evaluate_run(run, load_dataset("market-layout", root), multi_query=True, device="cpu", progress=False)
     with pytest.raises(UnknownNameError, match="foo"):
         evaluate_run(run, load_dataset("market-layout", root), ap="foo", device="cpu", progress=False)
+    some = make_market_folder(tmp_path / "some")
+    write_image(some / "gt_bbox" / "0101_c1s1_000001_01.jpg", np.random.default_rng(0))
+    with pytest.raises(DatasetError, match=r"1 of 2 queries have none \(first: pid 102, camera 1\)"):
+        evaluate_run(run, load_dataset("market-layout", some), multi_query=True, device="cpu", progress=False)
 
 
 # ---------------------------------------------------------------- what is compared

@@ -70,7 +70,7 @@ def test_the_usual_evaluator_sees_a_match_for_every_query(trained):
 
 def test_a_network_of_other_images_is_tested_on_them(trained, tmp_path):
     """Trained with cameras, tested on a set without, and the other way round."""
-    people, _, _ = trained
+    people, run, _ = trained
     table = pd.DataFrame({"path": sorted(f"{p.parent.name}/{p.name}" for p in people.glob("p*/*.png"))})
     table = table.assign(pid=table.path.str[:3], camid=["in", "out"] * 28)
     table.to_csv(people / "list.csv", index=False)
@@ -80,6 +80,8 @@ def test_a_network_of_other_images_is_tested_on_them(trained, tmp_path):
         "evaluate", tmp_path / "r", "--dataset", "folder", "--root", people, "--device", "cpu", "--no-progress"
     )
     assert there.exit_code == 0 and "no camera rule" in there.output
+    here = call("evaluate", run, "--dataset", "csv", "--root", people / "list.csv", "--device", "cpu", "--no-progress")
+    assert here.exit_code == 0 and "step AP" in here.output and "no camera rule" not in here.output
     (people / "list.csv").unlink()
 
 

@@ -1,5 +1,7 @@
 """What cannot be trained or tested is said before the first image is read."""
 
+import shutil
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,7 @@ from market_runs import FAST, SMOKE, call, start
 from reidkit.data import load_dataset
 from reidkit.errors import DatasetError, ReIDKitError
 from reidkit.training import RunFolder, recipe_for, train
+from reidkit.training.preflight import check_matches
 
 
 def test_one_camera_is_said_before_the_training(tmp_path):
@@ -34,6 +37,18 @@ def test_without_the_camera_rule_no_picture_is_its_own_match(tmp_path):
     mixed = replace(ds, gallery=ds.query)
     with pytest.raises(DatasetError, match="its own match"):
         train("ide", mixed, recipe_for("ide", "smoke", {**FAST, "camera_rule": False}), tmp_path / "r", device="cpu")
+
+
+def test_a_copy_of_a_query_in_the_gallery_is_told_without_the_camera_rule(tmp_path):
+    root = make_market_folder(tmp_path / "a")
+    query = root / "query" / "0101_c1s1_000001_00.jpg"
+    shutil.copy(query, root / "bounding_box_test" / "0101_c1s1_000009_01.jpg")
+    ds = load_dataset("market-layout", root=root)
+    with pytest.warns(UserWarning, match=f"a: 1 queries are in the gallery too.*{query.name}"):
+        check_matches(ds, camera_rule=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_matches(ds, camera_rule=True)  # it is of the query's own camera
 
 
 def test_no_shared_person_is_said_before_the_training(tmp_path):

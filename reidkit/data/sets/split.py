@@ -79,6 +79,7 @@ def own_dataset(
     table["pid"] = numbers(pd.Series(table["person"]))
     table["camid"] = numbers(pd.Series(table["camera"])) if known else np.arange(1, len(table) + 1)
     table["split"] = draw(name, table, how, known) if "split" not in table else divided(table, how, known)
+    table = table.loc[(table["split"] != "train") | (table.pid != JUNK)]  # nobody is no class to learn
     columns = ["path", "pid", "camid", "person", *(["camera"] if known else [])]
     parts = {s: table.loc[table["split"] == s, columns].reset_index(drop=True) for s in ("train", "query", "gallery")}
     ds = ReIDDataset(name, root, **parts, info=dict(info or {}), cameras_known=known)

@@ -77,6 +77,7 @@ def test_odd_files_and_folders(people):
     save_person(people / ".hidden" / "1.png", 61)
     save_person(people / "p01" / "._1.png", 1, 51)
     save_person(people / "checks" / "folder" / "contact_sheet.png", 62)
+    save_person(people / "dense" / "p00" / "000.png", 63)  # a dense body map
     (people / "p02" / "Thumbs.db").write_bytes(b"x")
     (people / "readme.txt").write_text("x")
     (people / "empty").mkdir()
@@ -248,6 +249,14 @@ def test_a_column_split_is_honoured(people):
     shutil.copy(people / "p04" / "000.png", people / "p04" / "001.png")
     with pytest.warns(UserWarning, match=r"1 queries are in the gallery too.*p04/000\.png"):
         load_dataset("csv", root=write_csv(people / "l.csv", table_of(people, split=split)))
+
+
+def test_pictures_of_nobody_are_not_trained_on(people):
+    split = np.repeat(["train", "query", "gallery"], [20, 4, 8])
+    table = table_of(people, split=split).assign(pid=lambda t: t.pid.where(t.index % 4 > 0, "-1"))
+    ds = load_dataset("csv", root=write_csv(people / "l.csv", table))
+    assert len(ds.train) == 15 and ds.num_train_ids == 5 and (ds.train.pid > 0).all()
+    assert (ds.gallery.pid == -1).sum() == 2 and len(ds.query) == 4
 
 
 def test_where_paths_of_a_csv_are_looked_for(people, tmp_path):
