@@ -205,7 +205,7 @@ plots.bars(claims, unit="paper: mAP on Market-1501 (%)", title="MPN Table 1 (pap
 # | `reidkit/models` | MPN, CGPN and their relatives; `zoo.py` is the one table of variants |
 # | `reidkit/evaluation` | features, ranking, re-ranking |
 # | `reidkit/training` | recipes, the loop, the papers' tables as suites |
-# | `reidkit/attention.py` | what each part classifier looks at |
+# | `reidkit/attention` | what each part classifier looks at |
 # | `reidkit/reporting/report.py`, `plots.py` | our numbers beside the papers', figures |
 # | `reidkit/panels` | interactive panels |
 #

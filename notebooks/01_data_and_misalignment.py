@@ -145,7 +145,7 @@ plots.image_grid([sheet], height=sheet.height / 100)
 #
 # Sidewalk's people are drawn: jointed bodies that walk, seen from any side, in clothes of one
 # shared palette of 14 colours. Two strangers often wear the same colours, and only *where* they
-# wear them tells them apart. About half of the people have **siblings**, who are the same person
+# wear them tells them apart. About seven in ten people have **siblings**, who are the same person
 # but for one part: other shoes, a hat, another bag. Below, groups of siblings, each person twice;
 # the title says what sets an image's person apart from the first of the group.
 

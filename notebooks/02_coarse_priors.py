@@ -424,8 +424,8 @@ for name, table in known.items():
 #
 # The body's true upper and lower end are known, also when the box cuts the body: then the picture's
 # edge is the right answer. The error is in percent of the picture's height, averaged over images.
-# Uniform division always answers 0 and
-# 1. An image without a reliable prior is divided evenly too, and counts in `all images`.
+# Uniform division always answers 0 and 1. An image without a reliable prior is divided evenly too,
+# and counts in `all images`.
 #
 # **Predict:** what is the smallest mean error that a grid of 24 rows can have, if the body ends
 # anywhere in a row?
@@ -717,8 +717,8 @@ print("3:", check_exercise("02.3", answer_3, **example))
 # ## Summary
 #
 # Count, unite, average, threshold, dilate, take the first and the last row: a page of array
-# operations turns two imperfect maps into a body prior that is right to a percent or two where it
-# exists, follows the body when the box is off, and admits when it does not know. All numbers here
-# are ours, on Sidewalk's imitated tools, whose failure rates are settings (`ToolRates`): they say
-# how the pipeline behaves, not how good a real parser is. Next: [03 MPN step by
-# step](03_mpn_step_by_step.ipynb).
+# operations turns two imperfect maps into a body prior that is right to about a percent where it
+# exists and nothing hides the body, follows the body when the box is off, and admits when it does
+# not know. All numbers here are ours, on Sidewalk's imitated tools, whose failure rates are
+# settings (`ToolRates`): they say how the pipeline behaves, not how good a real parser is. Next:
+# [03 MPN step by step](03_mpn_step_by_step.ipynb).

@@ -31,9 +31,10 @@ RESULTS = Path("../results/sidewalk/runs.csv")  # measured results of many seeds
 # %% [markdown]
 # ## The question
 #
-# Training and the *mild* test level have moderate detector errors. At the *strong* level boxes are
-# shifted, scaled and cut, and people are occluded more. The *shift* level is an experiment: the
-# same queries as mild, with the crop moved down by a known fraction of its height.
+# Detector errors are moderate in training and small at the *mild* test level. At the *strong* level
+# boxes are shifted, scaled and cut, and people are occluded more. The *shift* level is an
+# experiment: the same queries as mild, with the person lower in the crop by a known fraction of its
+# height.
 
 # %%
 import figures

@@ -13,7 +13,7 @@
 # **Paper.** MPN, Sec. 5.1 (Fig. 7), 5.2 and 5.3 (Tables 1 to 4, Fig. 10).
 #
 # **Minutes.** 1 on a 2-core CPU, 1 on a GPU. Nothing is trained here, the numbers come from
-# finished runs; the commands that make them are printed where rows are missing, about 2 CPU minutes
+# finished runs; the commands that make them are printed where rows are missing, about a CPU minute
 # a run.
 
 # %%

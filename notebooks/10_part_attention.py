@@ -114,7 +114,7 @@ small_jpeg(figure8(photo, its_maps, glance, shares))
 # over 60 queries of the level `strong`: how often the highest pixel lies on the own share; how
 # often the own share holds more of the map than any other (chance: 1 / K); the similarity of the K
 # maps of a picture (1: the same K times); and which part of a map lies beside the person. They are
-# of one seed; at the end of this notebook is what several seeds say.
+# of one seed; what several seeds say stands in [results](../docs/results.md).
 #
 # How such a map comes about is derived next, and then each of these numbers is doubted.
 #
@@ -291,7 +291,7 @@ maps = {label: part_attention(model, images) for label, model in models.items()}
 sheet({label: overlays(pictures[0], maps[label][0]) for label in models}, PARTS)
 
 # %% [markdown]
-# And the query with the head cut off, where the first share of the body is not in the picture:
+# And the query with the head cut off, where a piece of the first share of the body is missing:
 
 # %%
 worse = list(chosen)[1]
@@ -519,7 +519,7 @@ if truth is not None:
     display(sheet(rows, ["the K shares\nof the body", *PARTS[1:]]))
 
 # %% [markdown]
-# "nan%": this share of the body is not in the picture, so the question has no answer there.
+# "nan%" would say: this share of the body is not in the picture, so the question has no answer.
 #
 # **Predict.** Which network has the most energy in the own stripe, and which the least on the
 # background? Is it the same one?
@@ -568,7 +568,8 @@ if truth is not None:
 #
 # One seed is an anecdote. `reidkit attention-scores` scores finished runs, the same images for
 # each, and the kit ships its table. Where it has no runs of this data set and preset, the numbers
-# above stand in, and say so.
+# above stand in, and say so. (The table of the heroes, `attention-heroes.csv`, lacks the last two
+# measures; [results](../docs/results.md) sums it up.)
 
 # %%
 scores, source = few, "no table of many runs here: the few images and the one seed above"

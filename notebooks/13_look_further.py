@@ -395,9 +395,9 @@ costs = pd.DataFrame(rows, dtype=float).T.rename_axis("parameters (M)")
 costs.style.format("{:.2f}", na_rep="-").set_uuid("costs")
 
 # %% [markdown]
-# DSA-reID is not built here: its row is the paper's only. The others come close, and most seem to
-# miss the paper's last digit. One assumption explains it: take the backbone as 23.6 M, rounded up,
-# and add the heads as counted.
+# DSA-reID (`reidkit train dsa`) is not counted here: its row is the paper's only. The others come
+# close, and most seem to miss the paper's last digit. One assumption explains it: take the backbone
+# as 23.6 M, rounded up, and add the heads as counted.
 
 # %%
 backbone = sum(p.numel() for p in trunk["resnet50"].parameters()) / 1e6

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -22,6 +23,7 @@ from reidkit.cli.options import (
     open_dataset,
     parse_settings,
 )
+from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError, one_of
 from reidkit.files import check_writable, replacing, write_text
 
@@ -163,24 +165,43 @@ def attention_scores(
     from reidkit.attention.scores import score_runs
     from reidkit.attention.sleeves import score_sleeves
     from reidkit.training.device import choose_device
+    from reidkit.training.runs import RunFolder
 
     if threads:
         torch.set_num_threads(threads)
     out = out or Path("results/sidewalk") / ("sleeves.csv" if sleeves else "attention.csv")
     how = {"level": level, "images": images, "method": one_of("CAM method", method, METHODS), "out": out}
     how |= {"device": choose_device(device), "progress": progress}
+    check_writable(out)  # now, and folders that are no runs are refused before anything is rendered
+    asked = {run: RunFolder(run).read_settings() for run in runs}
+    with going_on_later():
+        ds = open_dataset("sidewalk", root, size)
+    _tell_of_other_sets(asked, ds)
     if sleeves:
         with going_on_later():
-            table = score_sleeves(runs, open_dataset("sidewalk", root, size), **how)
+            table = score_sleeves(runs, ds, **how)
         columns = ["run", "level", "measure", "value", "low", "high", "people"]
         typer.echo(table[columns].round(3).to_string(index=False))
         typer.echo(str(out))
         return
     with going_on_later():
-        table = score_runs(runs, open_dataset("sidewalk", root, size), checks=checks, **how)
+        table = score_runs(runs, ds, checks=checks, **how)
     columns = ["own_energy", "pointing", "body_part_energy", "similarity", "background"]
     typer.echo(table.loc[:, ["variant", *columns]].groupby("variant", sort=False).mean().round(3).to_string())
     typer.echo(f"{out}: {len(table)} runs, {method}, level {level}")
+
+
+def _tell_of_other_sets(asked: Mapping[Path, dict[str, Any]], ds: ReIDDataset) -> None:
+    """One line for each run that was trained on another data set than it is scored on."""
+    from reidkit.training.record import trained_elsewhere
+
+    for run, settings in asked.items():
+        if other := trained_elsewhere(settings, ds):
+            typer.echo(
+                f"reidkit: warning: {run} was trained on {other} and is scored on {ds.label}: --size and --root name "
+                "another set",
+                err=True,
+            )
 
 
 def bench(

@@ -182,7 +182,7 @@ IDE_QUICK = replace(
     loss={"triplet": "embedding"},
 )
 # The recipe of the networks that the notebooks open, chosen on people of another seed of Sidewalk (docs/results.md).
-# In the paper's 19,000 batches the cross entropies come to rest, and the alignment, of weight 1, has the last word. In
+# In the paper's 94,000 batches the cross entropies come to rest, and the alignment, of weight 1, has the last word. In
 # 2,000 batches from scratch they never rest, so here its weight grows to 200; that weight from the first batch on would
 # pull all features to one. And channels that are to belong to a part must exist: 256.
 HERO = {"epochs": 40, "size": (192, 64)}

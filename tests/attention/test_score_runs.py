@@ -88,3 +88,22 @@ def test_the_command_adds_rows_to_a_table(sidewalk_tiny, data_root, tmp_path):
     assert "mt-only" in answer.output and "2 runs" in answer.output
     said = next(line.split() for line in answer.output.splitlines() if line.startswith("mpn-no-ca"))
     assert float(said[1]) == round(table.own_energy[0], 3)  # of these images, not a mean over all rows of the file
+
+
+def test_the_command_tells_of_a_run_of_another_set(sidewalk_tiny, data_root, tmp_path):
+    """A hero, scored without --size medium, would be asked about other pictures than its own without a word."""
+    run = write_run(tmp_path, "mt-only", 0)
+    out = ["--no-checks", "--no-progress", "--out", str(tmp_path / "scores.csv")]
+    order = ["attention-scores", str(run), "--root", str(data_root), "--size", "tiny", "--images", "4", *out]
+    settings = json.loads((run / "recipe.json").read_text())
+    for named, told in (("sidewalk-tiny", False), ("sidewalk-medium", True)):
+        (run / "recipe.json").write_text(json.dumps({**settings, "dataset": named}))
+        answer = CliRunner().invoke(app, order)
+        assert answer.exit_code == 0, answer.output
+        assert ("was trained on sidewalk-medium and is scored on sidewalk-tiny" in answer.output) == told
+
+
+def test_a_folder_that_is_no_run_is_refused_before_anything_is_rendered(tmp_path):
+    new = tmp_path / "new"
+    order = ["attention-scores", str(tmp_path / "rnus"), "--root", str(new), "--out", str(tmp_path / "scores.csv")]
+    assert isinstance(CliRunner().invoke(app, order).exception, CheckpointError) and not new.exists()

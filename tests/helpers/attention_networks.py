@@ -105,6 +105,7 @@ def write_run(folder, variant, seed):
         run.settings,
         {
             "variant": variant,
+            "dataset": "sidewalk-tiny",
             "seed": seed,
             "num_classes": 5,
             "prior_tool": "sidewalk",

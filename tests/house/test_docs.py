@@ -80,6 +80,17 @@ def test_readme_gives_each_figure_to_the_notebook_that_has_it():
                 assert re.search(rf"Fig(?:\.|ures?) (?:\d+\w?(?:, | to | and ))*{number}\b", source), (notebook, number)
 
 
+def test_panels_are_in_the_notebooks_that_their_page_names():
+    """`<img src="../results/panels/Name.jpg" ...>**Title (02)**`: notebook 02 opens the panel."""
+    page = (REPO / "docs" / "panels.md").read_text()
+    named = re.findall(r"results/panels/(\w+)\.jpg\"[^>]*><br>\*\*[^(*]+\(([\d, ]+)\)\*\*", page)
+    assert len(named) == 8
+    for panel, numbers in named:
+        for number in numbers.split(", "):
+            (notebook,) = (REPO / "notebooks").glob(f"{number}_*.py")
+            assert re.search(rf"\b{panel}\b[.(]", notebook.read_text()), (panel, number)
+
+
 def test_licence_citation_and_package_agree():
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((REPO / "CITATION.cff").read_text())

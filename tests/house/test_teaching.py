@@ -36,6 +36,14 @@ def test_every_notebook_and_panel_exists():
     assert named == set(panels), "each panel has its place in a lesson, and no other name looks like one"
 
 
+def test_the_comparator_of_a_lesson_has_its_variants():
+    """`VariantComparator` (05): `a` against `b`: the notebook opens the panel with these two."""
+    (number, *names), *more = re.findall(r"`VariantComparator` \((\d\d)\): `([\w-]+)` against `([\w-]+)`", TEXT)
+    (notebook,) = (REPO / "notebooks").glob(f"{number}_*.py")
+    (opened,) = re.findall(r"^VariantComparator\(.+$", notebook.read_text(), flags=re.M)
+    assert not more and names == re.findall(r'networks\["([\w-]+)"\]', opened)
+
+
 def test_every_question_is_asked_and_answered():
     """Q1, Q2, ... of a table stand below it, with what students get wrong."""
     for name, lesson in LESSONS.items():

@@ -108,6 +108,27 @@ def test_source(source):
     assert not long, f"{source.name}: cells of more than {CELL_LINES} lines start with {long}"
 
 
+def words_of(source):
+    """The texts of a notebook's cells of words, without blocks of code."""
+    cells = jupytext.read(source, fmt="py:percent").cells
+    return [re.sub(r"^```.*?^```", "", c.source, flags=re.M | re.S) for c in cells if c.cell_type == "markdown"]
+
+
+def test_no_line_of_a_sentence_begins_a_list(source):
+    """A line that a paragraph goes on with at "1. " or "- " would be shown as a list."""
+    item = re.compile(r"(1[.)]|[-+*]) \S")
+    for paragraph in (p.strip("\n").splitlines() for text in words_of(source) for p in re.split(r"\n\s*\n", text)):
+        if paragraph and not re.match(r"(\d+[.)]|[-+*]) ", paragraph[0]):
+            assert not [line for line in paragraph[1:] if item.match(line)]
+
+
+def test_files_named_in_the_words_exist(source):
+    named = re.findall(
+        r"`((?:reidkit|results|tests|notebooks|data_scripts|docs)/[\w./-]+)`", "\n".join(words_of(source))
+    )
+    assert [n for n in named if not (REPO / n).exists()] == []
+
+
 def test_lines_fit_a_projector(source, written):
     """Code, and texts that it prints; tables, pictures and words are laid out by the browser."""
     lines = [line for code in code_of(source) for line in code.splitlines()]
@@ -235,6 +256,11 @@ def test_solutions_are_right(lesson):
     assert re.findall(r"^(\d):.*right$", printed(solution), flags=re.M) == [n[-1] for n in names]
     for name in names:
         assert answers.EXERCISES[name].hint
+
+
+def test_the_lecturers_page_counts_the_exercises():
+    counts = {len(exercises_of(lesson)) for lesson in LESSONS}
+    assert counts == {2, 3} and "ends with two or three exercises" in (REPO / "docs" / "teaching.md").read_text()
 
 
 def test_every_expectation_is_an_exercise():

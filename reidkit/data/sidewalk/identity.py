@@ -1,7 +1,7 @@
 """Who walks here: identities made of clothing and body shape, and siblings who differ in one part only.
 
 All clothes share one palette of 14 colours, so that two strangers often wear the same colours and only *where*
-they wear them tells them apart. About half of the people have siblings: the same person but for one part (other
+they wear them tells them apart. About seven in ten people have siblings: the same person but for one part (other
 shoes, another hat ...). Telling siblings apart is what a part-aware model is for.
 """
 
