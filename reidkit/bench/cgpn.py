@@ -43,8 +43,8 @@ def stages(model: ReIDModel) -> dict[str, Callable]:
 
 
 def parameters(model: ReIDModel) -> dict[str, int]:
-    """Parameters of each stage, classifiers left out."""
-    modules = model.backbone_modules()
+    """Parameters of each stage at test time, classifiers left out."""
+    modules = [model.shared, *model.tails] if isinstance(model, BranchedModel) else model.backbone_modules()
     counts = [sum(p.numel() for p in module.parameters()) for module in modules]
     total = model.count_parameters()
     tails = {"tails": sum(counts[1:])} if len(counts) > 1 else {}

@@ -16,7 +16,8 @@ from reidkit.data import ReIDDataset
 from reidkit.data.transforms import normalize
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import RankingResult, evaluate_ranking
-from reidkit.models.branches import BranchedModel
+from reidkit.models.cgpn import CGPN
+from reidkit.models.mgn import MGN
 from reidkit.panels.kit.base import Choice, Panel, Sketch, Slider, Toggle
 from reidkit.panels.kit.drawing import (
     BLUE,
@@ -60,8 +61,8 @@ class CGPNExplorer(Panel):
     def __init__(self, run: str | Path | PanelRun, dataset: ReIDDataset) -> None:
         self.run, self.dataset = next(iter(open_runs([run], dataset).values())), dataset
         model = self.run.model
-        if not isinstance(model, BranchedModel):
-            raise ReIDKitError(f"{self.run.name} has no branches: choose a run of cgpn, one of its relatives, or mgn")
+        if not isinstance(model, CGPN | MGN):
+            raise ReIDKitError(f"{self.run.name} has no stripe groups: choose a run of cgpn, of a relative, or of mgn")
         self.places = model.places
         self.branches: dict[str, dict[str, int]] = {}  # branch -> {its feature: index}
         for k, name in enumerate(model.part_names):

@@ -14,7 +14,7 @@ from reidkit.models import create_model
 
 
 def test_bench_table_against_hand_counts():
-    cgpn, mgn = bench.table(("cgpn", "mgn"), backbone="small", size=(192, 64), reduced_dim=8)
+    cgpn, mgn, dsa = bench.table(("cgpn", "mgn", "dsa"), backbone="small", size=(192, 64), reduced_dim=8)
     c, area, d = 128, 24 * 8, 8
     convs, reductions, classifiers = 6 * c * c * area, (3 * 2 * c + 9 * c) * d, 12 * d * 751
     assert cgpn["flops"]["heads"] == 2 * (convs + reductions + classifiers)  # a multiply-add is two
@@ -22,8 +22,9 @@ def test_bench_table_against_hand_counts():
     assert cgpn["flops"]["tails"] == 2 * 3 * layer4
     assert mgn["flops"]["tails"] == 2 * (2 * layer4 + layer4 // 4)  # the global branch has a quarter of the cells
     assert cgpn["flops"]["shared"] == mgn["flops"]["shared"]
-    for row in (cgpn, mgn):
+    for row in (cgpn, mgn, dsa):
         model = create_model(row["model"], 751, backbone="small", reduced_dim=8)
+        assert min(row["parameters"].values()) > 0  # the stream of DSA that guides the training is in no stage
         assert row["parameters"]["total"] == model.count_parameters()
         assert sum(row["parameters"][stage] for stage in ("shared", "tails", "heads")) == row["parameters"]["total"]
 

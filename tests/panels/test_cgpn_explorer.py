@@ -7,9 +7,11 @@ from needs import need
 need("ipywidgets")
 from reidkit.errors import ReIDKitError
 from reidkit.evaluation import evaluate_ranking, extract_features
+from reidkit.models import create_model
 from reidkit.panels.cgpn_explorer import CGPNExplorer
+from reidkit.panels.kit.runs import PanelRun
 from reidkit.panels.kit.subset import subset
-from reidkit.training import load_run
+from reidkit.training import load_run, recipe_for
 
 
 def test_explorer_ranks_with_the_features_that_are_on(panels, runs, sidewalk_tiny):
@@ -63,16 +65,15 @@ def test_explorer_looks_inside_the_stripe_group(panels):
     assert panel._rows(panel.state(branch="b2", group="2/3-2")) == "5 – 12"
 
 
-def test_explorer_takes_branched_networks_only(runs, sidewalk_tiny):
-    with pytest.raises(ReIDKitError, match="mpn s0 has no branches"):
+def test_explorer_takes_networks_with_stripe_groups_only(runs, sidewalk_tiny):
+    with pytest.raises(ReIDKitError, match="mpn s0 has no stripe groups"):
         CGPNExplorer(runs / "mpn-s0", sidewalk_tiny)
+    dsa = create_model("dsa", 24, backbone="small", reduced_dim=16)  # two branches, and one feature of each stripe
+    with pytest.raises(ReIDKitError, match="dsa s0 has no stripe groups"):
+        CGPNExplorer(PanelRun("dsa s0", dsa, recipe_for("dsa", "smoke"), sidewalk_tiny), sidewalk_tiny)
 
 
 def test_explorer_shows_mgn_too(sidewalk_tiny):
-    from reidkit.models import create_model
-    from reidkit.panels.kit.runs import PanelRun
-    from reidkit.training import recipe_for
-
     torch.manual_seed(0)
     model = create_model("mgn", 24, backbone="small", reduced_dim=16)
     panel = CGPNExplorer(PanelRun("mgn", model, recipe_for("mgn", "smoke"), sidewalk_tiny), subset(sidewalk_tiny, 3))

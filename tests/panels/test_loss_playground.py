@@ -7,7 +7,8 @@ from needs import need
 
 need("ipywidgets")
 from reidkit import losses
-from reidkit.panels.kit.plane import PLANE, REACH, anchor_story, violations
+from reidkit.panels.kit.plane import PLANE, REACH, anchor_story, draw_plane, violations
+from reidkit.panels.kit.sketch import Shape, Sketch
 from reidkit.panels.loss_playground import TOP, LossPlayground, batch_all_triplet, evaluate
 
 
@@ -108,6 +109,17 @@ def test_playground_points_can_be_dragged(panel):
     panel.alignment = ""
     assert panel.point <= 9 and panel.error == ""
     panel.reset()
+
+
+@pytest.mark.parametrize("x", [0.05, 0.0])
+def test_playground_arrows_end_where_a_step_leads(panel, x):
+    """Near the middle a cosine is as steep as can be: a step from there ends at the border of the plane."""
+    panel.set(alignment="sample", rate=3.0, weight=4.0, x=x, y=0.0)
+    state, picture = panel.state(), Sketch(panel.size)
+    draw_plane(picture, state, panel.result(state).gradient)
+    places = np.concatenate([np.reshape(s.points, (-1, 2)) for s in picture.items if isinstance(s, Shape)])
+    assert places.min() > -20 and places.max() < PLANE + TOP + 20
+    assert panel.error == ""
 
 
 def test_playground_tells_the_triplet_of_the_chosen_anchor(panel):

@@ -77,7 +77,8 @@ def draw_plane(picture: Sketch, state, gradient: np.ndarray) -> None:
     shown = 2 if state.alignment else 1
     draw_relations(picture, state, points)
     for task in range(shown):
-        start, stop = pixel(points[task]), pixel(points[task] - state.rate * gradient[task])
+        moved = np.clip(points[task] - state.rate * gradient[task], -REACH, REACH)  # a step stays on the plane
+        start, stop = pixel(points[task]), pixel(moved)
         for a, b in zip(start.reshape(-1, 2), stop.reshape(-1, 2)):
             arrow(picture, a, b)
     for task in reversed(range(shown)):
