@@ -26,7 +26,9 @@ SEED = 0
 RUNS = Path("../runs")  # your own runs, looked for first
 SHIPPED = Path("../results/sidewalk/checkpoints")  # runs that ship with the kit
 RETRAIN = False  # True: train here and now, whatever runs exist
-SCORES = Path("../results/sidewalk/attention.csv")  # scores of many variants and seeds
+SCORES = [  # of many variants and seeds: the presets quick and hero
+    Path(f"../results/sidewalk/{name}.csv") for name in ("attention", "attention-heroes")
+]
 IMAGE = None  # your own picture of a pedestrian, e.g. Path("me.jpg"); None: a test image
 
 # %% [markdown]
@@ -114,7 +116,7 @@ small_jpeg(figure8(photo, its_maps, glance, shares))
 # over 60 queries of the level `strong`: how often the highest pixel lies on the own share; how
 # often the own share holds more of the map than any other (chance: 1 / K); the similarity of the K
 # maps of a picture (1: the same K times); and which part of a map lies beside the person. They are
-# of one seed; what several seeds say stands in [results](../docs/results.md).
+# of one seed; at the end of this notebook is what several seeds say.
 #
 # How such a map comes about is derived next, and then each of these numbers is doubted.
 #
@@ -567,20 +569,23 @@ if truth is not None:
 # ## Over variants and seeds
 #
 # One seed is an anecdote. `reidkit attention-scores` scores finished runs, the same images for
-# each, and the kit ships its table. Where it has no runs of this data set and preset, the numbers
-# above stand in, and say so. (The table of the heroes, `attention-heroes.csv`, lacks the last two
-# measures; [results](../docs/results.md) sums it up.)
+# each, and the kit ships its tables, for the presets `quick` and `hero` (there without the last two
+# measures). Where they have no runs of this data set and preset, the numbers above stand in, and
+# say so.
 
 # %%
 scores, source = few, "no table of many runs here: the few images and the one seed above"
-if SCORES.is_file() and DATASET["name"] == "sidewalk":
-    table = pd.read_csv(SCORES)
+stored = [pd.read_csv(path) for path in SCORES if path.is_file()]
+if stored and DATASET["name"] == "sidewalk":
+    table = pd.concat(stored)
     table = table[(table.data == ds.root.name) & table.run.str.contains(f"-{PRESET}-s")]
     if len(table):
         scores = table
         levels = ", ".join(sorted(set(scores.level)))
-        source = f"{SCORES.name}: {scores.images.max()} queries, level {levels}"
+        source = f"Stored scores: {scores.images.max()} queries, level {levels}"
 FIRST = [*NAMES.values()]
+
+# %%
 if len(scores):
     order = FIRST + [v for v in dict.fromkeys(scores.variant) if v not in FIRST]
     grouped = scores[scores.method == "gradcam"].groupby("variant")[list(MEASURES)]
@@ -588,7 +593,8 @@ if len(scores):
     mean, sd, n = (
         table.reindex(known) for table in (grouped.mean(), grouped.std(), grouped.count())
     )
-    cell = mean.map("{:.3f}".format) + sd.map(lambda s: "" if np.isnan(s) else f" ± {s:.3f}")
+    spread = sd.map(lambda s: "" if np.isnan(s) else f" ± {s:.3f}")
+    cell = mean.map(lambda m: "-" if np.isnan(m) else f"{m:.3f}") + spread
     cell.columns = [MEASURES[c][0] for c in cell.columns]
     say(f"ours, Grad-CAM, mean ± sd over seeds. {source}")
     display(cell.assign(seeds=n.max(axis=1)).T)
@@ -617,6 +623,8 @@ def compare_rows(measure, row, other):
     if not {row, other} <= set(wide):
         return [np.nan, np.nan, np.nan, 0, "not measured"]
     d = (wide[row] - wide[other]).dropna()
+    if d.empty:
+        return [np.nan, np.nan, np.nan, 0, "not measured"]
     if len(d) < 2:
         words = "one seed: " + ("as said" if d.mean() > 0 else "not as said")
         return [d.mean(), np.nan, np.nan, len(d), words]
