@@ -13,7 +13,7 @@ from reidkit.cli.options import (
     Device,
     Progress,
     Root,
-    Seed,
+    SetName,
     Size,
     data_options,
     going_on_later,
@@ -23,15 +23,16 @@ from reidkit.cli.options import (
 )
 from reidkit.errors import ReIDKitError, one_of
 from reidkit.files import check_writable
+from reidkit.training.settings import MAX_SEED
 
 
 def data_check(
-    name: str,
+    name: SetName,
     root: Root = DATA,
     size: Size = None,
     options: DataOptions = None,
-    decode: bool = True,
-    workers: Annotated[int | None, typer.Option(min=0)] = None,
+    decode: Annotated[bool, typer.Option(help="Decode every pixel, or read headers only.")] = True,
+    workers: Annotated[int | None, typer.Option(min=0, help="Threads; default: one a core.")] = None,
     quarantine: Annotated[bool, typer.Option(help="Move broken images aside (reversible).")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the tables; default <root>/checks/<name>, or in the cache folder.")
@@ -59,7 +60,7 @@ def data_check(
     )
 
 
-def data_restore(name: str, root: Root = DATA, size: Size = None, options: DataOptions = None) -> None:
+def data_restore(name: SetName, root: Root = DATA, size: Size = None, options: DataOptions = None) -> None:
     """Move the images back that `data check --quarantine` moved aside."""
     from reidkit.data.copies.quarantine import restore_command
 
@@ -68,9 +69,9 @@ def data_restore(name: str, root: Root = DATA, size: Size = None, options: DataO
 
 def sidewalk_render(
     size: Size = None,
-    out: Path = DATA,
-    seed: Seed = 0,
-    workers: Annotated[int | None, typer.Option(min=1)] = None,
+    out: Annotated[Path, typer.Option(help="Folder that will hold the data set's folder.")] = DATA,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Another seed: other people.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
 ) -> None:
     """Render the Sidewalk data set."""
     from reidkit.data.sidewalk import render_sidewalk
@@ -81,7 +82,7 @@ def sidewalk_render(
 
 
 def priors_build(
-    name: str,
+    name: SetName,
     root: Root = DATA,
     size: Size = None,
     options: DataOptions = None,
@@ -106,7 +107,7 @@ def priors_build(
         Path | None, typer.Option(help="The prior file (.npz), or a folder for it; default: where train looks.")
     ] = None,
     device: Device = "auto",
-    rebuild: bool = False,
+    rebuild: Annotated[bool, typer.Option(help="Make kept priors anew.")] = False,
     progress: Progress = True,
 ) -> None:
     """Turn parsing and segmentation maps into coarse priors: one cached file, and a sheet of the best and worst."""

@@ -53,7 +53,7 @@ Preset = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value; model.* and loss.* reach the variant.")]
-Progress = Annotated[bool, typer.Option("--progress/--no-progress")]
+Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Show bars of progress.")]
 Validation = Annotated[bool, typer.Option("--validation", help="Hold out training identities and test on those.")]
 CacheDir = Annotated[
     Path | None,
@@ -89,7 +89,12 @@ Workers = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: one a core.")]
-Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of initial weights, batches and augmentation.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Runs of each row, one a seed.")]
+FirstSeed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The seeds count up from this one.")]
+EvaluateEvery = Annotated[int, typer.Option(min=0, help="Epochs between tests; 0: one test, at the end.")]
+Suite = Annotated[str, typer.Argument(help="mpn-table1, cgpn-table3, ...: a wrong name lists them all.")]
+SetName = Annotated[str, typer.Argument(help="sidewalk, market1501, dukemtmc, ...; your own: folder, csv")]
 
 
 def data_options(name: str, size: str | None, pairs: list[str] | None = None) -> dict[str, Any]:

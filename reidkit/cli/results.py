@@ -98,9 +98,9 @@ def claims(
 
 
 def ship(
-    runs: Path,
+    runs: Annotated[Path, typer.Argument(help="Folder of run folders.")],
     names: Annotated[list[str], typer.Argument(help="Run folders below RUNS, or variants.")],
-    out: Path = Path("results/sidewalk/checkpoints"),
+    out: Annotated[Path, typer.Option(help="Folder of the shipped networks.")] = Path("results/sidewalk/checkpoints"),
 ) -> None:
     """Copy finished runs into the kit: weights in half precision, with hash and provenance."""
     from reidkit.training.ship import ship as ship_runs
@@ -146,7 +146,7 @@ def attention_scores(
     root: Root = DATA,
     size: Size = None,
     level: Annotated[str, typer.Option(help="Test level whose queries are explained.")] = "strong",
-    images: Annotated[int, typer.Option(min=1)] = 200,
+    images: Annotated[int, typer.Option(min=1, help="Queries, drawn once for all runs.")] = 200,
     method: Annotated[str, typer.Option(help="gradcam, hirescam, ...")] = "gradcam",
     checks: Annotated[bool, typer.Option(help="Consistency and random weights: 8 x the time.")] = True,
     sleeves: Annotated[

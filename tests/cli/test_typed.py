@@ -129,3 +129,15 @@ def test_what_a_terminal_cannot_write_is_written_as_its_number(monkeypatch, enco
     cli.main()
     out.flush()
     assert out.buffer.getvalue() == written
+
+
+def commands_of(command, name):
+    """(name, command) of every command below one, groups left out."""
+    below = getattr(command, "commands", {})
+    return [pair for n, c in below.items() for pair in commands_of(c, f"{name} {n}")] or [(name, command)]
+
+
+def test_help_says_what_everything_typed_is_for():
+    named = commands_of(typer.main.get_command(cli.app), "reidkit")
+    assert len(named) > 15
+    assert [(name, p.name) for name, command in named for p in command.params if not getattr(p, "help", "")] == []
