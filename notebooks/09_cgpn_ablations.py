@@ -348,10 +348,11 @@ gains["strong minus mild"] = gains.apply(interval_of, axis=1)
 gains[["pair", "scale", "strong minus mild", "seeds", "verdict"]]
 
 # %% [markdown]
-# Was occlusion in training what hid the effect? Look at CGPN over CGPN-2: a claim about coarse
-# stripes and occluded people, at two scales that differ in nothing but what stands before the
+# Was occlusion in training what hid the effect? Look at CGPN over CGPN-2, a claim about coarse
+# stripes and occluded people: `small` and `unhidden` differ in nothing but what stands before the
 # people of the training images. (A fourth seed was trained after three had left it undecided:
-# whoever adds seeds until an interval leaves out zero finds effects too often.)
+# whoever adds seeds until an interval leaves out zero finds effects too often.) And at `hero`
+# training is longer and pictures are larger, with occluded people among them as in `small`.
 #
 # ## Table 4: how many convs, how many branches?
 
