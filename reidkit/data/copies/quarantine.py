@@ -1,7 +1,8 @@
 """Move unusable files out of a data set, so that it loads (`reidkit data check --quarantine`), and move them back
 (`reidkit data restore`).
 
-<quarantine>/quarantine.csv              original, moved_to, problem: written before each move
+<quarantine>/quarantine.csv              original, moved_to, problem: written before each move. Paths are relative to
+                                         its folder where that lies in the data set, which may then be moved
 <quarantine>/<path relative to the data set's root>
 """
 
@@ -32,7 +33,7 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
     if not found:
         return 0
     manifest = quarantine / MANIFEST
-    target = manifest
+    target, movable = manifest, root in quarantine.parents
     try:
         quarantine.mkdir(parents=True, exist_ok=True)
         is_new = not manifest.exists()
@@ -42,7 +43,8 @@ def quarantine_files(files: Iterable[tuple[str, str]], root: str | Path, quarant
                 table.writerow(("original", "moved_to", "problem"))
             for path, problem in found:
                 target = _free_name(quarantine / os.path.relpath(path, root).replace(os.pardir, "up"))
-                table.writerow((path, target, problem))
+                places = (path, target)
+                table.writerow((*(os.path.relpath(p, quarantine) if movable else p for p in places), problem))
                 file.flush()
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(path, target)
@@ -66,8 +68,8 @@ def restore_quarantine(quarantine: str | Path) -> int:
     rows = [(original, moved) for original, moved in listed if os.path.lexists(moved)]
     if listed and not rows and not any(os.path.lexists(original) for original, _ in listed):
         raise DatasetError(
-            f"{listed[0][1]}, which {manifest} names, does not exist: if the data set's folder was "
-            "moved or renamed, give it its old place back first"
+            f"{listed[0][1]}, which {manifest} names, does not exist: if a folder was moved or renamed "
+            "since, give it its old place back first"
         )
     times = Counter(original for original, _ in rows)
     if taken := [original for original, n in times.items() if n > 1 or os.path.lexists(original)]:

@@ -82,7 +82,7 @@ def quarantined(root: str | Path) -> set[str]:
 
 
 def read_quarantine(manifest: Path) -> list[tuple[str, str]]:
-    """(original, moved_to) of every line of a quarantine's manifest. DatasetError where it is damaged."""
+    """(original, moved_to), absolute, of every line of a quarantine's manifest. DatasetError where it is damaged."""
     try:
         with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             listed = [(row.get("original") or "", row.get("moved_to") or "") for row in csv.DictReader(file)]
@@ -92,4 +92,6 @@ def read_quarantine(manifest: Path) -> list[tuple[str, str]]:
         ) from error
     if not all(original and moved and "\0" not in original + moved for original, moved in listed):
         raise DatasetError(f"{manifest} is damaged: each line names a file and where it was moved to; restore it")
-    return listed
+    here = os.path.abspath(manifest.parent)
+    absolute = [[os.path.normpath(os.path.join(here, path)) for path in pair] for pair in listed]
+    return [(original, moved) for original, moved in absolute]

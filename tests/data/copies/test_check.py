@@ -190,13 +190,18 @@ def test_a_quarantine_that_cannot_be_written_is_one_line(market, tmp_path):
 
 @pytest.mark.parametrize("name", ["msmt17", "cuhk03-detected"])
 def test_sets_with_list_files_load_without_quarantined_images(tmp_path, name):
-    (layouts.write_msmt17 if name == "msmt17" else layouts.write_cuhk03_mat)(tmp_path)
-    ds = load_dataset(name, root=tmp_path)
+    home, linked, moved = (tmp_path / place for place in ("home", "linked", "moved"))
+    (layouts.write_msmt17 if name == "msmt17" else layouts.write_cuhk03_mat)(home)
+    ds = load_dataset(name, root=home)
     Path(ds.train.path[2]).write_bytes(b"broken")
-    assert check_command(name, tmp_path, quarantine=True, out=tmp_path / "out") == 1
-    assert len(load_dataset(name, root=tmp_path).train) == len(ds.train) - 1
-    restore_quarantine(ds.root / "quarantine")
-    assert len(load_dataset(name, root=tmp_path).train) == len(ds.train)
+    assert check_command(name, home, quarantine=True, out=tmp_path / "out") == 1
+    linked.symlink_to(ds.root)
+    for place in (home, linked):
+        assert len(load_dataset(name, root=place).train) == len(ds.train) - 1
+    ds.root.rename(moved)
+    assert len(load_dataset(name, root=moved).train) == len(ds.train) - 1
+    restore_quarantine(moved / "quarantine")
+    assert len(load_dataset(name, root=moved).train) == len(ds.train)
 
 
 def test_the_restore_command(market, tmp_path, capsys):
@@ -230,10 +235,16 @@ def test_restoring_loses_nothing(market, tmp_path):
         restore_quarantine(quarantine)
     next(p for p in quarantine.rglob("*.jpg") if p.read_bytes() != b"second").unlink()
     moved = market.root.rename(market.root.with_name("elsewhere"))
-    with pytest.raises(DatasetError, match="moved or renamed"):
-        restore_quarantine(moved / "quarantine")
+    assert restore_quarantine(moved / "quarantine") == 1
     moved.rename(market.root)
-    assert restore_quarantine(quarantine) == 1 and path.read_bytes() == b"second"
+    assert path.read_bytes() == b"second"
+    apart = tmp_path / "apart"  # outside of the data set, which its manifest names by its place
+    assert quarantine_files([(str(path), "bad")], market.root, apart) == 1
+    renamed = apart.rename(tmp_path / "renamed")
+    with pytest.raises(DatasetError, match="moved or renamed"):
+        restore_quarantine(renamed)
+    renamed.rename(apart)
+    assert restore_quarantine(apart) == 1 and path.read_bytes() == b"second"
     (quarantine / "quarantine.csv").write_text("some,table\n1,2\n")
     with pytest.raises(DatasetError, match="damaged"):
         restore_quarantine(quarantine)
