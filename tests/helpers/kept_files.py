@@ -151,7 +151,7 @@ def _of_tables(folder: Path) -> list[Kind]:
         file.write_text("".join((shipped / name).read_text().splitlines(keepends=True)[:12]))
     moved = market / "quarantine" / "quarantine.csv"
     moved.parent.mkdir()
-    moved.write_text(f"original,moved_to,problem\n../a.jpg,a.jpg,broken\n")
+    moved.write_text("original,moved_to,problem\n../a.jpg,a.jpg,broken\n")
     index = folder / "index"
     index.mkdir()
     files = [GalleryFile(*entry) for entry in [("a.jpg", 1, 2), ("b.jpg", 3, 4)]]
