@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from reidkit.bench.clock import measure
+from reidkit.errors import ReIDKitError
 from reidkit.losses import total_loss
 from reidkit.models import create_model
 from reidkit.models.base import ReIDModel
@@ -77,6 +78,12 @@ def table(
     return rows
 
 
+def needs_prior(name: str, backbone: str) -> bool:
+    """Whether a network is trained with priors or textures of its images."""
+    with torch.device("meta"):
+        return create_model(name, CLASSES, backbone=backbone).needs_prior
+
+
 def time_model(
     name: str, switch: str, device: torch.device, *, backbone: str, size: tuple[int, int], batch: int, steps: int
 ) -> dict[str, float]:
@@ -131,8 +138,14 @@ def run(
     """Parameters and FLOPs of each network and, unless `table_only`, its times.
 
     switches: default all of them on a GPU, the first two on a CPU. batch: default 64 on a GPU, 4 on a CPU.
+    Raises ReIDKitError, before anything is counted, for a network to time that takes a prior with its images.
     """
     on = choose_device(device)
+    if not table_only and (known := [name for name in names if needs_prior(name, backbone)]):
+        raise ReIDKitError(
+            f"bench cgpn times networks on images alone, and these need priors in training: {', '.join(known)}. Leave "
+            "them out, count only (--set table_only=true), or time them with `reidkit bench train`"
+        )
     gpu = on.type == "cuda"
     report: dict[str, Any] = {"backbone": backbone, "size": list(size), "table": table(tuple(names), backbone, size)}
     if table_only:

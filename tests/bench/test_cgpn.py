@@ -48,6 +48,12 @@ def test_bench_times_every_switch():
         assert row["train_step"] > 0
 
 
+def test_a_network_that_needs_priors_is_refused_before_anything_is_counted(monkeypatch):
+    monkeypatch.setattr(bench, "table", lambda *_: pytest.fail("counted"))
+    with pytest.raises(ReIDKitError, match="need priors in training: mpn, dsa"):
+        bench.run(["cgpn-b1", "mpn", "dsa"], backbone="small", device="cpu")
+
+
 def test_the_command_takes_the_options_of_a_bench():
     result = CliRunner().invoke(app, ["bench", "cgpn", "--set", "table_only=true", "--set", "names=cgpn-b1"])
     assert result.exit_code == 0, result.exception
