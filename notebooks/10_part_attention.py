@@ -620,10 +620,8 @@ def compare_rows(measure, row, other):
     """Mean, low and high end of the paired difference, seeds, and a verdict."""
     by_gradcam = scores[scores.method == "gradcam"]
     wide = by_gradcam.pivot_table(index="seed", columns="variant", values=measure)
-    if not {row, other} <= set(wide):
-        return [np.nan, np.nan, np.nan, 0, "not measured"]
-    d = (wide[row] - wide[other]).dropna()
-    if d.empty:
+    d = (wide[row] - wide[other]).dropna() if {row, other} <= set(wide) else ()
+    if not len(d):
         return [np.nan, np.nan, np.nan, 0, "not measured"]
     if len(d) < 2:
         words = "one seed: " + ("as said" if d.mean() > 0 else "not as said")

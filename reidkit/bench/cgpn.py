@@ -64,24 +64,23 @@ def flops(model: ReIDModel, size: tuple[int, int]) -> dict[str, int]:
     return {**counts, "total": sum(counts.values())}
 
 
+def sketch(name: str, backbone: str, **overrides) -> ReIDModel:
+    """A network on the meta device: shapes without numbers, so nothing is computed."""
+    with torch.device("meta"):
+        return create_model(name, CLASSES, backbone=backbone, **overrides)
+
+
 def table(
     names: tuple[str, ...] = NAMES, backbone: str = "resnet50", size: tuple[int, int] = (384, 128), **overrides
 ) -> list[dict[str, Any]]:
-    """One row a model. Networks live on the meta device: shapes without numbers, so nothing is computed."""
+    """One row a model, counted on its sketch."""
     rows = []
     for name in names:
-        with torch.device("meta"):
-            model = create_model(name, CLASSES, backbone=backbone, **overrides)
+        model = sketch(name, backbone, **overrides)
         rows.append(
             {"model": name, "features": model.num_parts, "parameters": parameters(model), "flops": flops(model, size)}
         )
     return rows
-
-
-def needs_prior(name: str, backbone: str) -> bool:
-    """Whether a network is trained with priors or textures of its images."""
-    with torch.device("meta"):
-        return create_model(name, CLASSES, backbone=backbone).needs_prior
 
 
 def time_model(
@@ -141,7 +140,7 @@ def run(
     Raises ReIDKitError, before anything is counted, for a network to time that takes a prior with its images.
     """
     on = choose_device(device)
-    if not table_only and (known := [name for name in names if needs_prior(name, backbone)]):
+    if not table_only and (known := [name for name in names if sketch(name, backbone).needs_prior]):
         raise ReIDKitError(
             f"bench cgpn times networks on images alone, and these need priors in training: {', '.join(known)}. Leave "
             "them out, count only (--set table_only=true), or time them with `reidkit bench train`"

@@ -26,9 +26,9 @@ from reidkit.training.settings import MAX_SEED, read_value
 
 DATA = shown_root()  # where data sets live if no --root is typed; read once, when the command starts
 
-DatasetName = Annotated[
-    str, typer.Option("--dataset", help="sidewalk, market1501, dukemtmc, ...; your own: folder, csv")
-]
+SET_NAMES = "sidewalk, market1501, dukemtmc, ...; your own: folder, csv"
+DatasetName = Annotated[str, typer.Option("--dataset", help=SET_NAMES)]
+SetName = Annotated[str, typer.Argument(help=SET_NAMES)]
 Root = Annotated[
     Path, typer.Option("--root", help="Folder that holds the data sets; of your own pictures their folder or CSV.")
 ]
@@ -94,7 +94,6 @@ Seeds = Annotated[int, typer.Option(min=1, help="Runs of each row, one a seed.")
 FirstSeed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The seeds count up from this one.")]
 EvaluateEvery = Annotated[int, typer.Option(min=0, help="Epochs between tests; 0: one test, at the end.")]
 Suite = Annotated[str, typer.Argument(help="mpn-table1, cgpn-table3, ...: a wrong name lists them all.")]
-SetName = Annotated[str, typer.Argument(help="sidewalk, market1501, dukemtmc, ...; your own: folder, csv")]
 
 
 def data_options(name: str, size: str | None, pairs: list[str] | None = None) -> dict[str, Any]:

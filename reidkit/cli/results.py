@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from reidkit.cli.options import (
     going_on_later,
     open_dataset,
     parse_settings,
+    plain_warnings,
 )
 from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError, one_of
@@ -174,9 +176,9 @@ def attention_scores(
     how |= {"device": choose_device(device), "progress": progress}
     check_writable(out)  # now, and folders that are no runs are refused before anything is rendered
     asked = {run: RunFolder(run).read_settings() for run in runs}
-    with going_on_later():
+    with going_on_later(), plain_warnings():
         ds = open_dataset("sidewalk", root, size)
-    _tell_of_other_sets(asked, ds)
+        _warn_of_other_sets(asked, ds)
     if sleeves:
         with going_on_later():
             table = score_sleeves(runs, ds, **how)
@@ -191,16 +193,15 @@ def attention_scores(
     typer.echo(f"{out}: {len(table)} runs, {method}, level {level}")
 
 
-def _tell_of_other_sets(asked: Mapping[Path, dict[str, Any]], ds: ReIDDataset) -> None:
-    """One line for each run that was trained on another data set than it is scored on."""
+def _warn_of_other_sets(asked: Mapping[Path, dict[str, Any]], ds: ReIDDataset) -> None:
+    """Warn of each run that was trained on another data set than it is scored on."""
     from reidkit.training.record import trained_elsewhere
 
     for run, settings in asked.items():
         if other := trained_elsewhere(settings, ds):
-            typer.echo(
-                f"reidkit: warning: {run} was trained on {other} and is scored on {ds.label}: --size and --root name "
-                "another set",
-                err=True,
+            warnings.warn(
+                f"{run} was trained on {other} and is scored on {ds.label}: --size and --root name another set",
+                stacklevel=2,
             )
 
 

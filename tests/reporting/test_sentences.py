@@ -35,9 +35,8 @@ WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "
 
 def passage(page):
     """The paragraph on the maps of the heroes, in one line."""
-    found = [
-        " ".join(part.split()) for part in page.split("\n\n") if "60 badly placed queries" in " ".join(part.split())
-    ]
+    parts = [" ".join(part.split()) for part in page.split("\n\n")]
+    found = [part for part in parts if "60 badly placed queries" in part]
     assert len(found) == 1, "one paragraph tells of the 60 badly placed queries"
     return found[0]
 

@@ -93,5 +93,8 @@ def read_quarantine(manifest: Path) -> list[tuple[str, str]]:
     if not all(original and moved and "\0" not in original + moved for original, moved in listed):
         raise DatasetError(f"{manifest} is damaged: each line names a file and where it was moved to; restore it")
     here = os.path.abspath(manifest.parent)
-    absolute = [[os.path.normpath(os.path.join(here, path)) for path in pair] for pair in listed]
-    return [(original, moved) for original, moved in absolute]
+
+    def absolute(path: str) -> str:
+        return os.path.normpath(os.path.join(here, path))
+
+    return [(absolute(original), absolute(moved)) for original, moved in listed]
