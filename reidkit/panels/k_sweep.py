@@ -99,7 +99,11 @@ class KSweep(Panel):
     # ---- numbers -----------------------------------------------------------------------------------------------------
 
     def cut_only(self, parts: int) -> RankingResult:
-        """Rank with the map of `run` cut in K stripes, max-pooled, side by side: nothing is trained for this K."""
+        """Rank with the map of `run` cut in K stripes, max-pooled, side by side: nothing is trained for this K.
+
+        Evenly, whatever the picture's cut is. Where K does not divide the rows, stripes end at the nearest row border
+        (`StripeGroup.rows`), while the picture's are resized to equal heights as MPN trains them (`part_features`).
+        """
         q, g, groups = self.dataset.query, self.dataset.gallery, adjacent(parts, 1)
         qf, gf = (pool_rows(rows, groups).flatten(1) for rows in self._maxima)  # [N, K*C]
         return evaluate_ranking(qf, gf, q.pid, g.pid, q.camid, g.camid, junk_pids=self.dataset.junk_pids)
@@ -244,8 +248,10 @@ class KSweep(Panel):
             y1 = corner[1] + (k + 1) * (TALL + gap) / len(pieces) - gap
             paste(picture, heat_picture(piece / scale), (corner[0], y0), (wide, y1 - y0), flat=True)
         text(picture, (corner[0] + wide / 2, corner[1] - 5), "its map, cut in K", 12, anchor="md")
-        rows = pieces.shape[1]
+        rows, of = pieces.shape[1], self._maxima[0].shape[2]
         words = f"{rows} {'row' if rows == 1 else 'rows'} × {pieces.shape[2]} cells a part"
+        if rows * len(pieces) != of:
+            words = f"{rows} rows a part ({of} → {rows * len(pieces)})"
         text(picture, (corner[0], corner[1] + TALL + 8), words, 12, MUTED)
 
     def _trained_maps(self, picture: Sketch, state, path: str, corner: tuple[float, float]) -> None:
@@ -261,8 +267,10 @@ class KSweep(Panel):
             paste(picture, overlay(self.run.image(path), one), xy, (wide, tall))
 
     def status(self, state) -> str:
-        rows = self.stripes(state).shape[1]
+        rows, of = self.stripes(state).shape[1], self._maxima[0].shape[2]
         shown = f"K = {state.parts}: {rows} rows of the map a part"
+        if rows * state.parts != of:
+            shown += f", resized from {of} to {rows * state.parts}"
         if not state.reveal:
             return f"{shown}; your guess: K = {state.guess}"
         r = self.cut[state.parts]

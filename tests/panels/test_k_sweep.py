@@ -28,6 +28,13 @@ def test_sweep_cuts_the_map_of_the_network(panels, runs, sidewalk_tiny):
     assert panel.stripes(panel.state(parts=5)).shape == (5, 3, 4)  # 12 rows become 5 * ceil(12 / 5)
 
 
+def test_sweep_says_where_stripes_are_resized(panels):
+    panel = panels["KSweep"]
+    resized, exact = panel.state(parts=5), panel.state(parts=6)
+    assert "3 rows a part (12 → 15)" in said(panel.draw(resized)) and "resized from 12 to 15" in panel.status(resized)
+    assert "2 rows × 4 cells a part" in said(panel.draw(exact)) and "resized" not in panel.status(exact)
+
+
 def test_sweep_shows_trained_runs_only_when_revealed(panels, results, runs, sidewalk_tiny):
     panel = panels["KSweep"]
     panel.reset()

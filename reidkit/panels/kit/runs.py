@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reidkit.data import ReIDDataset
-from reidkit.data.images import read_image, relative_path
+from reidkit.data.cache import fingerprint
+from reidkit.data.images import read_image, relative_path, relative_paths
 from reidkit.data.transforms import normalize
 from reidkit.errors import PriorError, ReIDKitError
 from reidkit.evaluation import extract_features
@@ -128,25 +129,37 @@ class PanelRun:
 
     def kept(self, kind: str, table: pd.DataFrame, make: Callable[[], Tensor]) -> Tensor:
         """What `make` computes from the images of a table, kept in memory and, for run folders, beside the data set's
-        other caches. kind: names what it is."""
-        key = kind + "-" + hashlib.sha1("\n".join(table["path"]).encode(errors="surrogateescape")).hexdigest()[:16]
+        other caches. kind: names what it is. Another size or date of an image, or another prior of one where the
+        network reads priors at test time, asks for new features.
+        """
+        key = kind, tuple(table["path"])
         if key not in self._features:
-            self._features[key] = self._read_or_make(key, len(table), make)
+            self._features[key] = self._read_or_make(kind, table, make)
         return self._features[key]
 
-    def _read_or_make(self, key: str, rows: int, make: Callable[[], Tensor]) -> Tensor:
+    def _read_or_make(self, kind: str, table: pd.DataFrame, make: Callable[[], Tensor]) -> Tensor:
         file = None
         if self.weights is not None:
             stamp = self.weights.stat()
-            name = f"{self.weights.resolve().parent.name}-{stamp.st_mtime_ns:x}-{stamp.st_size:x}-{key}.safetensors"
+            of = f"{self.weights.resolve().parent.name}-{stamp.st_mtime_ns:x}-{stamp.st_size:x}"
+            name = f"{of}-{kind}-{self._sources(table)}.safetensors"
             file = self.dataset.derived("cache") / "features" / name
-            if file.is_file() and (kept := _kept(file, rows)) is not None:
+            if file.is_file() and (kept := _kept(file, len(table))) is not None:
                 return kept
         made = make()
         if file is not None:
             with replacing(file) as temporary:
                 save_file({"features": made}, temporary)
         return made
+
+    def _sources(self, table: pd.DataFrame) -> str:
+        """Changes with the images of a table and, where the network reads them, with their priors."""
+        paths = list(table["path"])
+        names = relative_paths(paths, self.dataset.root)
+        digest = hashlib.sha256(fingerprint(paths, names).encode())
+        if self.priors is not None and self.model.needs_prior_at_test:
+            digest.update(self.priors.subset(names).digest().encode())
+        return digest.hexdigest()[:16]
 
 
 def _kept(file: Path, rows: int) -> Tensor | None:
