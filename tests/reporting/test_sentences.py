@@ -105,3 +105,41 @@ def test_the_leads_in_map_are_the_measured_ones(repo, scores, heroes):
     assert re.search(r"MPN (itself does not lead|does not)\.\*", text) and of_mpn[1] <= 0
     page = " ".join((repo / "docs" / "results.md").read_text().split())
     assert told_difference(page, "MPN is level with Naive MTL") == of_mpn and of_mpn[1] <= 0 <= of_mpn[2]
+
+
+HERO, UNHIDDEN, GAIN = ("sidewalk-medium", "hero"), ("sidewalk-unhidden", "quick"), "strong minus mild"
+INTERVAL = r"([+-]?\d+\.\d)( | \(| points )?\[([+-]?\d+\.\d), ([+-]?\d+\.\d)\]"
+# what stands before a difference in a sentence of docs/results.md, the pair, the scale and the level that it is of
+DIFFERENCES = [
+    ("coarse over fine stripes gains", "cgpn", "cgpn-2", UNHIDDEN, GAIN),
+    ("on strong the two are level", "cgpn", "cgpn-2", UNHIDDEN, "strong"),
+    ("on mild fine stripes stay ahead", "cgpn", "cgpn-2", UNHIDDEN, "mild"),
+    ("Supervision gains nothing there either (CGPN over CGPN-4", "cgpn", "cgpn-4", UNHIDDEN, "strong"),
+    ("MPN is level with Naive MTL", "mpn", "naive-mtl", HERO, "strong"),
+    ("(Naive MTL over MT Only", "naive-mtl", "mt-only", HERO, "mild"),
+    ("what they gain from mild to strong is nothing here", "cgpn", "cgpn-2", HERO, GAIN),
+    ("supervising the global parts is ahead in every seed on mild", "cgpn", "cgpn-4", HERO, "mild"),
+]
+
+
+def by_hand(runs, better, worse, scale, level):
+    """[mean, low, high] in points of better - worse, paired by seed, with a 95 % t interval."""
+    t = runs[(runs.dataset == scale[0]) & (runs.preset == scale[1]) & (runs.metric == "mAP") & (runs.test == "ours")]
+    by_seed = t.pivot(index="seed", columns=["system", "level"], values="value") * 100
+    of = {name: by_seed[name].assign(**{GAIN: lambda d: d.strong - d.mild})[level] for name in (better, worse)}
+    gaps = (of[better] - of[worse]).dropna()
+    half = report.t_quantile(0.95, len(gaps) - 1) * gaps.std() / len(gaps) ** 0.5
+    return [gaps.mean(), gaps.mean() - half, gaps.mean() + half]
+
+
+def test_every_interval_of_a_sentence_is_the_measured_one(repo):
+    runs = report.collect_results(repo / "results" / "sidewalk" / "runs.csv")
+    runs = runs[runs["shift"].isna()]
+    lines = [line for line in (repo / "docs" / "results.md").read_text().splitlines() if not line.startswith("|")]
+    text = " ".join(" ".join(lines).split()).split("**Arms and sleeves**")[0]  # those are held to sleeves.csv
+    for before, *what in DIFFERENCES:
+        found = re.search(rf"{re.escape(before)} \(?{INTERVAL}", text)
+        assert found, f"no sentence like {before!r}"
+        told = [float(found[group]) for group in (1, 3, 4)]
+        assert told == pytest.approx(by_hand(runs, *what), abs=0.0501), before
+    assert len(re.findall(INTERVAL, text)) == len(DIFFERENCES), "an interval that no line of DIFFERENCES compares"
