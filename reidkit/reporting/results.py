@@ -3,7 +3,7 @@
 A result is one row: run, system (the variant and what was changed in its recipe), data set, preset, seed,
 test level, test and form (how it was tested: "ours" by the run's own recipe, "released" as the released code of MPN
 does, "multi-query" likewise with all views of a query; the form says it in words, see `evaluation.forms`), metric,
-value (a fraction in [0, 1]), and where it comes from.
+value (a fraction in [0, 1]), and where it comes from: commit, device (with the precision of the training) and command.
 The table can also be kept as a CSV.
 """
 
@@ -136,7 +136,7 @@ def _rows(file: Path) -> list[list]:
     try:
         r = RunFolder(file.parent).read_result()
         head = [file.parent.name, _system(r), r["variant"], _dataset(r), r["preset"], int(r["seed"])]
-        tail = [*(str(r.get("provenance", {}).get(k, "")) for k in PROVENANCE), r.get("fingerprint")]
+        tail = [*_provenance(r.get("provenance", {})), r.get("fingerprint")]
         tests = {"ours": (_form(r), r["metrics"])}
         for name in set(MORE_TESTS) & set(r):
             tests[name] = TestForm.from_dict(r[name]["test"]), r[name]["metrics"]
@@ -152,6 +152,15 @@ def _rows(file: Path) -> list[list]:
         raise ReIDKitError(
             f"{file} is not a result of `reidkit train` ({type(e).__name__}: {e}); delete it or train the run again"
         ) from e
+
+
+def _provenance(stored: dict) -> list[str]:
+    """The cells of `PROVENANCE`. A device is followed by the precision of the training, where a run wrote it down:
+    "auto" is bf16 on one CPU and float32 on the next."""
+    cells = {key: str(stored.get(key, "")) for key in PROVENANCE}
+    if precision := stored.get("precision"):
+        cells["device"] += f" ({'float32' if precision == 'no' else precision})"
+    return list(cells.values())
 
 
 def _apart(table: pd.DataFrame) -> pd.DataFrame:

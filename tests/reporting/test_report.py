@@ -77,6 +77,13 @@ def test_collect(results):
     assert curve.value.item() == 0.4
 
 
+@pytest.mark.parametrize("stored, told", [("no", "cpu: x86_64 (float32)"), ("bf16", "cpu: x86_64 (bf16)")])
+def test_a_device_is_followed_by_the_precision(tmp_path, stored, told):
+    source = {"commit": "abc", "device": "cpu: x86_64", "precision": stored}
+    found = report.collect_results(write_run(tmp_path, "mpn", 0, 0.4, provenance=source))
+    assert set(found.device) == {told}
+
+
 def test_csv_round_trip(results, tmp_path):
     results.to_csv(tmp_path / "kept.csv", index=False)
     again = report.collect_results(tmp_path / "kept.csv")
