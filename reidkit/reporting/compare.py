@@ -26,6 +26,7 @@ from reidkit.evaluation.ranking import QUERY_METRICS
 from reidkit.priors.source import Tool
 from reidkit.provenance import command, device_name, git_commit
 from reidkit.reporting.report import ordering
+from reidkit.reporting.results import precision_of
 from reidkit.reporting.verdicts import scales_of, with_settings
 from reidkit.training.device import choose_device
 from reidkit.training.evaluate import form_on, levels_of, rank_runs
@@ -192,6 +193,9 @@ def _notes(runs: Sequence[RunFolder], dataset: ReIDDataset, people: int) -> Iter
     for name, setting in zip("AB", settings):
         if other := trained_elsewhere(setting, dataset):
             yield f"{name} was trained on {other}, both are tested on {dataset.label}"
+    trained = [precision_of(run.read_result().get("provenance", {})) for run in runs]
+    if all(trained) and trained[0] != trained[1]:
+        yield f"A was trained in {trained[0]}, B in {trained[1]}: every step was rounded differently, too"
     if runs[0].weights.read_bytes() == runs[1].weights.read_bytes():
         yield "A and B hold the same weights: one is a copy of the other"
     if people < FEW:

@@ -155,12 +155,17 @@ def _rows(file: Path) -> list[list]:
 
 
 def _provenance(stored: dict) -> list[str]:
-    """The cells of `PROVENANCE`. A device is followed by the precision of the training, where a run wrote it down:
-    "auto" is bf16 on one CPU and float32 on the next."""
+    """The cells of `PROVENANCE`. A device is followed by the precision of the training, where a run wrote it down."""
     cells = {key: str(stored.get(key, "")) for key in PROVENANCE}
-    if precision := stored.get("precision"):
-        cells["device"] += f" ({'float32' if precision == 'no' else precision})"
+    if precision := precision_of(stored):
+        cells["device"] += f" ({precision})"
     return list(cells.values())
+
+
+def precision_of(stored: dict) -> str:
+    """What a run was trained in ("": not recorded), by its provenance: "auto" is bf16 on one CPU, float32 on others."""
+    precision = str(stored.get("precision") or "")
+    return "float32" if precision == "no" else precision
 
 
 def _apart(table: pd.DataFrame) -> pd.DataFrame:

@@ -148,7 +148,20 @@ def test_one_run_twice_and_a_copy_are_told(runs, sidewalk_tiny, tmp_path):
 def test_notes_on_seeds(runs, sidewalk_tiny):
     seeds = compare_runs(runs / "mpn-s0", runs / "mpn-s1", sidewalk_tiny, levels=["mild"], **QUIET)
     assert any("A is of seed 0, B of seed 1" in note for note in seeds.notes)
+    assert not any("trained in" in note for note in seeds.notes)  # both in one precision
     assert seeds.a.startswith("mpn-s0 (mpn ") and seeds.a.endswith("preset smoke, seed 0)")
+
+
+def test_a_note_on_precision(runs, sidewalk_tiny, tmp_path):
+    copy = shutil.copytree(runs / "mpn-s0", tmp_path / "copy")
+    result = json.loads((copy / "result.json").read_text())
+    own = result["provenance"]["precision"]
+    result["provenance"]["precision"], told = ("no", "A was trained in bf16, B in float32")
+    if own == "no":
+        result["provenance"]["precision"], told = ("bf16", "A was trained in float32, B in bf16")
+    (copy / "result.json").write_text(json.dumps(result))
+    found = compare_runs(runs / "mpn-s0", copy, sidewalk_tiny, levels=["mild"], **QUIET)
+    assert any(told in note for note in found.notes)
 
 
 def test_what_cannot_be_compared_is_said_before_anything_is_tested(runs, sidewalk_tiny, tmp_path, monkeypatch):
