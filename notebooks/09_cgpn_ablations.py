@@ -326,7 +326,7 @@ pd.DataFrame({"CGPN-4 minus CGPN-3 (mAP)": row}).T
 # **Predict.** Which pair gains most when training has no occlusion?
 
 # %%
-PAIRS = [("cgpn", row) for row in ("mgn", "cgpn-2", "cgpn-4")]
+PAIRS = [("cgpn", row) for row in ("mgn", "cgpn-2", "cgpn-3", "cgpn-4")]
 scaled = {level: claims.by_scale(everything, PAIRS, level=level) for level in LEVELS}
 plots.differences_by_scale(scaled[HARD], f"ours: CGPN over ..., {HARD}")
 

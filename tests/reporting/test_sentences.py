@@ -117,6 +117,9 @@ DIFFERENCES = [
     ("Supervision gains nothing there either (CGPN over CGPN-4", "cgpn", "cgpn-4", UNHIDDEN, "strong"),
     ("MPN is level with Naive MTL", "mpn", "naive-mtl", HERO, "strong"),
     ("(Naive MTL over MT Only", "naive-mtl", "mt-only", HERO, "mild"),
+    ("(CGPN over CGPN-1 appears on both levels, on mild with", "cgpn", "cgpn-1", HERO, "mild"),
+    ("more where people are hidden (strong minus mild", "cgpn", "cgpn-1", HERO, GAIN),
+    ("Global parts beside them (CGPN over CGPN-3) are ahead in every seed on mild", "cgpn", "cgpn-3", HERO, "mild"),
     ("what they gain from mild to strong is nothing here", "cgpn", "cgpn-2", HERO, GAIN),
     ("supervising the global parts is ahead in every seed on mild", "cgpn", "cgpn-4", HERO, "mild"),
 ]
