@@ -193,7 +193,7 @@ def _notes(runs: Sequence[RunFolder], dataset: ReIDDataset, people: int) -> Iter
     for name, setting in zip("AB", settings):
         if other := trained_elsewhere(setting, dataset):
             yield f"{name} was trained on {other}, both are tested on {dataset.label}"
-    trained = [precision_of(run.read_result().get("provenance", {})) for run in runs]
+    trained = [precision_of(setting) for setting in settings]
     if all(trained) and trained[0] != trained[1]:
         yield f"A was trained in {trained[0]}, B in {trained[1]}: every step was rounded differently, too"
     if runs[0].weights.read_bytes() == runs[1].weights.read_bytes():

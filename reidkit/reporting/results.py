@@ -163,7 +163,10 @@ def _provenance(stored: dict) -> list[str]:
 
 
 def precision_of(stored: dict) -> str:
-    """What a run was trained in ("": not recorded), by its provenance: "auto" is bf16 on one CPU, float32 on others."""
+    """What a run was trained in ("": not recorded): "auto" is bf16 on one CPU and float32 on the next.
+
+    stored: its settings, or the provenance of its result.
+    """
     precision = str(stored.get("precision") or "")
     return "float32" if precision == "no" else precision
 

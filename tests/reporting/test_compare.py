@@ -154,13 +154,12 @@ def test_notes_on_seeds(runs, sidewalk_tiny):
 
 def test_a_note_on_precision(runs, sidewalk_tiny, tmp_path):
     copy = shutil.copytree(runs / "mpn-s0", tmp_path / "copy")
-    result = json.loads((copy / "result.json").read_text())
-    own = result["provenance"]["precision"]
-    result["provenance"]["precision"], told = ("no", "A was trained in bf16, B in float32")
-    if own == "no":
-        result["provenance"]["precision"], told = ("bf16", "A was trained in float32, B in bf16")
-    (copy / "result.json").write_text(json.dumps(result))
+    settings = json.loads((copy / "recipe.json").read_text())
+    other = {"no": "bf16", "bf16": "no"}[settings["precision"]]
+    (copy / "recipe.json").write_text(json.dumps({**settings, "precision": other}))
     found = compare_runs(runs / "mpn-s0", copy, sidewalk_tiny, levels=["mild"], **QUIET)
+    words = {"no": "float32", "bf16": "bf16"}
+    told = f"A was trained in {words[settings['precision']]}, B in {words[other]}"
     assert any(told in note for note in found.notes)
 
 
