@@ -129,8 +129,8 @@ class PanelRun:
 
     def kept(self, kind: str, table: pd.DataFrame, make: Callable[[], Tensor]) -> Tensor:
         """What `make` computes from the images of a table, kept in memory and, for run folders, beside the data set's
-        other caches. kind: names what it is. Another size or date of an image, or another prior of one where the
-        network reads priors at test time, asks for new features.
+        other caches. kind: names what it is. Whoever opens the run after an image has another size or date, or another
+        prior where the network reads priors at test time, gets new features.
         """
         key = kind, tuple(table["path"])
         if key not in self._features:
