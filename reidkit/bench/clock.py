@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
+import torch.profiler
 
 from reidkit.errors import ReIDKitError
 
@@ -69,19 +70,50 @@ def now(device: torch.device = CPU) -> Seconds:
     return Seconds(time.perf_counter(), time.process_time())
 
 
+class Timed:
+    """`with Timed(device) as time: ...`, then `time.seconds` of the block and of what it asked the device to do."""
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device, self.seconds = device, Seconds(0, 0)
+
+    def __enter__(self) -> Self:
+        self._start = now(self.device)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        end = now(self.device)
+        self.seconds = Seconds(end.wall - self._start.wall, end.cpu - self._start.cpu)
+
+
+class Busy(Timed):
+    """`with Busy(device) as busy: ...`, then `busy.share` of the wall time a GPU computed or copied; None elsewhere."""
+
+    share: float | None = None
+
+    def __enter__(self) -> Self:
+        if self.device.type == "cuda":
+            self._profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+            self._profiler.start()
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self.device.type != "cuda":
+            return
+        self._profiler.stop()
+        events = [e for e in self._profiler.events() or () if e.device_type == torch.profiler.DeviceType.CUDA]
+        spans = [(e.time_range.start, e.time_range.end) for e in events]
+        self.share = round(covered(spans) / 1e6 / self.seconds.wall, 3)  # from microseconds
+
+
 def busy_share(work: Callable[[], Any], device: torch.device, *, calls: int = 5) -> float | None:
-    """Share of the wall time of some calls in which a GPU computes or copies; None for other devices."""
+    """The `Busy.share` of some calls; None, and none is made, for a device that is not asked."""
     if device.type != "cuda":
         return None
-    from torch._C._autograd import DeviceType
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        seconds = measure(work, device, calls=calls).wall * calls
-    spans = [
-        (e.time_range.start, e.time_range.end) for e in profiler.events() or () if e.device_type == DeviceType.CUDA
-    ]
-    return round(covered(spans) / 1e6 / seconds, 3)  # from microseconds
+    with Busy(device) as busy:
+        for _ in range(calls):
+            work()
+    return busy.share
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

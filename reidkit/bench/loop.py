@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 
 from reidkit.bench.cache import write_set
-from reidkit.bench.clock import Seconds, busy_share, device_peak, now
+from reidkit.bench.clock import Busy, Timed, device_peak
+from reidkit.bench.steps import Mode
 from reidkit.data import ReIDDataset, load_dataset
 from reidkit.data.cache import ImageCache
 from reidkit.data.images import relative_paths
@@ -30,11 +32,10 @@ WARM_UP = 3  # batches before the clock starts: memory is taken, networks are co
 
 
 class Watched:
-    """A loader that reads the clock when `warm_up` batches were trained on, and after the last one."""
+    """A loader that enters `around` when `warm_up` batches were trained on, and leaves it when the last one was."""
 
-    def __init__(self, loader: BatchLoader, device: torch.device, warm_up: int) -> None:
-        self.loader, self.device, self.warm_up = loader, device, warm_up
-        self.started = self.ended = Seconds(0, 0)
+    def __init__(self, loader: BatchLoader, warm_up: int, around: Timed) -> None:
+        self.loader, self.warm_up, self.around = loader, warm_up, around
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -43,15 +44,11 @@ class Watched:
         return getattr(self.loader, name)
 
     def __iter__(self) -> Iterator[Batch]:
-        for i, batch in enumerate(self.loader):
-            if i == self.warm_up:
-                self.started = now(self.device)
-            yield batch
-        self.ended = now(self.device)  # asked for one more: the last batch is done
-
-    def seconds(self) -> float:
-        """Of all batches after the first ones."""
-        return self.ended.on(self.device) - self.started.on(self.device)
+        with ExitStack() as stack:
+            for i, batch in enumerate(self.loader):
+                if i == self.warm_up:
+                    stack.enter_context(self.around)
+                yield batch  # asked for one more, the last batch is done
 
 
 def time_loop(name: str, recipe: Recipe, device: torch.device, *, compiled: bool, batches: int) -> dict[str, Any]:
@@ -66,18 +63,21 @@ def time_loop(name: str, recipe: Recipe, device: torch.device, *, compiled: bool
         chosen = ("size", "num_ids", "num_instances", "batches_per_epoch", "translation_copies")
         options = {key: getattr(recipe, key) for key in chosen}
         loader = train_loader(ds, **options, mode=recipe.sampling, seed=0, priors=priors, cache=cache, device=device)
-        watched, loss = Watched(loader, device, WARM_UP), resolved(variant(name), recipe).loss
+        time, busy, loss = Timed(device), Busy(device), resolved(variant(name), recipe).loss
+        watched = Watched(loader, WARM_UP, time)
 
-        def epoch() -> None:
+        def epoch() -> bool:
             run = RunFolder(Path(folder) / "run")
             write_json(run.settings, {"recipe": asdict(recipe)})  # without it the folder counts as deleted
-            fit(model, watched, loss, recipe, accelerator, run, seed=0, compile_net=compiled, progress=False)  # pyright: ignore[reportArgumentType]  (a loader in all that `fit` asks of it)
+            rows = fit(model, watched, loss, recipe, accelerator, run, seed=0, compile_net=compiled, progress=False)  # pyright: ignore[reportArgumentType]  (a loader in all that `fit` asks of it)
+            return bool(rows[-1]["compiled"])
 
-        epoch()
-        seconds = watched.seconds() / batches
-        row = {"batch": recipe.batch_size, "batches": batches, "seconds_a_batch": round(seconds, 5)}
+        mode: Mode = "compiled" if epoch() else "eager"  # eager as well where compiling failed
+        watched.around, seconds = busy, time.seconds.on(device) / batches
+        row = {"mode": mode, "batch": recipe.batch_size, "batches": batches, "seconds_a_batch": round(seconds, 5)}
         row |= {"images_a_second": round(recipe.batch_size / seconds, 1), "copies": recipe.translation_copies}
-        return row | {"busy": busy_share(epoch, device, calls=1), "peak_mb": device_peak(epoch, device)}
+        peak = device_peak(epoch, device)  # and `busy` on the way
+        return row | {"busy": busy.share, "peak_mb": peak}
 
 
 def full_priors(ds: ReIDDataset, size: tuple[int, int], stride: int) -> PriorTable:

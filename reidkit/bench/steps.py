@@ -17,7 +17,7 @@ from reidkit.models.backbones import create_backbone
 from reidkit.models.base import ModelOutput
 from reidkit.models.zoo import variant
 from reidkit.training.device import choose_precision, make_accelerator
-from reidkit.training.gradients import CAPTURE, Gradients
+from reidkit.training.gradients import Gradients, captured
 from reidkit.training.loop import training_step
 from reidkit.training.recipes import Recipe, resolved
 from reidkit.training.steps import make_optimizer
@@ -51,8 +51,8 @@ class BareStep(Step):
         pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(backbone.channels, CLASSES))
         net = nn.Sequential(backbone, pooled)
         super().__init__(net, recipe, device)
-        self.compiled = mode == "compiled"  # as the variants' steps are
-        self.loss = torch.compile(self._loss, **CAPTURE.get(device.type, {})) if self.compiled else self._loss
+        self.mode: Mode = mode
+        self.loss = captured(self._loss, device) if mode == "compiled" else self._loss  # as the variants' steps are
         settings = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "nesterov": recipe.nesterov}
         self.optimizer = torch.optim.SGD(net.parameters(), lr=recipe.lr, fused=True, **settings)
 
@@ -61,7 +61,7 @@ class BareStep(Step):
 
     def __call__(self) -> None:
         """One step."""
-        if self.compiled:
+        if self.mode == "compiled":
             torch.compiler.cudagraph_mark_step_begin()
         self.loss().backward()
         self.optimizer.step()
@@ -86,6 +86,11 @@ class VariantStep(Step):
     def __call__(self) -> None:
         """One step."""
         training_step(self.batch, self.gradients, self.optimizer, self.recipe, self.recipe.lr)
+
+    @property
+    def mode(self) -> Mode:
+        """How its steps are run: eagerly as well where compiling was asked for and failed."""
+        return "compiled" if self.gradients.compiled else "eager"
 
     def losses_alone(self) -> Callable[[], None]:
         """A function: forward and backward pass of the losses on outputs that are at hand."""

@@ -52,9 +52,10 @@ def run(
     steps, the best turn counts. loops: variants whose real loop is measured too, `loop_batches` batches each.
 
     Returns `rows` (a bare row for every mode and batch; `times_bare`: this step by the bare one), `loops`
-    (`of_step`: the loop's images a second by its step's), `variants` (the first row of each), and why there is no share
-    of busy time or peak of memory where the device is a CPU. Raises ReIDKitError for batches that do not fit
-    and for loops of variants that are not among the names, before the first step.
+    (`of_step`: the loop's images a second by those of its step in the same mode), `variants` (the first row of each),
+    and why there is no share of busy time or peak of memory where the device is a CPU. A row's mode is what ran: where
+    compiling fails, a warning says why, and the row is eager. Raises ReIDKitError for batches that do not fit and for
+    loops of variants that are not among the names, before the first step.
     """
     chosen = choose_device(device)
     gpu = chosen.type == "cuda"
@@ -73,9 +74,10 @@ def run(
     plan = [(mode, name, group) for mode, group in work for name in loops]
     for mode, name, group in tqdm(plan, unit="loop", disable=not progress):
         found = time_loop(name, group[name], chosen, compiled=mode == "compiled", batches=loop_batches)
-        timed.append({"network": name, "mode": mode, **found, "of_step": None})
-        step = next(r for r in rows if all(r[k] == timed[-1][k] for k in ("network", "mode", "batch")))
-        timed[-1]["of_step"] = round(timed[-1]["images_a_second"] / step["images_a_second"], 3)
+        timed.append({"network": name, **found, "of_step": None})
+        step = next((r for r in rows if all(r[k] == timed[-1][k] for k in ("network", "mode", "batch"))), None)
+        if step:
+            timed[-1]["of_step"] = round(timed[-1]["images_a_second"] / step["images_a_second"], 3)
     firsts = {name: next(row for row in rows if row["network"] == name) for name in recipes}
     reason = {} if gpu else {"null": "busy and peak_mb are asked of a GPU; this device is a CPU"}
     return {"preset": preset, **reason, "rows": rows, "loops": timed, "variants": firsts}
@@ -111,7 +113,7 @@ def time_steps(
     best = {way: seconds.on(device) / steps for way, seconds in best_of_turns(ways, turns, device).items()}
     batch, rows = first.batch_size, []
     for name, step in trained.items():
-        row = {"network": name, "mode": mode, "batch": batch, "precision": step.precision}
+        row = {"network": name, "mode": step.mode, "batch": batch, "precision": step.precision}
         row |= {"seconds_a_step": round(best[name], 5), "images_a_second": round(batch / best[name], 1)}
         row["times_bare"] = round(best[name] / best[BARE], 3)
         row["losses_share"] = round(best[f"losses of {name}"] / best[name], 3) if name in recipes else None

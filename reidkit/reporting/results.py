@@ -9,9 +9,10 @@ The table can also be kept as a CSV.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -162,7 +163,7 @@ def _provenance(stored: dict) -> list[str]:
     return list(cells.values())
 
 
-def precision_of(stored: dict) -> str:
+def precision_of(stored: Mapping[str, Any]) -> str:
     """What a run was trained in ("": not recorded): "auto" is bf16 on one CPU and float32 on the next.
 
     stored: its settings, or the provenance of its result.

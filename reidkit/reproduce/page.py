@@ -14,6 +14,7 @@ from reidkit.files import write_text
 from reidkit.provenance import provenance
 from reidkit.reporting.claims import CGPN_CLAIMS, MPN_CLAIMS, VERDICTS, check_claims
 from reidkit.reporting.report import report_table, t_quantile
+from reidkit.reporting.results import precision_of
 from reidkit.reproduce import figures
 from reidkit.reproduce.order import Prospect
 from reidkit.reproduce.run import Outcome
@@ -202,7 +203,7 @@ def _runs(prospect: Prospect, outcome: Outcome) -> pd.DataFrame:
             continue
         where: Mapping = RunFolder(job.path).read_result().get("provenance", {})
         own = {"seed": job.seed, "commit": where.get("commit"), "minutes": _minutes(where.get("wall_s"))}
-        own |= {"of training": _minutes(where.get("training_s")), "precision": where.get("precision")}
+        own |= {"of training": _minutes(where.get("training_s")), "precision": precision_of(where) or None}
         own |= {"device": where.get("device")}
         if outcome.logs:
             own["log"] = ", ".join(log.name for log in outcome.logs.get(job.path, []) if log.is_file()) or "-"

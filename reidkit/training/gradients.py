@@ -7,7 +7,9 @@ Captured, the same operators run as two CUDA graphs, forward with losses and bac
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
+from types import FunctionType, MethodType
 from typing import Any, cast
 
 import torch
@@ -40,7 +42,7 @@ class Gradients:
         self.several = processes() > 1
         if compiled:
             self.trials = TRIALS
-            self.losses = torch.compile(self._losses, **CAPTURE.get(accelerator.device.type, {}))
+            self.losses = captured(self._losses, accelerator.device)
 
     def __call__(self, batch: Batch, alignment_factor: Tensor | float = 1.0) -> dict[str, Tensor]:
         """{"loss": total, and each term, unweighted}: scalars that stay on the batch's device.
@@ -91,6 +93,17 @@ class Gradients:
         for generator, state in random:
             generator.set_state(state)
         return self._run(batch, alignment_factor)
+
+
+def captured(method: MethodType, device: torch.device) -> Callable[..., Any]:
+    """The method as torch.compile captures it on this device.
+
+    torch counts by code object how often it compiled, and gives up at the ninth time: of ten networks that a notebook
+    trains, or a benchmark measures, it would compile eight. So each method is compiled with a code object of its own.
+    """
+    function = cast(FunctionType, method.__func__)
+    own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
+    return torch.compile(MethodType(own, method.__self__), **CAPTURE.get(device.type, {}))
 
 
 def _random_states() -> list[tuple[torch.Generator, Tensor]]:

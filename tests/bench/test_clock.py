@@ -104,8 +104,31 @@ def test_the_union_of_intervals():
     assert covered([(0, 4), (1, 2), (3, 6), (6, 7), (9, 9)]) == 7  # overlapping, nested, touching, empty
 
 
+def test_the_time_of_a_block(hands):
+    with clock.Timed() as time:
+        hands.tick(3, 2)
+    hands.tick(5, 5)
+    assert time.seconds == (3, 2)
+
+
+def test_how_busy_a_gpu_was_in_a_block(hands, monkeypatch):
+    """Two of its four seconds, by a profiler's events in microseconds; what a CPU did is not counted."""
+    span = lambda start, end, kind: SimpleNamespace(device_type=kind, time_range=SimpleNamespace(start=start, end=end))  # noqa: E731
+    gpu, cpu = torch.profiler.DeviceType.CUDA, torch.profiler.DeviceType.CPU
+    events = [span(0, 1.5e6, gpu), span(0, 4e6, cpu), span(1e6, 2e6, gpu)]
+    fake = SimpleNamespace(start=lambda: None, stop=lambda: None, events=lambda: events)
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: fake)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    with clock.Busy(GPU) as busy:
+        hands.tick(4, 1)
+    assert busy.share == 0.5 and busy.seconds == (4, 1)
+
+
 def test_what_only_a_gpu_tells_is_none_elsewhere():
     done = []
+    with clock.Busy() as busy:
+        pass
+    assert busy.share is None
     assert busy_share(lambda: done.append(1), torch.device("cpu")) is None
     assert device_peak(lambda: done.append(1), torch.device("cpu")) is None and done == []
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from reidkit.bench import BENCHES, evaluate, loop, run_bench, sidewalk, train
+from reidkit.bench import BENCHES, clock, evaluate, loop, run_bench, sidewalk, train
 from reidkit.bench.clock import Seconds
 from reidkit.cli import app
 from reidkit.data.sidewalk.plan import SIZES
@@ -165,14 +165,30 @@ def test_a_compiled_step(monkeypatch):
     assert len(compiled) == 2
 
 
+def test_a_step_that_could_not_be_compiled_is_no_compiled_row(monkeypatch):
+    def no_variant(step):
+        def fail(*inputs):
+            raise RuntimeError("no triton here")
+
+        return step if type(step.__self__).__name__ == "BareStep" else fail
+
+    monkeypatch.setattr(torch, "compile", no_variant)
+    with pytest.warns(UserWarning, match="cannot be compiled here"):
+        found = run_bench("train", SMALL["train"] | {"names": "mpn", "modes": "compiled"})
+    assert [(row["network"], row["mode"]) for row in found["rows"]] == [("bare", "compiled"), ("mpn", "eager")]
+    assert [(row["network"], row["mode"]) for row in found["loops"]] == [("mpn", "eager")]
+    assert found["loops"][0]["of_step"] > 0
+
+
 def test_the_loop_counts_from_a_warm_start(monkeypatch):
     """The first batches are trained on before the clock starts, the last one before it stops."""
     events = []
-    monkeypatch.setattr(loop, "now", lambda device: events.append("clock") or Seconds(len(events), len(events)))
-    watched = loop.Watched(["a", "b", "c", "d"], torch.device("cpu"), 2)
+    monkeypatch.setattr(clock, "now", lambda device: events.append("clock") or Seconds(len(events), 2 * len(events)))
+    watched = loop.Watched(["a", "b", "c", "d"], 2, clock.Timed())
     for batch in watched:
         events.append(batch)
-    assert events == ["a", "b", "clock", "c", "d", "clock"] and watched.seconds() == 3 and len(watched) == 4
+    assert events == ["a", "b", "clock", "c", "d", "clock"] and len(watched) == 4
+    assert watched.around.seconds == (3, 6)
 
 
 def test_ranking_on_another_device_is_measured_there(monkeypatch):

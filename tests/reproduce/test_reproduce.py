@@ -84,6 +84,8 @@ def test_from_maps_to_the_page_and_nothing_twice(ds, tmp_path):
         "not run",
     ):
         assert part in page, part
+    stored = RunFolder(runs[0]).read_result()["provenance"]["precision"]
+    assert f">{'float32' if stored == 'no' else stored}<" in page
     before = {run.name: (run / "result.json").stat().st_mtime_ns for run in runs}
     again = reproduce(ds, tmp_path, *maps, only="baseline,mpn")
     assert again.exit_code == 0 and "runs    2: 2 finished, 0 to train" in again.output

@@ -66,6 +66,19 @@ def test_a_captured_step_has_the_losses_of_an_eager_one_on_a_gpu(name, fresh_com
     torch.testing.assert_close(*losses_side_by_side(name, 50, "cuda", in_step=True), atol=1e-2, rtol=1e-2)
 
 
+def test_torch_compiles_more_networks_of_a_process_than_it_counts_by_code(monkeypatch, fresh_compiler):
+    """A notebook that trains ten networks: torch by itself gives up at the ninth, or here the third."""
+    monkeypatch.setitem(gradients.CAPTURE, "cpu", {"backend": "eager", **WHOLE})
+    recipe = small_recipe("ide")
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
+    with torch._dynamo.config.patch({limit: 2}):
+        for seed in range(4):
+            step, optimizer = small_step("ide", recipe, compiled=True, classes=9 + seed)  # another network
+            batch = augmentation(recipe)(small_batch(recipe, seed, prior=False), torch.Generator().manual_seed(0))
+            training_step(batch, step, optimizer, recipe, 0.01)
+            assert step.compiled, seed
+
+
 # ---------------------------------------------------------------- a compiler that fails
 def breaking(stage):
     """A `torch.compile` that fails when the step is called, or only in the backward pass of its result."""
