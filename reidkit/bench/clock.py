@@ -31,6 +31,10 @@ class Seconds(NamedTuple):
         """The one that counts on this device: wall time of finished work on a GPU, process time elsewhere."""
         return self.wall if device.type == "cuda" else self.cpu
 
+    def since(self, start: Seconds) -> Seconds:
+        """What passed between two readings of `now`."""
+        return Seconds(self.wall - start.wall, self.cpu - start.cpu)
+
 
 def measure(
     work: Callable[[], Any], device: torch.device = CPU, *, calls: int = 1, at_least: float = 0.0, warm_up: int = 0
@@ -41,14 +45,12 @@ def measure(
     """
     for _ in range(warm_up):
         work()
-    finish(device)
-    done, wall, cpu = 0, time.perf_counter(), time.process_time()
+    done, start = 0, now(device)
     while True:
         work()
         done += 1
         if done >= calls:
-            finish(device)
-            passed = Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+            passed = now(device).since(start)
             if passed.on(device) >= at_least:
                 return Seconds(passed.wall / done, passed.cpu / done)
 
@@ -81,8 +83,7 @@ class Timed:
         return self
 
     def __exit__(self, *error: object) -> None:
-        end = now(self.device)
-        self.seconds = Seconds(end.wall - self._start.wall, end.cpu - self._start.cpu)
+        self.seconds = now(self.device).since(self._start)
 
 
 class Busy(Timed):
