@@ -161,9 +161,9 @@ marks[~marks.row.str.startswith("Fig")]
 # %% [markdown]
 # MT: main task, AT: auxiliary task, C1-S and C2-S: the first and the second 1 x 1 conv are shared
 # between them (PSA), alignment `class`: Eq. 8 (FSA, "CF" in Table 1), CA: channel attention.
-# `Baseline` has auxiliary tasks only, and tests with them. Baseline (UB) rectifies the image with
-# the prior in training *and at test*: its test needs the two tools, all others need the image
-# alone.
+# `Baseline` has auxiliary tasks only, and tests with them. Baseline (UB) cuts its stripes
+# inside the person, with the prior in training *and at test* (the paper corrects the image, the kit
+# crops and resizes the rows of F): its test needs the two tools, all others need the image alone.
 #
 # **Predict.** Order these five from worst to best in mAP on badly placed boxes. Which neighbouring
 # pair will be closest?
@@ -262,7 +262,9 @@ Markdown(f"**{WHERE}, {HARD}: K = {K} against the others.** " + claims.explain(s
 # *The penalty takes its own step.* Inside SGD it would multiply the difference d of the two convs
 # by 1 - 4 x rate x weight in each step, which grows where that is below -1. So the kit makes an
 # implicit step behind each step of SGD (`MPN.proximal_step`): the mean of the two convs stays, and
-# d is divided by 1 + 4 x rate x weight. That shrinks at any weight.
+# d is divided by 1 + 4 x rate x weight. That shrinks at any weight. Its rate is what a steady
+# gradient moves a head by, learning rate / (1 - momentum): so d comes to rest where it would inside
+# SGD.
 #
 # *The batch norm changes, too.* With hard sharing the batch norm behind the conv is shared as well;
 # with soft sharing each task has its own. So hard minus soft is the effect of both. To see the conv

@@ -34,9 +34,8 @@ class LossConfig:
                 ([10] in Sec. 5.3.3: the triplet loss sees h + g instead of h).
     *_weight:   weights in the total; the papers use 1 everywhere.
     soft_sharing_weight: of the squared distance of softly shared weights (MPN Fig. 10); 0 = no such term. The loop
-                takes its step apart from SGD (see `total_loss`) with the rate lr x schedule. In the long run SGD's own
-                steps on a head are head_lr_factor / (1 - momentum) times as long, so at rest the same weight pulls
-                that many times less than it would inside SGD; in exchange no recipe can make it unstable.
+                takes its step apart from SGD (see `total_loss`), so no recipe can make it unstable, and as long as
+                SGD's are in the long run (`training.steps.proximal_rate`), so at rest it pulls as it would inside SGD.
     """
 
     identity: Reduction = "sum"

@@ -103,9 +103,9 @@ VARIANTS: dict[str, Variant] = {
     "cgpn-b1": Variant(CGPNConfig((BRANCH_1,)), CGPN_LOSS, "CGPN Table 4: Branch 1"),
     "cgpn-b2": Variant(CGPNConfig((BRANCH_2,)), CGPN_LOSS, "CGPN Table 4: Branch 2"),
     "cgpn-b3": Variant(CGPNConfig((BRANCH_3,)), CGPN_LOSS, "CGPN Table 4: Branch 3"),
-    "cgpn-b12": Variant(CGPNConfig((BRANCH_1, BRANCH_2)), CGPN_LOSS, "CGPN Table 4: Branch 1 & 2"),
-    "cgpn-b13": Variant(CGPNConfig((BRANCH_1, BRANCH_3)), CGPN_LOSS, "CGPN Table 4: Branch 1 & 3"),
-    "cgpn-b23": Variant(CGPNConfig((BRANCH_2, BRANCH_3)), CGPN_LOSS, "CGPN Table 4: Branch 2 & 3"),
+    "cgpn-b12": Variant(CGPNConfig((BRANCH_1, BRANCH_2)), CGPN_LOSS, "CGPN Table 4: Branch 1 & Branch 2"),
+    "cgpn-b13": Variant(CGPNConfig((BRANCH_1, BRANCH_3)), CGPN_LOSS, "CGPN Table 4: Branch 1 & Branch 3"),
+    "cgpn-b23": Variant(CGPNConfig((BRANCH_2, BRANCH_3)), CGPN_LOSS, "CGPN Table 4: Branch 2 & Branch 3"),
     "cgpn-b1234": Variant(CGPNConfig((*ALL_BRANCHES, BRANCH_4)), CGPN_LOSS, "CGPN Table 4: CGPN + Branch 4"),
     "cgpn-b12345": Variant(
         CGPNConfig((*ALL_BRANCHES, BRANCH_4, BRANCH_5)), CGPN_LOSS, "CGPN Table 4: CGPN + Branch 4 + Branch 5"

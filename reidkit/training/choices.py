@@ -147,7 +147,11 @@ NETWORK = (
         "a shared layer has one BN, so its running statistics mix both inputs",
     ),
     Choice(
-        "model.prior", MPN, "mask, crop and resize, K stripes (Fig. 5b)", "F divided evenly: Table 2's first row", PLAIN
+        "model.prior",
+        MPN,
+        "mask, crop and resize, K stripes (Fig. 5b)",
+        'F divided evenly: Table 2, "Uniform Division"',
+        PLAIN,
     ),
     Choice(
         "prior.min_head",
@@ -279,6 +283,14 @@ OPTIMISATION = (
     Choice("lr", IDE, SILENT, "-", "ours"),
     Choice("head_lr_factor", MPN + STRIPES, "one rate", "one group of parameters", PLAIN),
     Choice("head_lr_factor", IDE, SILENT, "-", "ours: the new layers learn faster than the ImageNet trunk"),
+    Choice(
+        "soft sharing (Fig. 10)",
+        MPN,
+        '"the L2 loss", weights 0.01 to 10 (5.3.2)',
+        "none",
+        "the balance of SGD on the sum of all losses, and stable at any weight",
+        "squared distance of weights and biases, an implicit step behind each of SGD's",
+    ),
     Choice("momentum", ALL, "SGD, 0.9 (MPN 5.1; CGPN 4.2)", "-", PLAIN),
     Choice("nesterov", MPN, '"standard" SGD with momentum (5.1)', "Nesterov", "as released"),
     Choice("nesterov", STRIPES + IDE, "SGD with momentum (CGPN 4.2)", "-", PLAIN),

@@ -48,6 +48,7 @@ from reidkit.training.steps import (
     alignment_factors,
     augmentation,
     make_optimizer,
+    proximal_rate,
     resume,
     seed_epoch,
     set_lr,
@@ -281,6 +282,6 @@ def training_step(
     if recipe.clip_norm:
         accelerator.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     optimizer.step()
-    model.proximal_step(lr * gradients.config.soft_sharing_weight)  # soft sharing: not clipped, no momentum
+    model.proximal_step(proximal_rate(recipe, lr) * gradients.config.soft_sharing_weight)  # soft sharing: not clipped
     optimizer.zero_grad(set_to_none=True)
     return terms

@@ -56,6 +56,15 @@ def set_lr(optimizer, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return lr
 
 
+def proximal_rate(recipe: Recipe, lr: float) -> float:
+    """The rate of `model.proximal_step` at which a penalty weighs what its weight says; lr: the backbone's.
+
+    A gradient that stays moves a head by lr x head_lr_factor / (1 - momentum) a step, as momentum adds it up. An
+    implicit step of that rate holds the balance with it where weight x penalty and the losses do in their sum.
+    """
+    return lr * recipe.head_lr_factor / (1 - recipe.momentum)
+
+
 def alignment_factors(recipe: Recipe, epoch: int, steps: int, device: torch.device) -> Tensor | list[float]:
     """What the alignment's weight is multiplied with in each batch of an epoch: on the device, where it changes."""
     factors = [recipe.alignment_factor(epoch * steps + i, steps) for i in range(steps)]

@@ -16,6 +16,7 @@ from reidkit.models.released import export_released_mpn
 from reidkit.priors import PriorBatch
 from reidkit.training import RunFolder, load_run, recipe_for, train
 from reidkit.training.recipes import PRESETS
+from reidkit.training.steps import proximal_rate
 
 LAYERS = ("conv1", "conv2")
 
@@ -83,19 +84,22 @@ def test_nothing_moves_without_soft_sharing(name):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-@pytest.mark.parametrize("weight", [0.01, 1.0, 10.0, 1e8])
-def test_steps_find_the_minimum_of_a_quadratic_loss(weight):
+@pytest.mark.parametrize("preset", ["paper", "quick", "long", "hero", "photo"])
+@pytest.mark.parametrize("weight", [0.01, 0.1, 1.0, 10.0, 1e8])
+def test_steps_find_the_minimum_of_a_quadratic_loss(preset, weight):
     """|m - p|^2 / 2 + |a - q|^2 / 2 + weight |m - a|^2 has its minimum at mean (p + q) / 2 and difference
-    (p - q) / (1 + 4 weight); a gradient step on the first two and an implicit one on the last go there."""
-    model, rate = tiny_model(soft_share="conv2"), 0.1
+    (p - q) / (1 + 4 weight). The recipe's own SGD on the first two and implicit steps on the last go there, whatever
+    its momentum and the rate of its heads."""
+    recipe, model = recipe_for("soft-c2-10", preset), tiny_model(soft_share="conv2")
     main, aux = (c.weight for c in pair(model, "conv2"))
     p, q = random(*main.shape, seed=1), random(*main.shape, seed=2)
-    optimizer = torch.optim.SGD([main, aux], lr=rate)
-    for _ in range(300):
+    settings = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
+    optimizer = torch.optim.SGD([main, aux], lr=recipe.lr * recipe.head_lr_factor, **settings)
+    for _ in range(600):
         optimizer.zero_grad()
         ((main - p).square().sum() / 2 + (aux - q).square().sum() / 2).backward()
         optimizer.step()
-        model.proximal_step(rate * weight)
+        model.proximal_step(proximal_rate(recipe, recipe.lr) * weight)
     torch.testing.assert_close((main + aux) / 2, (p + q) / 2, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(main - aux, (p - q) / (1 + 4 * weight), atol=1e-5, rtol=1e-4)
 
@@ -145,7 +149,8 @@ def test_penalty_neither_clips_nor_moves_anything_else(sidewalk_tiny, tmp_path):
     changed = {k for k in free if not torch.equal(free[k], pulled[k])}
     assert changed == {"conv1.conv.weight", "aux_conv1.conv.weight", "conv1.conv.bias", "aux_conv1.conv.bias"}
     recipe = smoke("soft-c1-10", 1000, **one)
-    shrunk = (free["conv1.conv.weight"] - free["aux_conv1.conv.weight"]) / (1 + 4 * 1000 * recipe.lr)  # not the head's
+    rate = recipe.lr * recipe.head_lr_factor / (1 - recipe.momentum)
+    shrunk = (free["conv1.conv.weight"] - free["aux_conv1.conv.weight"]) / (1 + 4 * 1000 * rate)
     torch.testing.assert_close(
         pulled["conv1.conv.weight"] - pulled["aux_conv1.conv.weight"], shrunk, atol=1e-6, rtol=1e-3
     )
