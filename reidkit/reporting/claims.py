@@ -31,14 +31,16 @@ __all__ = [
 
 
 def paper_difference(claim: Claim, metric: str = "mAP") -> float:
-    """better - worse as printed, in points, mean over the paper's data sets; NaN where no table prints both."""
+    """better - worse as printed, in points, mean over the data sets that the sentence speaks of; NaN where no table
+    prints both."""
     if not (PAPER / f"{claim.suite}.csv").is_file():
         return nan
     t = paper_table(claim.suite)
     wide = t.loc[(t.metric == metric) & (t.variant != "")].pivot(index="dataset", columns="variant", values="value")
     if not {claim.better, claim.worse} <= set(wide.columns):
         return nan
-    return float((wide[claim.better] - wide[claim.worse]).mean())
+    gaps = wide[claim.better] - wide[claim.worse]
+    return float(gaps[[claim.speaks_of(name) for name in gaps.index]].mean())
 
 
 def check_claims(
@@ -50,12 +52,14 @@ def check_claims(
     dataset: str | None = None,
     preset: str | None = None,
 ) -> pd.DataFrame:
-    """The table of `report.ordering` for a list of claims, with three columns more.
+    """The table of `report.ordering` for those of the claims that speak of these data and levels, with three columns
+    more.
 
     where: the section; paper: the paper's own difference in points (other data: only its sign compares);
     seeds to decide: how many seeds an undecided claim would need at its present mean and spread (NaN elsewhere).
     """
-    claims = list(claims)
+    about = ({level} if level else set(results.level)) | ({dataset} if dataset else set(results.dataset))
+    claims = [claim for claim in claims if not about or claim.speaks_of(*about)]
     pairs = [c.systems for c in claims]
     table = ordering(results, pairs, metric, level=level, dataset=dataset, preset=preset)
     half = (table["high"] - table["low"]) / 2

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from reidkit.data.sets.published import PUBLISHED
 from reidkit.errors import ReIDKitError
 from reidkit.readers import read_table
 from reidkit.reporting import table9
@@ -26,13 +25,14 @@ from reidkit.reporting.claim_list import (
 )
 from reidkit.reporting.claims import VERDICTS, paper_difference
 from reidkit.reporting.exhibits import EXHIBITS, Exhibit
+from reidkit.reporting.full_test import full_test
 from reidkit.reporting.report import PAPER, paper_table
 from reidkit.reporting.verdicts import NEEDED, arm_verdicts, map_verdicts, sharper, verdicts
 
 SHIPPED = PAPER.parent / "sidewalk"
-SEEDS = 3  # of a full test
+PAIRS = (*MPN_CLAIMS, *FIG7_CLAIMS, *CGPN_CLAIMS)
 # Tables that print rows of another table on other photographs: their claims are listed once.
-SAME_ROWS = {"mpn-table6": "mpn-table5", "mpn-table7": "mpn-table5", "cgpn-table2": "cgpn-table1"}
+SAME_ROWS = {"mpn-table6": "mpn-table5", "mpn-table7": "mpn-table5"}
 
 
 def claims_page(
@@ -47,8 +47,7 @@ def claims_page(
     results: a table of `collect_results`; scores: of `reidkit attention-scores`, arms: the same with --sleeves (None:
     not measured); benchmarks: folder of stored benchmarks. metric: of the differences.
     """
-    claims = (*MPN_CLAIMS, *FIG7_CLAIMS, *CGPN_CLAIMS)
-    found = verdicts(results, claims, metric)
+    found = verdicts(results, PAIRS, metric)
     parts = [
         _head(results, metric),
         "## At a glance\n",
@@ -56,8 +55,9 @@ def claims_page(
         "## Tables and figures\n",
         _exhibits(found, _main_scale(found)),
         "## Sentences\n",
-        "Difference in points between the two systems; *paper*: as printed, the mean over its data sets.\n",
-        *(_sentence(group, found, metric) for group in _groups(claims)),
+        "Difference in points between the two systems; *paper*: as printed, the mean over the data sets that "
+        "the sentence speaks of.\n",
+        *(_sentence(group, found, metric) for group in _groups(PAIRS)),
         _sharper(sharper(results, SHARPER_CLAIMS, metric)),
         _maps(map_verdicts(scores, MAP_CLAIMS)),
         _arms(arm_verdicts(read_arms(None) if arms is None else arms, ARM_CLAIMS)),
@@ -164,31 +164,16 @@ def _verdict_of(e: Exhibit, at: pd.DataFrame) -> str:
     """The verdicts of an exhibit's claims, level by level."""
     if e.name == "Table 9":
         return "see [Sizes](#sizes) and [Times](#times)"
-    part = at.loc[at.suite == SAME_ROWS.get(e.suite, e.suite)]
+    listed = SAME_ROWS.get(e.suite, e.suite)
+    if not any(claim.suite == listed for claim in PAIRS):
+        return "no two of its rows are built"
+    part = at.loc[at.suite == listed]
+    if e.suite in SAME_ROWS:
+        printed = set(paper_table(e.suite).variant)
+        part = part.loc[part.better.isin(printed) & part.worse.isin(printed)]
     if part.empty:
         return "not run"
     return "; ".join(f"{level}: {_tally(rows.verdict)}" for level, rows in part.groupby("level", sort=False))
-
-
-def full_test(suite: str) -> str:
-    """What a test of a suite on the paper's first set of photographs takes: the command, its runs and images."""
-    from reidkit.training.recipes import recipe_for
-    from reidkit.training.suites import SUITES
-
-    printed = [name for name in paper_table(suite).dataset.unique() if name] if _has_table(suite) else []
-    name, rows = (printed or ["market1501"])[0], SUITES[suite]
-    recipes = [recipe_for(row.variant, "paper", row.settings) for row in rows]
-    seen = sum(PUBLISHED[name]["train"].images * r.epochs * r.translation_copies for r in recipes)
-    ides = 1 if any(r.ide_init for r in recipes) else 0
-    text = f"`reidkit reproduce {suite} --dataset {name} --root DIR`: {len(rows) * SEEDS} runs"
-    text += f" and {SEEDS} of the IDE they start from" if ides else ""
-    text += f", {SEEDS * seen / 1e6:,.0f} million training images"
-    others = ", ".join(printed[1:])
-    return text + (f"; the same on {others}" if others else "")
-
-
-def _has_table(suite: str) -> bool:
-    return (PAPER / f"{suite}.csv").is_file()
 
 
 def _groups(claims: Iterable[Claim]) -> list[list[Claim]]:

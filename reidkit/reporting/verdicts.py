@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import nan
 
 import pandas as pd
@@ -57,14 +58,14 @@ def verdicts(results: pd.DataFrame, claims: Iterable[Claim], metric: str = "mAP"
         first, second = (scales_of(t, system) for system in claim.systems)
         for dataset, preset, more in [s for s in first if s in second]:
             better, worse = (with_settings(system, more) for system in claim.systems)
-            at = Claim(better, worse, claim.where, claim.suite)
+            at = replace(claim, better=better, worse=worse)
             part = t.loc[(t.dataset == dataset) & (t.preset == preset) & t.system.isin((at.better, at.worse))]
             for level in dict.fromkeys(part.level):
-                found = check_claims(part, [at], metric, level=level).iloc[0]
-                if found.verdict != "not run":
-                    scale = " ".join([dataset, preset, *more])
-                    head = [claim.better, claim.worse, claim.where, claim.suite, scale, level]
-                    rows.append([*head, *found[[*COLUMNS[6:], NEEDED]]])
+                found = check_claims(part, [at], metric, level=level)
+                scale = " ".join([dataset, preset, *more])
+                head = [claim.better, claim.worse, claim.where, claim.suite, scale, level]
+                table = found.loc[found.verdict != "not run", [*COLUMNS[6:], NEEDED]]
+                rows += [[*head, *row] for row in table.itertuples(index=False)]
     return pd.DataFrame(rows, columns=[*COLUMNS, NEEDED])
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from reidkit.data import PKSampler, ReIDDataset
+from reidkit.data import ReIDDataset
 from reidkit.errors import ReIDKitError
 from reidkit.provenance import device_name
 from reidkit.training.plan import Job, SuitePlan
@@ -149,7 +149,7 @@ def _from_benchmarks(
         own = {}
         for job in todo:
             if job.variant in steps and preset in PRESETS and _same_step(job.recipe, recipe_for(job.variant, preset)):
-                own[_key(job)] = steps[job.variant] * batches(job, dataset)
+                own[_key(job)] = steps[job.variant] * job.recipe.batches(dataset.train_labels())
         if own.keys() - found.keys():
             sources.append(f"the benchmark {file} on {device_name(device)}")
         found = {**own, **found}
@@ -172,18 +172,10 @@ def _measured(
             break
         count = {"num_classes": dataset.num_train_ids, "warm_up": 1}
         seconds = time_recipe(job.variant, job.recipe, device, MEASURED_BATCHES, **count)
-        found[_key(job)] = seconds * batches(job, dataset)
+        found[_key(job)] = seconds * job.recipe.batches(dataset.train_labels())
         names.append(job.system)
     said = f"{MEASURED_BATCHES} batches measured now of {', '.join(names)} on {device_name(device)}"
     return found, [said] if names else []
-
-
-def batches(job: Job, dataset: ReIDDataset) -> int:
-    """How many batches a whole training has."""
-    recipe = job.recipe
-    labels = list(dataset.train_labels()) * recipe.translation_copies
-    shape = {"mode": recipe.sampling, "batches_per_epoch": recipe.batches_per_epoch}
-    return recipe.epochs * len(PKSampler(labels, recipe.num_ids, recipe.num_instances, **shape))
 
 
 def disk_needs(

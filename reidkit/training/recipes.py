@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import cos, pi
 from typing import Any, Literal
 
-from reidkit.data.sampler import Sampling
+import numpy as np
+from numpy.typing import ArrayLike
+
+from reidkit.data.sampler import PKSampler, Sampling
 from reidkit.errors import ReIDKitError, unknown_name
 from reidkit.evaluation.features import Flip
 from reidkit.models.zoo import Variant, variant
@@ -99,6 +102,12 @@ class Recipe:
         """Multiplier of the alignment's weight at batch `step` (from 0): a straight line to 1 (`alignment_ramp`)."""
         ramp = self.alignment_ramp * self.epochs * steps_per_epoch
         return min(1.0, (step + 1) / ramp) if ramp else 1.0
+
+    def batches(self, labels: ArrayLike) -> int:
+        """How many batches a whole training of one process has; labels: [N] identities of the training images."""
+        rows = np.tile(labels, self.translation_copies)
+        shape = {"mode": self.sampling, "batches_per_epoch": self.batches_per_epoch}
+        return self.epochs * len(PKSampler(rows, self.num_ids, self.num_instances, **shape))
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON keeps it."""

@@ -13,6 +13,7 @@ from reidkit.cli import app
 from reidkit.errors import ReIDKitError
 from reidkit.models.zoo import VARIANTS, create_model
 from reidkit.reporting import claim_list, claims_page, exhibits, report, table9, verdicts
+from reidkit.reporting.full_test import full_test
 from reidkit.training.suites import SUITES
 
 CLAIM = claim_list.Claim("mpn", "baseline", "MPN 0", "mpn-table1")
@@ -191,7 +192,47 @@ def test_every_claim_is_on_the_page(repo):
 
 
 def test_what_a_full_test_takes():
-    text = claims_page.full_test("mpn-table8")  # two networks, 70 epochs, five copies of 32,621 images, three seeds
+    """Two networks of 70 epochs of five copies of 32,621 images; an epoch of CGPN has each of 751 people once, eight
+    images of each in batches of eight people (94 of them)."""
+    text = full_test("mpn-table8")
     assert text.startswith("`reidkit reproduce mpn-table8 --dataset msmt17 --root DIR`: 6 runs and 3 of the IDE")
-    assert f"{2 * 3 * 70 * 5 * 32621 / 1e6:,.0f} million" in text
-    assert "the same on dukemtmc" in claims_page.full_test("mpn-table2")
+    images = 3 * (2 * 70 * 5 * 32621 + 60 * 174 * 48)  # an epoch of an IDE: 1,041 people, 6 a batch, 8 images of each
+    assert f"{images / 1e6:,.0f} million" in text
+    assert "the same on dukemtmc" in full_test("mpn-table2")
+    assert f"15 runs, {5 * 3 * 240 * 94 * 64 / 1e6:,.0f} million" in full_test("cgpn-table3")
+
+
+def test_tables_count_only_claims_about_rows_that_they_print():
+    """CGPN's Table 2 prints CGPN alone of what the kit builds; MPN's Table 6 has no MPN*, which Table 5 has."""
+    flip = {"dataset": "occluded-duke", "form": "step AP, flip mean"}
+    table = pd.concat(
+        [
+            *(runs(name, values, **flip) for name, values in (("cgpn", (50, 51)), ("mgn", (40, 42)))),
+            *(runs(name, values) for name, values in (("mpn", (50, 51)), ("pcb", (45, 44)), ("mpn-rga", (60, 61)))),
+        ]
+    )
+    found = verdicts.verdicts(table, claims_page.PAIRS)
+    at = {(e.paper, e.name): claims_page._verdict_of(e, found) for e in exhibits.EXHIBITS if e.suite}
+    assert at["CGPN", "Table 2"] == "no two of its rows are built"
+    assert at["MPN", "Table 5"] == "strong: appears 1, undecided 1" and at["MPN", "Table 6"] == "strong: undecided 1"
+
+
+def test_a_sentence_about_whole_people_is_not_asked_on_occluded_ones():
+    """CGPN 4.5: unsupervised global parts help on holistic images and harm on occluded ones."""
+    flip = {"form": "step AP, flip mean"}
+    sets = {"dataset": "cuhk03-labeled", "level": "", **flip}
+    table = pd.concat(
+        [
+            *(runs("cgpn-4", (70, 71), level=level, **flip) for level in ("mild", "strong")),
+            *(runs("cgpn-3", (60, 61), level=level, **flip) for level in ("mild", "strong")),
+            runs("cgpn-4", (50, 51), **sets),
+            runs("cgpn-3", (60, 61), **sets),
+        ]
+    )
+    found = verdicts.verdicts(table, claim_list.CGPN_CLAIMS)
+    rows = [tuple(row) for row in found[["better", "scale", "level", "verdict"]].itertuples(index=False)]
+    assert rows == [
+        ("cgpn-4", "sidewalk-small quick", "mild", "appears"),
+        ("cgpn-3", "sidewalk-small quick", "strong", "reversed"),
+        ("cgpn-3", "cuhk03-labeled quick", "", "appears"),
+    ]
