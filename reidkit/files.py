@@ -57,10 +57,12 @@ def replacing(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -> Ite
     """Yield a temporary path beside `path`; rename it over `path` when the block ends without an error.
 
     The folder is made where it is missing, and temporary files of processes that were killed are removed from it.
-    The file gets the permissions of any new file, whatever the writer in the block gave it.
-    Raises `error` where the disk does not take the file; what stood at `path` before is then untouched.
+    The file gets the permissions of any new file, whatever the writer in the block gave it. A link stays one: what it
+    leads to is replaced.
+    Raises `error` where the disk does not take the file, or `path` is a pipe or a device; what stood at `path` before
+    is then untouched.
     """
-    path = Path(path)
+    path = _plain(path, error)
     temporary = path.with_name(f".{path.name}.{os.getpid()}@{MACHINE}.{next(_numbers)}.tmp")
     _being_written.add(temporary.name)
     try:
@@ -89,12 +91,21 @@ def check_writable(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -
 
     The folder is made where it is missing; what stands at `path` is not touched.
     """
-    path = Path(path)
+    path = _plain(path, error)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe(path, path.parent)
     except OSError as e:
         raise disk_error(f"cannot write {path}", e, error) from e
+
+
+def _plain(path: str | Path, error: type[ReIDKitError]) -> Path:
+    """Where a file is written: at `path`, or at what a link there leads to. `error` for a pipe or a device."""
+    with suppress(OSError):
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise error(f"cannot write {path}: it is a pipe or a device, which nothing can replace; name a file")
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
 def probe(path: Path, folder: Path) -> None:

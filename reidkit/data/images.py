@@ -30,7 +30,7 @@ FILTERS: dict[Interpolation, Image.Resampling] = {
     name: Image.Resampling[name.upper()] for name in get_args(Interpolation)
 }
 FORMATS = {  # Pillow's names. Nothing else is tried: some formats start programs (EPS) or read other files.
-    "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"),
+    "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe", ".jif", ".jfi", ".pjpeg", ".pjp"),
     "PNG": (".png",),
     "BMP": (".bmp",),
     "WEBP": (".webp",),
@@ -59,6 +59,22 @@ TURNS = {  # value of the tag -> what brings the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def is_unread_image(path: str) -> bool:
+    """Whether a file is an image of a kind that the kit does not read: by its suffix, or, where that is none of an
+    image, by its first bytes."""
+    name = path.lower()
+    if name.endswith(IMAGE_SUFFIXES) or not os.path.isfile(path):
+        return False
+    if name.endswith(OTHER_SUFFIXES):
+        return True
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    return head.startswith((*MAGIC, b"GIF8")) and (not head.startswith(b"RIFF") or head.endswith(b"WEBP"))
 
 
 class Unreadable(Exception):

@@ -31,11 +31,11 @@ from torch import Tensor
 from reidkit.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
-    OTHER_SUFFIXES,
     Interpolation,
     Unreadable,
     decode,
     flatten,
+    is_unread_image,
     resized,
     straighten,
 )
@@ -80,6 +80,8 @@ def open_image(picture: Picture, name: str = "the picture") -> Image.Image:
     """
     if isinstance(picture, (str, os.PathLike)):
         return decode(picture)
+    if isinstance(picture, np.ndarray | Tensor):
+        _check_shape(picture, name)
     try:
         image = picture if isinstance(picture, Image.Image) else _from_numbers(picture)
         if 0 in image.size:
@@ -113,10 +115,11 @@ def images_below(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
         for name in files:
             if not name.startswith("."):
-                kind = name.lower()
-                kinds = found if kind.endswith(IMAGE_SUFFIXES) else unread if kind.endswith(OTHER_SUFFIXES) else None
-                if kinds is not None:
-                    kinds.append(os.path.join(place, name))
+                path = os.path.join(place, name)
+                if name.lower().endswith(IMAGE_SUFFIXES):
+                    found.append(path)
+                elif is_unread_image(path):
+                    unread.append(path)
     return sorted(found), sorted(unread)
 
 

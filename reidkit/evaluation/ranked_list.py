@@ -15,6 +15,7 @@ from reidkit.evaluation.scores import (
     Metric,
     apply_metric,
     centre,
+    check_count,
     feature_pair,
     refuse_rows,
     rows,
@@ -119,8 +120,8 @@ def one_row(query) -> Tensor | np.ndarray:
 
 def check_k(k: int | None) -> None:
     """ReIDKitError unless a list of k images (None: all) can be made."""
-    if k is not None and k < 1:
-        raise ReIDKitError(f"k must be at least 1, got {k}")
+    if k is not None:
+        check_count(k, "k")
 
 
 def truth_of(q_pid, g_pids, q_camid, g_camids, junk_pids: Sequence[int], camera_rule: bool) -> GroundTruth | None:

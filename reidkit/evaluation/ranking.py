@@ -26,6 +26,7 @@ from reidkit.evaluation.protocol import GroundTruth
 from reidkit.evaluation.scores import (
     Metric,
     as_matrix,
+    check_count,
     device_of,
     distance_strips,
     feature_pair,
@@ -69,9 +70,10 @@ class RankingResult:
 
     def rank(self, k: int) -> float:
         """Rank-k: the fraction of queries with a true match among their first k."""
-        if k < 1:
-            raise ReIDKitError(f"Rank-k needs k >= 1, got {k}")
-        return float(self.cmc[min(k, len(self.cmc)) - 1])
+        check_count(k, "k of Rank-k")
+        if k <= len(self.cmc):
+            return float(self.cmc[k - 1])
+        return float((self.per_query.first_hit_rank <= k).sum() / (len(self.per_query) - self.excluded))
 
     def of_queries(self, metric: str) -> pd.Series:
         """What `metric`, one of `QUERY_METRICS`, is the mean of: a value a query that has a match; index: its row."""
@@ -127,6 +129,8 @@ def evaluate_ranking(
     query has a true match; UnknownNameError for a metric or form of AP that does not exist.
     """
     check_ap(ap)
+    if max_rank is not None:
+        check_count(max_rank, "max_rank")
     qf, gf = as_matrix(qf, "query features"), as_matrix(gf, "gallery features")
     truth = GroundTruth(q_pids, g_pids, q_camids, g_camids, junk_pids, camera_rule)
     check_sizes(truth, len(qf), len(gf), "the features have")
@@ -151,6 +155,8 @@ def evaluate_distance(
     device: where ranks are counted, strip by strip (default: that of the distances).
     """
     check_ap(ap)
+    if max_rank is not None:
+        check_count(max_rank, "max_rank")
     distance = as_matrix(distance, "distance matrix")
     truth = GroundTruth(q_pids, g_pids, q_camids, g_camids, junk_pids, camera_rule)
     queries, images = distance.shape
@@ -234,8 +240,6 @@ def summarise(
     found: Iterator[tuple[int, np.ndarray]], truth: GroundTruth, ap: APForm, max_rank: int | None
 ) -> RankingResult:
     """(query, ascending ranks [n] of its matches) of all queries that have any -> RankingResult."""
-    if max_rank is not None and max_rank < 1:
-        raise ReIDKitError(f"max_rank must be at least 1, got {max_rank}")
     table = np.full((len(truth.q_pids), 3), np.nan)  # ap, inp, first_hit_rank
     matches = np.zeros(len(table), dtype=np.int64)
     for query, ranks in found:

@@ -24,10 +24,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from reidkit.errors import ReIDKitError
-from reidkit.evaluation.scores import STRIP_BYTES, feature_pair, rows, squared_norms, working_place
+from reidkit.evaluation.scores import STRIP_BYTES, check_count, feature_pair, rows, squared_norms, working_place
 
 PROGRESS_FROM = 5000  # images; smaller problems take a second or so
-PAIRS = 2**21  # entries of sparse rows looked at together
+PAIRS = 2**21  # entries looked at together: of sparse rows, of neighbours' neighbours
 
 
 @torch.no_grad()
@@ -49,11 +49,10 @@ def rerank(
     product rounds by position, and then are ordered by it: among more than k1 of them neighbours are arbitrary.
     Raises ReIDKitError for NaN features and for settings out of range.
     """
-    if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
-        raise ReIDKitError(
-            f"re-ranking needs k1 >= 1, k2 >= 1 and 0 <= lambda_value <= 1, "
-            f"got k1={k1}, k2={k2}, lambda_value={lambda_value}"
-        )
+    check_count(k1, "k1")
+    check_count(k2, "k2")
+    if not 0 <= lambda_value <= 1:
+        raise ReIDKitError(f"lambda_value must be from 0 to 1, got {lambda_value}")
     features, num_query = normalised_union(qf, gf, device)
     show = len(features) >= PROGRESS_FROM if progress is None else progress
     neighbours, largest, distance = nearest_neighbours(features, num_query, max(k1 + 1, k2), show)
@@ -110,9 +109,9 @@ def stable_smallest(d: Tensor, k: int) -> Tensor:
     return index[:, :k]
 
 
-def is_reciprocal(neighbours: Tensor, chunk: int = 2048) -> Tensor:
+def is_reciprocal(neighbours: Tensor) -> Tensor:
     """[N, k] bool: is image i among the neighbours of its a-th neighbour? R(i, k) of Eq. 3."""
-    parts = []
+    parts, chunk = [], max(1, PAIRS // neighbours.shape[1] ** 2)
     for start in range(0, len(neighbours), chunk):
         own = neighbours[start : start + chunk]  # [b, k]
         image = torch.arange(start, start + len(own), device=own.device).view(-1, 1, 1)
@@ -120,7 +119,7 @@ def is_reciprocal(neighbours: Tensor, chunk: int = 2048) -> Tensor:
     return torch.cat(parts)
 
 
-def expanded_sets(neighbours: Tensor, k1: int, chunk: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
+def expanded_sets(neighbours: Tensor, k1: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (image, member) index pairs of the sets R*(i, k1), Eq. 4, chunk by chunk in ascending order.
 
     A reciprocal neighbour q of i contributes its own set R(q, k1/2) if more than 2/3 of that set is in R(i, k1).
@@ -128,10 +127,12 @@ def expanded_sets(neighbours: Tensor, k1: int, chunk: int = 256) -> Iterator[tup
     total = len(neighbours)
     full, half = neighbours[:, : k1 + 1], neighbours[:, : round(k1 / 2) + 1]
     in_full, in_half = is_reciprocal(full), is_reciprocal(half)
+    chunk = max(1, PAIRS // max(total, full.shape[1] * half.shape[1]))
     for start in range(0, total, chunk):
         own, own_in = full[start : start + chunk], in_full[start : start + chunk]  # [b, k]   R(i, k1)
         other, other_in = half[own], in_half[own]  # [b, k, h] R(q, k1/2)
-        shared = ((other.unsqueeze(-1) == own[:, None, None]) & own_in[:, None, None]).any(-1)  # [b, k, h]
+        reciprocal = torch.zeros(len(own), total, dtype=torch.bool, device=own.device).scatter_(1, own, own_in)
+        shared = reciprocal.gather(1, other.flatten(1)).view_as(other)  # [b, k, h] which of them are in R(i, k1)
         common, size = (shared & other_in).sum(-1), other_in.sum(-1)  # [b, k]
         adopted = own_in & (3 * common > 2 * size)  # [b, k]
         members = torch.cat([own, other.flatten(1)], 1)  # [b, k + k*h]

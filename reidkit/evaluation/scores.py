@@ -19,8 +19,9 @@ Both is read off a sample; a single row shorter than 1e-19 among longer ones may
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -145,8 +146,30 @@ def feature_pair(qf, gf, metric: Metric) -> tuple[Tensor | np.ndarray, Tensor | 
 def device_of(device, *matrices: Tensor | np.ndarray) -> torch.device:
     """The device asked for, else that of the first tensor among the inputs, else the CPU."""
     if device is not None:
-        return torch.device(device)
+        return named_device(device)
     return next((m.device for m in matrices if isinstance(m, Tensor)), torch.device("cpu"))
+
+
+def named_device(device: str | torch.device, error: type[ReIDKitError] = ReIDKitError) -> torch.device:
+    """A device that torch has here. Raises UnknownNameError for no device, `error` for a GPU that is not there."""
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise unknown_name("device", device, ("auto", "cpu", "cuda", "mps")) from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise error(f"device '{device}' was asked for, but torch sees no CUDA GPU here; use the device cpu")
+    if found.type == "cuda" and found.index is not None and found.index >= torch.cuda.device_count():
+        raise error(
+            f"device '{device}' was asked for, but this machine has {torch.cuda.device_count()} CUDA GPUs, counted "
+            "from cuda:0"
+        )
+    return found
+
+
+def check_count(value: Any, name: str) -> None:
+    """ReIDKitError unless a value is a whole number of at least 1."""
+    if not isinstance(value, numbers.Integral) or value < 1:
+        raise ReIDKitError(f"{name} must be at least 1, a whole number; got {value}")
 
 
 def working_place(metric: Metric, device, qf, gf) -> tuple[torch.dtype, torch.device]:
@@ -179,8 +202,7 @@ def tensor_strips(qf, gf, metric: Metric, block: int = 2048, device=None) -> Ite
     (float64 for double features and where float32 cannot tell cosines apart), Euclidean in float64.
     block: gallery rows in one matrix product. device: where the products run and the scores stay.
     """
-    if block < 1:
-        raise ReIDKitError(f"block must be at least 1 gallery row, got {block}")
+    check_count(block, "block")
     qf, gf = feature_pair(qf, gf, metric)
     dtype, device = working_place(metric, device, qf, gf)
     origin = centre(sampled(gf, device)) if metric == "euclidean" else None

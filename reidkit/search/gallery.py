@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from reidkit.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
+from reidkit.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_unread_image
 from reidkit.data.pictures import OWN_FOLDERS
 from reidkit.errors import DatasetError
 
@@ -86,5 +86,7 @@ def _take(listing: Listing, place: str, prefix: str, names: list[str]) -> None:
             listing.files.append(GalleryFile(prefix + name, state.st_size, state.st_mtime_ns))
         elif suffix in OTHER_SUFFIXES:
             listing.unread[prefix + name] = f"{suffix} is a format that the kit does not read; save it as PNG or JPEG"
+        elif is_unread_image(os.path.join(place, name)):
+            listing.unread[prefix + name] = "an image whose name has no image's suffix; name it .jpg or .png"
         else:
             listing.ignored += 1

@@ -11,6 +11,7 @@ from accelerate.state import AcceleratorState
 
 from reidkit.errors import TrainingError, unknown_name
 from reidkit.evaluation.features import PRECISIONS, Precision
+from reidkit.evaluation.scores import named_device
 
 AskedPrecision = Literal["auto", Precision]
 
@@ -21,18 +22,7 @@ def choose_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise unknown_name("device", name, ("auto", "cpu", "cuda", "mps")) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"device {name!r} was asked for, but torch sees no CUDA GPU here; use --device cpu")
-    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
-        raise TrainingError(
-            f"device {name!r} was asked for, but this machine has {torch.cuda.device_count()} CUDA GPUs, "
-            "counted from cuda:0"
-        )
-    return device
+    return named_device(name, TrainingError)
 
 
 def choose_precision(precision: AskedPrecision, device: torch.device) -> Precision:

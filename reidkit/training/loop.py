@@ -37,7 +37,7 @@ from reidkit.training.evaluate import evaluate_model, form_of, has_views
 from reidkit.training.gradients import Gradients
 from reidkit.training.ide import copy_backbone, ide_path, ide_recipe
 from reidkit.training.memory import within_memory
-from reidkit.training.preflight import check_start, default_prior_tool, priors_for, recipe_on
+from reidkit.training.preflight import check_start, default_prior_tool, priors_for, recipe_on, sketch
 from reidkit.training.presets import warn_from_scratch
 from reidkit.training.processes import ids_per_process
 from reidkit.training.recipes import Recipe, resolved
@@ -124,11 +124,11 @@ def train(
     check_start(name, dataset, recipe, folder.path, **where, ide=ide, weights=checkpoint is None and not from_ide)
     if checkpoint is None and not initialise_from:
         warn_from_scratch(name, dataset, recipe, preset)
+    priors = priors_for(sketch(name, recipe, dataset.num_train_ids), dataset, recipe, prior_tool, progress)
     if ide:
         initialise_from = start_from_ide(name, dataset, recipe, folder, manner)
         accelerator = make_accelerator(chosen, precision)  # the IDE's may have had another precision
     model = new_network(settings, recipe, None if checkpoint else initialise_from, fresh=checkpoint is None)
-    priors = priors_for(model, dataset, recipe, prior_tool, progress)
     loader = batches(dataset, recipe, priors if model.needs_prior else None, accelerator, manner)
     with trained_alone(folder, checkpoint, accelerator):
         claim(folder, settings, accelerator)

@@ -20,7 +20,15 @@ from reidkit.priors.source import Tool
 from reidkit.training.device import choose_device, choose_precision
 from reidkit.training.effect import warn_in_no_row
 from reidkit.training.ide import ide_path, ide_recipe, ide_settings, run_name
-from reidkit.training.preflight import check_start, default_prior_tool, recipe_on
+from reidkit.training.preflight import (
+    check_start,
+    default_prior_tool,
+    grid_of,
+    prior_splits,
+    priors_for,
+    recipe_on,
+    sketch,
+)
 from reidkit.training.presets import warn_from_scratch
 from reidkit.training.recipes import Recipe, read_settings, recipe_for
 from reidkit.training.record import check_claim, run_settings
@@ -132,6 +140,28 @@ def plan_suite(
                 ides[ide] = Job(ide, "ide", made[ide][1], seed, own, "ide")
     plan.ide = list(ides.values())
     return plan
+
+
+def prepare_priors(plan: SuitePlan, dataset: ReIDDataset, prior_tool: Tool | None, progress: bool) -> None:
+    """Make the priors that the rows of a plan need, before an IDE is trained for them.
+
+    Rows whose priors cannot be made are refused, and IDEs that only those start from are left away.
+    """
+    tool, why = prior_tool or default_prior_tool(dataset), {}
+    for job in (job for job in plan.rows if not job.finished):
+        model = sketch(job.variant, job.recipe, dataset.num_train_ids)
+        kind = prior_splits(model), grid_of(model, job.recipe), model.prior_kind
+        if kind not in why:
+            try:
+                priors_for(model, dataset, job.recipe, tool, progress)
+                why[kind] = ""
+            except ReIDKitError as error:
+                why[kind] = str(error)
+        if why[kind]:
+            plan.refused[job.path] = plan.left_out[job.system] = why[kind]
+    plan.rows = [job for job in plan.rows if job.path not in plan.refused]
+    started = {job.starts_from for job in plan.rows}
+    plan.ide = [job for job in plan.ide if job.path in started]
 
 
 def changed_recipe(

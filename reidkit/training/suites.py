@@ -22,7 +22,7 @@ from reidkit.errors import TrainingError, unknown_name
 from reidkit.files import check_writable, locked
 from reidkit.lifetime import with_me
 from reidkit.priors.source import Tool
-from reidkit.training.plan import Job, SuitePlan, default_jobs, device_of, plan_suite
+from reidkit.training.plan import Job, SuitePlan, default_jobs, device_of, plan_suite, prepare_priors
 from reidkit.training.presets import choose_preset
 from reidkit.training.runs import RunFolder
 
@@ -180,6 +180,7 @@ def run_suite(
         prior_tool=prior_tool,
         cache=cache,
     )
+    prepare_priors(plan, dataset, prior_tool, progress)
     for system, why in plan.left_out.items():
         tqdm.write(f"{system} is left out: {why}", file=sys.stderr)
     return run_plan(plan, jobs=jobs, progress=progress)

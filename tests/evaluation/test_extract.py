@@ -150,6 +150,12 @@ def test_exif_turns_an_image_in_memory_too(net, tmp_path):
         assert torch.equal(net.extract(opened), net.extract(tmp_path / "x.jpg"))
 
 
+@pytest.mark.parametrize("shape", [(3, 40, 20), (2, 40, 20, 5), (7,)])
+def test_an_array_of_another_shape_is_no_picture(shape):
+    with pytest.raises(ReIDKitError, match=r"expected \[H, W, 3\]"):
+        open_image(np.zeros(shape, np.uint8))
+
+
 GREY = np.zeros((4, 4), np.uint8)
 
 

@@ -73,10 +73,10 @@ def test_a_result_in_words_and_at_the_ends_of_its_curve():
     )
     assert (result.rank(2), result.rank(3), result.rank(4), result.rank(99)) == (0.5, 1.0, 1.0, 1.0)
     for wrong in (0, -1):
-        with pytest.raises(ReIDKitError, match=f"k >= 1, got {wrong}"):
+        with pytest.raises(ReIDKitError, match=f"must be at least 1.*got {wrong}"):
             result.rank(wrong)
     short = evaluate_distance(distance, [1, 1, 9], [1, 2, 3, 4], [1, 1, 1], [2, 2, 2, 2], max_rank=1)
-    assert short.cmc.tolist() == [0.5] and short.rank(10) == 0.5
+    assert short.cmc.tolist() == [0.5] and short.rank(10) == 1.0
 
 
 def test_ready_distances_on_a_cpu_are_swept_there(monkeypatch):
@@ -238,8 +238,25 @@ def test_bad_arguments_are_named():
         evaluate_distance(np.zeros((1, 2)), [1], [1, 2], [1], [1, 1])
     with pytest.raises(ReIDKitError, match="block must be"):
         evaluate_ranking(qf, gf, *labels, block=0)
-    with pytest.raises(ReIDKitError, match="max_rank"):
-        evaluate_distance(**HAND, max_rank=0)
+    for value in (0, 2.5):
+        with pytest.raises(ReIDKitError, match="max_rank must be at least 1, a whole number"):
+            evaluate_distance(**HAND, max_rank=value)
+    if not torch.cuda.is_available():
+        with pytest.raises(ReIDKitError, match="sees no CUDA GPU here"):
+            evaluate_ranking(qf, gf, *labels, device="cuda")
+    with pytest.raises(UnknownNameError, match="gpu"):
+        evaluate_ranking(qf, gf, *labels, device="gpu")
+
+
+@pytest.mark.parametrize("max_rank", [1, 2, 7])
+def test_a_short_curve_changes_no_number(max_rank):
+    qf, gf, labels = random_problem()
+    whole, cut = evaluate_ranking(qf, gf, *labels), evaluate_ranking(qf, gf, *labels, max_rank=max_rank)
+    assert len(cut.cmc) == max_rank and np.array_equal(cut.cmc, whole.cmc[:max_rank])
+    assert cut.summary() == whole.summary() and whole.rank(10) > whole.rank(1)
+    assert [cut.rank(k) for k in (3, 50, 10**6)] == [whole.rank(k) for k in (3, 50, 10**6)]
+    with pytest.raises(ReIDKitError, match="k of Rank-k must be"):
+        cut.rank(0)
 
 
 @pytest.mark.parametrize("junk", [-1, {-1}, None, [1.5], ["-1"], [[-1]], [2**63]])

@@ -126,9 +126,11 @@ def test_bad_input_is_named():
     g[11, 3] = np.nan
     with pytest.raises(ReIDKitError, match=r"gallery features: row 11"):
         rerank(q, g)
-    with pytest.raises(ReIDKitError, match="k1 >= 1"):
-        rerank(q, q, k1=0)
-    with pytest.raises(ReIDKitError, match=r"lambda_value=1\.5"):
+    for name in ("k1", "k2"):
+        for value in (0, 2.5, "3"):
+            with pytest.raises(ReIDKitError, match=f"{name} must be at least 1, a whole number"):
+                rerank(q, q, **{name: value})
+    with pytest.raises(ReIDKitError, match=r"lambda_value must be from 0 to 1, got 1\.5"):
         rerank(q, q, lambda_value=1.5)
     with pytest.raises(ReIDKitError, match="16 columns, gallery features 5"):
         rerank(q, q[:, :5])
@@ -142,3 +144,18 @@ def test_no_matrix_of_all_images(monkeypatch):
     with Operators() as operators:
         rerank(q, g, k1=4, k2=2, progress=False)
     assert operators.largest < 2000 * 2000
+
+
+def test_memory_does_not_grow_with_the_cube_of_k1(monkeypatch):
+    """Neighbours' neighbours are looked at a few rows at a time, however many they are: PAIRS of them, or one row's."""
+    f, _, _, is_query = clusters(num_ids=10, per_id=20)
+    largest, gather = [], torch.Tensor.gather
+    monkeypatch.setattr(
+        torch.Tensor, "gather", lambda t, dim, index: largest.append(index.numel()) or gather(t, dim, index)
+    )
+    monkeypatch.setattr(reranking, "PAIRS", 2**14)
+    found = rerank(f[is_query], f[~is_query], k1=10**9, k2=3)
+    row = len(f) ** 2
+    assert max(largest) <= max(2**14, row)
+    monkeypatch.undo()
+    np.testing.assert_allclose(found, rerank(f[is_query], f[~is_query], k1=len(f) - 1, k2=3), atol=1e-12)

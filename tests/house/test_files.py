@@ -282,3 +282,26 @@ def test_one_at_a_time(tmp_path):
     for thread in threads:
         thread.join(600)
     assert most == [1] * 10 and os.listdir(tmp_path) == []
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    link, target = tmp_path / "link.json", tmp_path / "there" / "target.json"
+    link.symlink_to(target)
+    for value in ({"a": 1}, {"a": 2}):  # it leads to nothing at first
+        files.check_writable(link)
+        files.write_json(link, value)
+        assert link.is_symlink() and json.loads(target.read_text()) == value
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["link.json", "target.json", "there"]
+
+
+def test_pipes_and_devices_are_refused_and_left_alone(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link = tmp_path / "link"
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        for write in (files.check_writable, lambda p: files.write_text(p, "x")):
+            with pytest.raises(ReIDKitError, match=f"cannot write .*{path.name}: it is a pipe or a device"):
+                write(path)
+    assert pipe.is_fifo() and link.is_symlink()

@@ -5,13 +5,16 @@ import warnings
 from dataclasses import replace
 
 import pytest
+from map_folders import FIGURES, write_figures
 from market_folder import make_market_folder
 from market_runs import FAST, SMOKE, call, start
+from PIL import Image
 
 from reidkit.data import load_dataset
 from reidkit.errors import DatasetError, ReIDKitError
 from reidkit.training import RunFolder, recipe_for, train
 from reidkit.training.preflight import check_matches
+from reidkit.training.suites import Entry, run_suite
 
 
 def test_one_camera_is_said_before_the_training(tmp_path):
@@ -116,3 +119,30 @@ def test_a_broken_test_image_is_found_before_the_training(tmp_path, monkeypatch)
             progress=False,
         )
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("damage", ["text", "size"])
+def test_a_map_that_cannot_be_used_is_found_before_the_ide_is_trained(tmp_path, damage):
+    ds = load_dataset("market-layout", root=make_market_folder(tmp_path / "a"))
+    write_figures(ds, ds.train, FIGURES["lip"])
+    bad = sorted((tmp_path / "a" / "parsing").rglob("*.png"))[3]
+    if damage == "text":
+        bad.write_text("no picture")
+    else:
+        Image.new("L", (5, 9)).save(bad)
+    recipe = recipe_for("mpn-no-ca", "smoke", {**FAST, "ide_init": True})
+    with pytest.raises(ReIDKitError, match=bad.stem):
+        train("mpn-no-ca", ds, recipe, tmp_path / "runs" / "r", device="cpu", preset="smoke", progress=False)
+    assert list((tmp_path / "runs").glob("*")) == []
+    order = ["--dataset", "market-layout", "--root", str(tmp_path / "a"), "--device", "cpu", "--no-progress"]
+    rows, changes = (Entry("mpn-no-ca"), Entry("mpn")), {k: v for k, v in FAST.items() if k != "ide_init"}
+    how = {"seeds": [0], "preset": "smoke", "settings": changes, "progress": False}
+    report = run_suite(rows, ds, order, tmp_path / "suite", **how)
+    assert not report.finished and len(report.failed) == 2 and all(bad.stem in why for why in report.failed.values())
+    assert not list((tmp_path / "suite").glob("*/metrics.csv"))
+
+
+@pytest.mark.parametrize("setting", ["batches_per_epoch", "translation_copies"])
+def test_a_number_that_no_memory_holds_is_refused(setting):
+    with pytest.raises(ReIDKitError, match=f"{setting}.*from 1 to 1,000"):
+        recipe_for("ide", "smoke", {setting: 10**12})

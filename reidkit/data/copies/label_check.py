@@ -56,7 +56,7 @@ def check_labels(ds: ReIDDataset) -> pd.DataFrame:
 def check_files(ds: ReIDDataset) -> pd.DataFrame:
     """Files and marked rows, in the columns of `check_labels`.
 
-    A problem: images of kinds that are not read. Notes: names that differ by the suffix only (their maps have one
+    A problem: images that are not read. Notes: names that differ by the suffix only (their maps have one
     name), junk, distractors.
     """
     unread = [os.path.basename(path) for path in ds.info.get("unread_images", ())]
@@ -70,7 +70,7 @@ def check_files(ds: ReIDDataset) -> pd.DataFrame:
         is_distractor |= ds.gallery.distractor
     distractors = ds.gallery.pid[is_distractor]
     rows = [
-        ("images of a kind that the kit does not read", len(unread), _examples(unread), True),
+        ("images that are not read: of another kind, or in a folder below", len(unread), _examples(unread), True),
         ("images whose names differ by the suffix only", len(twins), _examples(twins), False),
         ("pictures without identities, to be searched and not to be trained on", unlabelled, "all", False),
         (

@@ -8,8 +8,9 @@
 A name reads `<identity>_c<camera>s<sequence>_<frame>_<detection>`. Identity -1 marks junk (bad boxes, ignored
 by the protocol), identity 0 distractors (they stay in the gallery and can only be wrong), unless people are numbered
 from 0: where train or query has an identity 0, it is a person like any other (`ReIDDataset.nobody`).
-Images may have any suffix that the kit decodes, in small or capital letters. Images of other kinds (.gif, .heic ...)
-are named in `info["unread_images"]`, with a warning, and are a problem of `reidkit data check`.
+Images may have any suffix that the kit decodes, in small or capital letters. Images that no table holds, of other
+kinds (.gif, .heic ...), without an image's suffix, or in a folder below, are named in `info["unread_images"]`, with a
+warning, and are a problem of `reidkit data check`.
 The parsers of other sets share `find_layout` and `read_folder`.
 """
 
@@ -18,14 +19,15 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
+from reidkit.data.images import IMAGE_SUFFIXES, is_unread_image
+from reidkit.data.pictures import images_below
 from reidkit.data.sets.folders import find_home, listing
 from reidkit.data.sets.overlap import check_overlap
 from reidkit.errors import DatasetError
@@ -33,6 +35,7 @@ from reidkit.errors import DatasetError
 SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 MULTI_QUERY = "gt_bbox"
 ARCHIVE_NAMES = ("Market-1501-v15.09.15", "Market-1501", "market-1501", "Market1501", "market1501")
+FOREIGN_FOLDERS = ("__MACOSX", "@eaDir")  # of archives and disk stations: copies that are no pictures
 NUMBER = "[0-9]{1,18}"  # what 64 bits hold
 SUFFIX = rf"\.(?:{'|'.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})"
 MARKET_NAME = re.compile(
@@ -58,24 +61,30 @@ def is_stray(name: str) -> bool:
 
 
 def unread_images(folders: Iterable[Path], dataset: str) -> tuple[str, ...]:
-    """Paths of images, by their suffix, of kinds that the kit does not read; a warning says how many.
+    """Paths of images that are not read: of other kinds, by suffix or first bytes, and all of the folders below; a
+    warning says how many.
 
-    folders: missing ones are passed over.
+    folders: missing ones are passed over, and so are hidden files and folders.
     """
-    found = sorted(
-        entry.path
-        for folder in folders
-        if folder.is_dir()
-        for entry in os.scandir(folder)
-        if entry.name.lower().endswith(OTHER_SUFFIXES) and not entry.name.startswith(".")
-    )
+    found = sorted(path for folder in folders if folder.is_dir() for path in _passed_over(folder))
     if found:
         warnings.warn(
-            f"{dataset}: {len(found)} images are left out, as the kit does not read their kind (first: {found[0]!r}); "
-            f"convert them to one of {', '.join(IMAGE_SUFFIXES)}",
+            f"{dataset}: {len(found)} images are left out (first: {found[0]!r}), as the kit does not read their kind "
+            f"or they lie in a folder below; convert them to one of {', '.join(IMAGE_SUFFIXES)}, or move them up",
             stacklevel=4,
         )
     return tuple(found)
+
+
+def _passed_over(folder: Path) -> Iterator[str]:
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".") or entry.name in FOREIGN_FOLDERS:
+            continue
+        if entry.is_dir():
+            images, unread = images_below(entry.path)
+            yield from images + unread
+        elif is_unread_image(entry.path):
+            yield entry.path
 
 
 def read_folder(

@@ -62,8 +62,27 @@ def test_images_of_other_kinds_are_counted_and_a_problem(tmp_path, suffix, folde
         ds = load_dataset("market-layout", root=tmp_path / "mine")
     assert ds.info["unread_images"] == (str(first.with_suffix(suffix)),)
     report = check(ds)
-    assert report.problems == [f"images of a kind that the kit does not read: 1 ({first.stem}{suffix})"]
+    assert report.problems == [
+        f"images that are not read: of another kind, or in a folder below: 1 ({first.stem}{suffix})"
+    ]
     assert report.exit_code == 1
+
+
+@pytest.mark.parametrize("where", ["more/{0}.jpg", "more/still/{0}.GIF", "{0}", "{0}.jpg_old"])
+def test_images_in_folders_below_or_without_a_suffix_are_counted_too(tmp_path, where):
+    layouts.write_market(tmp_path / "mine")
+    folder = tmp_path / "mine" / "bounding_box_train"
+    first = sorted(folder.glob("*.jpg"))[0]
+    moved = folder / where.format(first.stem)
+    moved.parent.mkdir(parents=True, exist_ok=True)
+    first.rename(moved)
+    (folder / "notes.txt").write_text("RIFF is no picture")
+    (folder / "poses.json").write_text("{}")
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails" / "a.jpg").write_bytes(moved.read_bytes())
+    with pytest.warns(UserWarning, match=f"1 images are left out.*{first.stem}"):
+        ds = load_dataset("market-layout", root=tmp_path / "mine")
+    assert ds.info["unread_images"] == (str(moved),) and check(ds).exit_code == 1
 
 
 def test_msmt17_refuses_a_listed_image_of_another_kind(tmp_path):
