@@ -250,7 +250,8 @@ pd.DataFrame(
 
 # %% [markdown]
 # Sunglasses that cover half of the body, a face at its feet. `build_priors` keeps these counts
-# while it reads, and refuses such maps after the first 64 and again at the end:
+# while it reads, and refuses such maps after the first batch (of 64 or more; here 256)
+# and again at the end:
 
 # %%
 from reidkit.errors import PriorError
@@ -510,7 +511,7 @@ print(
 # finds what they made.
 #
 # - Priors are needed for **training images only**: 12,936 on Market-1501. `--splits all` is for the
-#   row "Baseline (UB)", which rectifies test images too.
+#   row "Baseline (UB)", which needs them at test, too.
 # - Interrupt and call again: it goes on where it was.
 # - Then look at the contact sheet that it writes beside the priors, and at the share of reliable
 #   priors, *before* you train for a day.

@@ -154,8 +154,10 @@ for name, row in last.items():
 # **Predict.** At the start every classifier has weights near zero and guesses. Which term moves the
 # trunk most?
 #
-# Training starts from an IDE network of the same data set, where there is one beside the runs; else
-# from random weights.
+# A training starts from the trunk of an IDE network, and so did the runs above. That IDE does not
+# ship. If you have trained CGPN yourself, it lies beside your runs, and *start* is measured with
+# its trunk; else (as in the output stored here) *start* means random weights, before the training
+# of the IDE.
 
 # %%
 from reidkit.data.loaders import train_loader
@@ -649,7 +651,9 @@ if "occluder" in sample:
 # largest *loss*, and two drawn by lot.
 #
 # Right is a solid blue frame with **+**, wrong a dashed vermilion frame with **x** (the paper:
-# green and red). Images of the query's own camera are left out, as in the paper.
+# green and red). Left out are junk and the same person under the query's own camera, by the rule
+# that mAP is computed with; strangers under that camera stay. (The paper says of its lists that
+# they are "not from the same camera shot".)
 
 # %%
 from reidkit.evaluation import top_k

@@ -32,9 +32,9 @@ SEEDS = 3  # seeds a row should have
 #
 # One table holds every finished run: one line a seed, test level and metric, with the commit,
 # command and device that made it. Sidewalk's level `mild` has mostly whole people; in `strong` half
-# of them stand behind something or are cut by the box. It plays the role of Occluded-DukeMTMC (the
-# paper's Table 2) and of CUHK03, which "contains a lot of occluded or body part missing person
-# images".
+# of them stand behind something, and boxes cut heads and legs off. It plays the role of
+# Occluded-DukeMTMC (the paper's Table 2) and of CUHK03, which "contains a lot of occluded or body
+# part missing person images".
 
 # %%
 from collections import Counter

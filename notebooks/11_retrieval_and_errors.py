@@ -346,8 +346,8 @@ print("right - wrong, part by part:", "  ".join(f"{d:+.2f}" for d in gap))
 # %% [markdown]
 # ## What kind of error?
 #
-# Seven in ten of Sidewalk's people have siblings: the same body and clothes but for *one* part. A
-# wrong first image is either a sibling or a stranger. For comparison: what a first image drawn by
+# Six in ten of the people in the test have siblings: the same body and clothes but for *one* part.
+# A wrong first image is either a sibling or a stranger. For comparison: what a first image drawn by
 # lot would be.
 
 

@@ -89,8 +89,8 @@ stepper
 # %% [markdown]
 # ## 2 Two variants
 #
-# Notebook 05, MPN Table 1. **Predict** whether one variant is better on every query or on a few. It opens on the level
-# where A is furthest ahead; choose another. The number line shows all seeds on the whole test set; beside it stand the
+# Notebook 05, MPN Table 1. **Predict** whether one variant is better on every query or on a few. It opens on the test
+# level, of mild and strong, on which A is further ahead; choose another. The number line shows all seeds on the whole test set; beside it stand the
 # two runs at hand, and on which levels A is ahead and on which it is not.
 
 # %%
@@ -207,7 +207,7 @@ print("3:", check_exercise("12.3", answer_3))
 # <details><summary>answer</summary>Eq. 3 is written for h, the features of the main tasks, which are used at test time.
 # g of the auxiliary tasks meets h only in the alignment of Eq. 8.</details>
 #
-# **4. The ranking here is better than in notebook 04, with the same weights. Why?**
+# **4. The two runs of section 2 rank better here than on the whole test set, with the same weights. Why?**
 # <details><summary>answer</summary>The gallery is smaller: fewer strangers can be mistaken for the person.</details>
 #
 # ## Summary

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from needs import need
 from paths import REPO
 
@@ -281,6 +282,43 @@ def test_exercises_refuse_wrong_answers():
             assert exercises.check_exercise(name, expected) == "right", name
     with pytest.raises(KeyError):
         exercises.check_exercise("99.1", 0)
+
+
+def by_torch(a, b):
+    return (a * b).sum() / (a.norm() * b.norm())
+
+
+def rank_k_by_torch(first_hits, k):
+    return (first_hits <= k).float().mean()
+
+
+RIGHT = [
+    ("04.2", rank_k_by_torch),
+    ("07.3", lambda m: torch.stack([half.double().amax((2, 3)) for half in m.chunk(2, dim=2)], dim=1)),
+    ("09.3", "Branch 1 & Branch 3"),
+    ("09.3", "Table 4: branch 1 and branch 3"),
+    ("10.2", by_torch),
+    ("10.2", lambda a, b: torch.cosine_similarity(a.flatten(), b.flatten(), dim=0)),
+    ("10.3", lambda F, g: (F.double() * g.double()).sum(1).relu()),
+]
+WRONG = [
+    ("04.2", lambda first_hits, k: (first_hits < k).float().mean()),
+    ("07.3", lambda m: torch.stack([half.double().mean((2, 3)) for half in m.chunk(2, dim=2)], dim=1)),
+    ("09.3", "Branch 1 & Branch 2"),
+    ("10.2", lambda a, b: (a * b).sum() / a.norm()),
+    ("11.2", lambda q, c, g, d: g <= 0 or (q == g and c == d)),  # distractors stay
+]
+
+
+@pytest.mark.parametrize(("name", "answer"), RIGHT)
+def test_right_answers_of_another_kind_are_right(name, answer):
+    """Written for tensors or for arrays, in another number type, in another spelling."""
+    assert exercises.check_exercise(name, answer) == "right"
+
+
+@pytest.mark.parametrize(("name", "answer"), WRONG)
+def test_near_misses_are_refused_with_their_hint(name, answer):
+    assert exercises.check_exercise(name, answer).startswith("not yet. Hint: ")
 
 
 def test_written_notebook(source, written):

@@ -128,6 +128,13 @@ DIFFERENCES = [
         HERO,
         "mild",
     ),
+    (
+        "with it MPNo is behind in every seed on strong and in two of three on mild",
+        "mpn-no-ca",
+        "mpn-no-ca-roi",
+        HERO,
+        "mild",
+    ),
     ("(CGPN over CGPN-1 appears on both levels, on mild with", "cgpn", "cgpn-1", HERO, "mild"),
     ("more where people are hidden (strong minus mild", "cgpn", "cgpn-1", HERO, GAIN),
     ("Global parts beside them (CGPN over CGPN-3) are ahead in every seed on mild", "cgpn", "cgpn-3", HERO, "mild"),
