@@ -127,7 +127,7 @@ def expanded_sets(neighbours: Tensor, k1: int) -> Iterator[tuple[Tensor, Tensor]
     total = len(neighbours)
     full, half = neighbours[:, : k1 + 1], neighbours[:, : round(k1 / 2) + 1]
     in_full, in_half = is_reciprocal(full), is_reciprocal(half)
-    chunk = max(1, PAIRS // max(total, full.shape[1] * half.shape[1]))
+    chunk = max(1, min(256, STRIP_BYTES // total, PAIRS // (full.shape[1] * half.shape[1])))
     for start in range(0, total, chunk):
         own, own_in = full[start : start + chunk], in_full[start : start + chunk]  # [b, k]   R(i, k1)
         other, other_in = half[own], in_half[own]  # [b, k, h] R(q, k1/2)
