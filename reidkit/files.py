@@ -37,8 +37,7 @@ ADVICE = {
     errno.EDQUOT: "your quota is used up: make room, or choose another disk",
     errno.EFBIG: "this shell (ulimit -f) or disk takes no larger file: raise the limit, or choose another disk",
     errno.EROFS: "the disk is read-only: choose another folder",
-    errno.EACCES: "change its permissions, or choose another folder",
-    errno.EPERM: "change its permissions, or choose another folder",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions, or choose another folder"),
 }
 
 _numbers = itertools.count()
@@ -57,10 +56,8 @@ def replacing(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -> Ite
     """Yield a temporary path beside `path`; rename it over `path` when the block ends without an error.
 
     The folder is made where it is missing, and temporary files of processes that were killed are removed from it.
-    The file gets the permissions of any new file, whatever the writer in the block gave it. A link stays one: what it
-    leads to is replaced.
-    Raises `error` where the disk does not take the file, or `path` is a pipe or a device; what stood at `path` before
-    is then untouched.
+    The file gets the permissions of any new file, whatever the writer in the block gave it; a link stays a link.
+    Raises `error` where the disk does not take the file, and for a pipe or a device; what stood there is untouched.
     """
     path = _plain(path, error)
     temporary = path.with_name(f".{path.name}.{os.getpid()}@{MACHINE}.{next(_numbers)}.tmp")
@@ -101,10 +98,8 @@ def check_writable(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -
 
 def _plain(path: str | Path, error: type[ReIDKitError]) -> Path:
     """Where a file is written: at `path`, or at what a link there leads to. `error` for a pipe or a device."""
-    with suppress(OSError):
-        kind = os.stat(path).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise error(f"cannot write {path}: it is a pipe or a device, which nothing can replace; name a file")
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise error(f"cannot write {path}: it is a pipe or a device, which nothing can replace; name a file")
     return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
@@ -149,7 +144,7 @@ def read_json(
 ) -> dict[str, Any]:
     """The object in a JSON file of at most `limit` bytes.
 
-    Raises `error`: with the text `missing` where there is no such file, else naming the file and what is wrong with it.
+    Raises `error`: the text `missing` where there is no such file, else with its name and what is wrong with it.
     """
     text = read_bytes(path, limit, missing, error)
     try:
@@ -270,10 +265,8 @@ def runs_here(pid: int) -> bool:
         return True  # asking is not harmless elsewhere
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
+    except (ProcessLookupError, OverflowError, PermissionError) as refusal:
+        return isinstance(refusal, PermissionError)
     return pid != os.getpid()
 
 
@@ -302,7 +295,6 @@ def _refusal_of_the_disk(e: Exception, temporary: Path, path: Path) -> OSError |
 
 def has_content(path: Path) -> bool:
     """Whether a file is there and not empty, as some file systems leave it when the power fails after a renaming."""
-    try:
+    with suppress(FileNotFoundError):
         return path.stat().st_size > 0
-    except FileNotFoundError:
-        return False
+    return False
