@@ -155,7 +155,7 @@ def named_device(device: str | torch.device, error: type[ReIDKitError] = ReIDKit
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise unknown_name("device", device, ("auto", "cpu", "cuda", "mps")) from None
+        raise unknown_name("device", str(device), ("auto", "cpu", "cuda", "mps")) from None
     if found.type == "cuda" and not torch.cuda.is_available():
         raise error(f"device '{device}' was asked for, but torch sees no CUDA GPU here; use the device cpu")
     if found.type == "cuda" and found.index is not None and found.index >= torch.cuda.device_count():
