@@ -126,8 +126,8 @@ class Recipe:
 
 POSITIVE = ("a number above 0", lambda v: v > 0)
 COUNT = ("a whole number of at least 1", lambda v: v >= 1)
-MANY = ("a whole number from 1 to 1,000,000", lambda v: 1 <= v <= 1_000_000)  # an epoch is planned in memory
-COPIES = ("a whole number from 1 to 1,000", lambda v: 1 <= v <= 1_000)
+MANY = ("a whole number of at least 1, at most 1,000,000", lambda v: 1 <= v <= 1_000_000)  # held in memory
+COPIES = ("a whole number of at least 1, at most 1,000", lambda v: 1 <= v <= 1_000)
 NOT_NEGATIVE = ("a number of at least 0", lambda v: v >= 0)
 FRACTION = ("a number from 0 to 1", lambda v: 0 <= v <= 1)
 RANGES = {

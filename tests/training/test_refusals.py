@@ -144,5 +144,5 @@ def test_a_map_that_cannot_be_used_is_found_before_the_ide_is_trained(tmp_path, 
 
 @pytest.mark.parametrize("setting", ["batches_per_epoch", "translation_copies"])
 def test_a_number_that_no_memory_holds_is_refused(setting):
-    with pytest.raises(ReIDKitError, match=f"{setting}.*from 1 to 1,000"):
+    with pytest.raises(ReIDKitError, match=f"{setting}.*at least 1, at most 1,000"):
         recipe_for("ide", "smoke", {setting: 10**12})
