@@ -13,19 +13,13 @@ import os
 import platform
 import re
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from reidkit.errors import CheckpointError, ReIDKitError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 LEAST = 1 << 12  # bytes that a disk must take to count as one that can be written
 JSON_BYTES = 16 << 20  # a result with all its levels has some 20 kB
@@ -37,11 +31,11 @@ ADVICE = {
     errno.EDQUOT: "your quota is used up: make room, or choose another disk",
     errno.EFBIG: "this shell (ulimit -f) or disk takes no larger file: raise the limit, or choose another disk",
     errno.EROFS: "the disk is read-only: choose another folder",
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions, or choose another folder"),
+    errno.EACCES: "change its permissions, or choose another folder",
+    errno.EPERM: "change its permissions, or choose another folder",
 }
 
 _numbers = itertools.count()
-_held: set[Path] = set()  # locks of `held` that this process has
 _being_written: set[str] = set()  # names of this process's temporary files
 
 
@@ -56,8 +50,10 @@ def replacing(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -> Ite
     """Yield a temporary path beside `path`; rename it over `path` when the block ends without an error.
 
     The folder is made where it is missing, and temporary files of processes that were killed are removed from it.
-    The file gets the permissions of any new file, whatever the writer in the block gave it; a link stays a link.
-    Raises `error` where the disk does not take the file, and for a pipe or a device; what stood there is untouched.
+    The file gets the permissions of any new file, whatever the writer in the block gave it. A link stays one: what it
+    leads to is replaced.
+    Raises `error` where the disk does not take the file, or `path` is a pipe or a device; what stood at `path` before
+    is then untouched.
     """
     path = _plain(path, error)
     temporary = path.with_name(f".{path.name}.{os.getpid()}@{MACHINE}.{next(_numbers)}.tmp")
@@ -144,7 +140,7 @@ def read_json(
 ) -> dict[str, Any]:
     """The object in a JSON file of at most `limit` bytes.
 
-    Raises `error`: the text `missing` where there is no such file, else with its name and what is wrong with it.
+    Raises `error`: with the text `missing` where there is no such file, else naming the file and what is wrong with it.
     """
     text = read_bytes(path, limit, missing, error)
     try:
@@ -170,84 +166,6 @@ def read_bytes(path: str | Path, limit: int, missing: str, error: type[ReIDKitEr
     return content
 
 
-@contextmanager
-def locked(path: str | Path, waiting: str) -> Iterator[IO | None]:
-    """Hold the lock file `path` during the block; while another process holds it, say `waiting` and wait.
-
-    Yields the open file: a child process that inherits it holds the lock too, also after its parent's death. The system
-    frees the lock when the last of them ends, however it ends. The file is gone after the block; its folder, which is
-    made where it is missing, stays. Raises OSError where it cannot be made. Systems without `fcntl` (Windows) do not
-    lock, and yield None.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield None
-        return
-    while True:
-        file = path.open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(waiting, file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):  # the one before us has removed the file that we waited for
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break
-        file.close()
-    with file:
-        try:
-            yield file
-        finally:
-            path.unlink(missing_ok=True)  # while it is still locked: nobody else can hold this file now
-
-
-@contextmanager
-def held(path: str | Path, taken: str, error: type[ReIDKitError]) -> Iterator[None]:
-    """Hold the lock file `path` during the block, or raise `error` at once where a living process holds it.
-
-    taken: the message, in which "{pid}" becomes what the holder is called. The system frees the lock when its process
-    ends, however it ends, so that a dead one's is taken over. Systems without `fcntl` (Windows)
-    do not lock. A process may hold a lock twice: its inner block changes nothing.
-    """
-    path = Path(os.path.abspath(path))
-    if fcntl is None or path in _held:
-        yield
-        return
-    try:
-        file = _own_file(path, taken, error)
-    except OSError as e:
-        raise disk_error(f"cannot write {path}", e, error) from e
-    with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {MACHINE}\n")
-        file.flush()
-        _held.add(path)
-        try:
-            yield
-        finally:
-            _held.discard(path)
-            path.unlink(missing_ok=True)  # while it is still locked: nobody else can hold this file now
-
-
-def _own_file(path: Path, taken: str, error: type[ReIDKitError]) -> IO:
-    """The lock file, open and locked; one that its holder removes at this moment is made anew."""
-    assert fcntl is not None  # `held` asked
-    while True:
-        file = path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read(200).strip() or "another process"
-            file.close()
-            raise error(taken.format(pid=holder)) from None
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()
-
-
 def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of `replacing` that processes of this machine left when they were killed."""
     for name in os.listdir(folder):
@@ -265,8 +183,10 @@ def runs_here(pid: int) -> bool:
         return True  # asking is not harmless elsewhere
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError, PermissionError) as refusal:
-        return isinstance(refusal, PermissionError)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it runs, and belongs to another user
+        return True
     return pid != os.getpid()
 
 
@@ -295,6 +215,7 @@ def _refusal_of_the_disk(e: Exception, temporary: Path, path: Path) -> OSError |
 
 def has_content(path: Path) -> bool:
     """Whether a file is there and not empty, as some file systems leave it when the power fails after a renaming."""
-    with suppress(FileNotFoundError):
+    try:
         return path.stat().st_size > 0
-    return False
+    except FileNotFoundError:
+        return False

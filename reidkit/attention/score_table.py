@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reidkit.files import disk_error, locked, replacing
+from reidkit.files import disk_error, replacing
+from reidkit.locks import locked
 from reidkit.readers import read_table
 
 if TYPE_CHECKING:

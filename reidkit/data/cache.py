@@ -32,7 +32,8 @@ from reidkit.data.dataset import ReIDDataset
 from reidkit.data.feed import ahead, fits
 from reidkit.data.images import Interpolation, read_image, relative_paths
 from reidkit.errors import DatasetError
-from reidkit.files import disk_error, locked
+from reidkit.files import disk_error
+from reidkit.locks import locked
 
 ELSEWHERE = (
     "name another folder (--cache-dir, in Python load_dataset(..., cache_dir=...)), or read the images each time "

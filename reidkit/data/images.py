@@ -42,6 +42,7 @@ OTHER_SUFFIXES = tuple(  # images too, by their names; the kit does not read the
     ".ppm .pgm .pbm .pnm .pfm .tga .pcx .sgi .ras .xbm .xpm .qoi .dds .exr .hdr .psd .eps .svg .fits .flif .bpg "
     ".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf".split()
 )
+LITTER_FOLDERS = frozenset({"__MACOSX", "@eaDir"})  # of macOS' archives and of disk stations: copies, no pictures
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*")  # how files of FORMATS begin
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 50_000_000  # a crop of one person has 8,192 (Market-1501) to about a million

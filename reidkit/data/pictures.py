@@ -30,6 +30,7 @@ from torch import Tensor
 
 from reidkit.data.images import (
     IMAGE_SUFFIXES,
+    LITTER_FOLDERS,
     MAX_PIXELS,
     Interpolation,
     Unreadable,
@@ -101,8 +102,9 @@ def read_picture(picture: Picture, size: tuple[int, int], interpolation: Interpo
 def images_below(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
     """(images, images of kinds that are not read): sorted paths of all files below a folder.
 
-    Left out: hidden files and folders, and at the top the folders that the kit itself writes (`OWN_FOLDERS`). Links
-    are followed; a folder that is reached twice, as through a link to itself, is read once.
+    Left out: hidden files and folders, what other programs leave (`LITTER_FOLDERS`), and at the top the folders that
+    the kit itself writes (`OWN_FOLDERS`). Links are followed; a folder that is reached twice, as through a link to
+    itself, is read once.
     """
     found, unread, seen = [], [], set()
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -112,7 +114,8 @@ def images_below(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
             continue
         seen.add(real)
         own = OWN_FOLDERS if os.path.samefile(place, folder) else ()
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
+        none = {*LITTER_FOLDERS, *own}
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in none)
         for name in files:
             if not name.startswith("."):
                 path = os.path.join(place, name)

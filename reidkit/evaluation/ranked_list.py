@@ -47,7 +47,7 @@ def rank(
 
         order = rank(f[0], f[1:])       # order[0] is the row of f[1:] that is most like f[0]
     """
-    check_k(k)
+    check_count(k, "k", optional=True)
     if single := np.ndim(query_features) == 1:
         query_features = one_row(query_features)
     qf, gf = feature_pair(query_features, gallery_features, metric)
@@ -93,7 +93,7 @@ def top_k(
     nothing is junk. Raises ReIDKitError as `evaluate_ranking` does, for labels of which one half is missing, and
     where the rule would remove the whole gallery.
     """
-    check_k(k)
+    check_count(k, "k", optional=True)
     query, gf = feature_pair(one_row(query), gf, metric)
     truth = truth_of(q_pid, g_pids, q_camid, g_camids, junk_pids, camera_rule)
     if truth is not None and len(truth.g_pids) != len(gf):
@@ -116,12 +116,6 @@ def top_k(
 def one_row(query) -> Tensor | np.ndarray:
     """[1, D] of the features of one query, [D] or [1, D]."""
     return query.reshape(1, -1) if hasattr(query, "reshape") else np.asarray(query).reshape(1, -1)
-
-
-def check_k(k: int | None) -> None:
-    """ReIDKitError unless a list of k images (None: all) can be made."""
-    if k is not None:
-        check_count(k, "k")
 
 
 def truth_of(q_pid, g_pids, q_camid, g_camids, junk_pids: Sequence[int], camera_rule: bool) -> GroundTruth | None:

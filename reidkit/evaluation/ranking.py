@@ -129,8 +129,7 @@ def evaluate_ranking(
     query has a true match; UnknownNameError for a metric or form of AP that does not exist.
     """
     check_ap(ap)
-    if max_rank is not None:
-        check_count(max_rank, "max_rank")
+    check_count(max_rank, "max_rank", optional=True)
     qf, gf = as_matrix(qf, "query features"), as_matrix(gf, "gallery features")
     truth = GroundTruth(q_pids, g_pids, q_camids, g_camids, junk_pids, camera_rule)
     check_sizes(truth, len(qf), len(gf), "the features have")
@@ -155,8 +154,7 @@ def evaluate_distance(
     device: where ranks are counted, strip by strip (default: that of the distances).
     """
     check_ap(ap)
-    if max_rank is not None:
-        check_count(max_rank, "max_rank")
+    check_count(max_rank, "max_rank", optional=True)
     distance = as_matrix(distance, "distance matrix")
     truth = GroundTruth(q_pids, g_pids, q_camids, g_camids, junk_pids, camera_rule)
     queries, images = distance.shape

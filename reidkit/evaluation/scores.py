@@ -166,8 +166,10 @@ def named_device(device: str | torch.device, error: type[ReIDKitError] = ReIDKit
     return found
 
 
-def check_count(value: Any, name: str) -> None:
-    """ReIDKitError unless a value is a whole number of at least 1."""
+def check_count(value: Any, name: str, optional: bool = False) -> None:
+    """ReIDKitError unless a value is a whole number of at least 1, or None where it is `optional`."""
+    if optional and value is None:
+        return
     if not isinstance(value, numbers.Integral) or value < 1:
         raise ReIDKitError(f"{name} must be at least 1, a whole number; got {value}")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from reidkit.errors import PriorError
-from reidkit.files import locked, replacing
+from reidkit.files import replacing
+from reidkit.locks import locked
 from reidkit.priors.store import COUNTED, PriorTable, empty_table
 
 

@@ -13,7 +13,7 @@ from math import isnan, nan, sqrt
 import pandas as pd
 
 from reidkit.reporting.claim_list import CGPN_CLAIMS, MPN_CLAIMS, Claim
-from reidkit.reporting.report import PAPER, ordering, paper_table, t_quantile
+from reidkit.reporting.report import has_paper_table, ordering, paper_table, t_quantile
 
 __all__ = [
     "CGPN_CLAIMS",
@@ -33,7 +33,7 @@ __all__ = [
 def paper_difference(claim: Claim, metric: str = "mAP") -> float:
     """better - worse as printed, in points, mean over the data sets that the sentence speaks of; NaN where no table
     prints both."""
-    if not (PAPER / f"{claim.suite}.csv").is_file():
+    if not has_paper_table(claim.suite):
         return nan
     t = paper_table(claim.suite)
     wide = t.loc[(t.metric == metric) & (t.variant != "")].pivot(index="dataset", columns="variant", values="value")

@@ -24,6 +24,7 @@ __all__ = [
     "PROVENANCE",
     "PairedDifference",
     "collect_results",
+    "has_paper_table",
     "markdown",
     "mean_spread",
     "metrics_of_table",
@@ -172,10 +173,14 @@ def ordering(
 
 def paper_table(suite: str, folder: str | Path = PAPER) -> pd.DataFrame:
     """The paper's table of a suite: row, variant, dataset, metric, value in percent (`results/paper/`)."""
-    file = Path(folder) / f"{suite}.csv"
-    if not file.is_file():
+    if not has_paper_table(suite, folder):
         raise unknown_name("table of the papers", suite, [p.stem for p in Path(folder).glob("*.csv")])
-    return pd.read_csv(file, keep_default_na=False, dtype={"value": float})
+    return pd.read_csv(Path(folder) / f"{suite}.csv", keep_default_na=False, dtype={"value": float})
+
+
+def has_paper_table(suite: str, folder: str | Path = PAPER) -> bool:
+    """Whether the papers print a table of a suite's rows."""
+    return (Path(folder) / f"{suite}.csv").is_file()
 
 
 def paper_orderings(suite: str, metric: str = "mAP", folder: str | Path = PAPER) -> list[tuple[str, str]]:

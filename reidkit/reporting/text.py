@@ -8,7 +8,14 @@ from itertools import groupby
 
 import pandas as pd
 
-from reidkit.reporting.report import PAPER, TEST_ORDER, metrics_of_table, paper_table, percent, rows_of_table
+from reidkit.reporting.report import (
+    TEST_ORDER,
+    has_paper_table,
+    metrics_of_table,
+    paper_table,
+    percent,
+    rows_of_table,
+)
 from reidkit.reporting.results import mean_spread
 
 WIDTH = 120
@@ -90,7 +97,7 @@ def report_blocks(
     """
     labels = {name: name for name in dict.fromkeys(results["system"])} if suite is None else rows_of_table(suite)
     metrics = ["rank1", "mAP"] if suite is None else metrics_of_table(suite)
-    if suite and paper and (PAPER / f"{suite}.csv").is_file():
+    if suite and paper and has_paper_table(suite):
         printed = paper_table(suite)
         names = (printed.dataset + " " + printed.metric).str.strip()
         cells = printed.assign(column=names, text=printed.value.map("{:.1f}".format))

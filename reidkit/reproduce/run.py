@@ -1,4 +1,4 @@
-"""Carrying an order out: priors once, IDEs, rows x seeds, then the table and the page. What is finished is skipped."""
+"""Carrying an order out: priors and textures, IDEs, rows x seeds, then table and page. What is finished is skipped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from reidkit.priors.find import make_priors
 from reidkit.reporting.report import collect_results, no_results
 from reidkit.reproduce import slurm
 from reidkit.reproduce.order import Prospect
+from reidkit.training.plan import prepare_priors
 from reidkit.training.suites import SuiteReport, run_plan
 
 
@@ -38,6 +39,7 @@ def carry_out(prospect: Prospect, *, progress: bool = True) -> Outcome:
         if step.todo:
             where = {"grid": step.grid, "splits": step.splits, "maps": order.maps}
             make_priors(order.dataset, order.prior_tool, **where, progress=progress)
+    prepare_priors(plan, order.dataset, order.prior_tool, progress, kinds=("dense",))
     order.runs.mkdir(parents=True, exist_ok=True)
     if order.resources is None:
         report = run_plan(plan, jobs=order.jobs, progress=progress)

@@ -24,7 +24,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from reidkit.errors import DatasetError, ReIDKitError
-from reidkit.files import locked, read_json, write_json
+from reidkit.files import read_json, write_json
+from reidkit.locks import locked
 from reidkit.search.blocks import Block, check_dim, compared, halved, open_blocks, tidy, write_block
 from reidkit.search.gallery import GalleryFile, Listing, list_gallery
 from reidkit.search.network import PictureNetwork, refuse_priors

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reidkit.errors import ReIDKitError
-from reidkit.evaluation.ranked_list import best, check_k, rank
+from reidkit.evaluation.ranked_list import best, rank
+from reidkit.evaluation.scores import check_count
 from reidkit.search.index import GalleryIndex
 from reidkit.search.nearest import SPARE, Kind, candidates, check_kind, describe, open_nearest, recall
 from reidkit.search.network import PictureNetwork
@@ -58,7 +59,7 @@ def search(
     Raises ReIDKitError for top < 1 and where FAISS is needed and missing, UnknownNameError for another kind.
     """
     check_kind(kind)
-    check_k(top)
+    check_count(top, "top")
     if not queries:
         raise ReIDKitError("there is nothing to search for: name one picture or more")
     features = network.features(network.pixels(q.image for q in queries), [str(q.path) for q in queries])  # [Q, D]

@@ -22,7 +22,8 @@ from reidkit.data import ReIDDataset
 from reidkit.data.loaders import Batch, BatchLoader, train_loader
 from reidkit.errors import TrainingError
 from reidkit.evaluation.forms import RELEASED
-from reidkit.files import check_writable, locked, write_json
+from reidkit.files import check_writable, write_json
+from reidkit.locks import locked
 from reidkit.losses import LossConfig
 from reidkit.models import ReIDModel
 from reidkit.models.zoo import variant

@@ -6,7 +6,7 @@ Nothing is written here. `suites.run_suite` carries a plan out on this machine, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -142,8 +142,14 @@ def plan_suite(
     return plan
 
 
-def prepare_priors(plan: SuitePlan, dataset: ReIDDataset, prior_tool: Tool | None, progress: bool) -> None:
-    """Make the priors that the rows of a plan need, before an IDE is trained for them.
+def prepare_priors(
+    plan: SuitePlan,
+    dataset: ReIDDataset,
+    prior_tool: Tool | None,
+    progress: bool,
+    kinds: Collection[str] = ("coarse", "dense"),
+) -> None:
+    """Make the priors of these kinds that the rows of a plan need, before an IDE is trained for them.
 
     Rows whose priors cannot be made are refused, and IDEs that only those start from are left away.
     """
@@ -151,6 +157,8 @@ def prepare_priors(plan: SuitePlan, dataset: ReIDDataset, prior_tool: Tool | Non
     for job in (job for job in plan.rows if not job.finished):
         model = sketch(job.variant, job.recipe, dataset.num_train_ids)
         kind = prior_splits(model), grid_of(model, job.recipe), model.prior_kind
+        if model.prior_kind not in kinds:
+            continue
         if kind not in why:
             try:
                 priors_for(model, dataset, job.recipe, tool, progress)

@@ -12,7 +12,8 @@ from accelerate import Accelerator
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError
-from reidkit.files import disk_error, held, write_json
+from reidkit.files import disk_error, write_json
+from reidkit.locks import held
 from reidkit.priors import PriorTable
 from reidkit.priors.dense import TextureTable
 from reidkit.priors.source import Tool

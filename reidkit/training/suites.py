@@ -19,8 +19,9 @@ from tqdm.auto import tqdm
 
 from reidkit.data import ReIDDataset
 from reidkit.errors import TrainingError, unknown_name
-from reidkit.files import check_writable, locked
+from reidkit.files import check_writable
 from reidkit.lifetime import with_me
+from reidkit.locks import locked
 from reidkit.priors.source import Tool
 from reidkit.training.plan import Job, SuitePlan, default_jobs, device_of, plan_suite, prepare_priors
 from reidkit.training.presets import choose_preset

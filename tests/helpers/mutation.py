@@ -270,7 +270,8 @@ def main() -> None:
 
 def store(name: str, row: Row) -> None:
     """Write a room's row into mutants.json, beside those of the others, which other processes may write meanwhile."""
-    from reidkit.files import locked, write_json
+    from reidkit.files import write_json
+    from reidkit.locks import locked
     from reidkit.provenance import provenance
 
     file, tests = ROOMS[name]

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from reidkit import files
 from reidkit.errors import CheckpointError, DatasetError, ReIDKitError
-from reidkit.files import locked, read_json, replacing, reserve, write_json, write_text
+from reidkit.files import read_json, replacing, reserve, write_json, write_text
+from reidkit.locks import locked
 
 DEAD = 2**22 + 1  # no Linux has so high a process number
 
@@ -242,7 +243,7 @@ def test_read_json_says_what_is_wrong(tmp_path):
 def test_a_lock_is_waited_for_and_freed_by_death(tmp_path):
     lock = tmp_path / "made" / ".x.lock"
     code = (
-        "import sys; from reidkit.files import locked\n"
+        "import sys; from reidkit.locks import locked\n"
         "with locked(sys.argv[1], 'somebody else is at it'):\n"
         "    print('in', flush=True); sys.argv[2] == 'stay' and sys.stdin.read()"
     )

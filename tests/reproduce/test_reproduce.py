@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from map_folders import FIGURES, write_figures
 from market_folder import make_market_folder
 from market_runs import FAST, call
+from PIL import Image
 
 from reidkit.data import load_dataset
 from reidkit.training import RunFolder, suites
@@ -114,6 +116,23 @@ def test_rows_of_a_failed_ide_are_not_tried(ds, tmp_path, monkeypatch):
     answer = reproduce(ds, tmp_path, sets=())
     assert tried == ["ide"] and answer.exit_code == 1
     assert answer.output.count("the IDE that it starts from failed") == 2
+
+
+def test_a_dense_body_map_that_cannot_be_used_is_found_before_the_ide_is_trained(ds, tmp_path, monkeypatch):
+    for path in ds.train.path:
+        image = Path(path)
+        file = (ds.root / "dense" / image.relative_to(ds.root)).with_suffix(".npz")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        width, height = Image.open(image).size
+        np.savez(file, iuv=np.zeros((3, height, width), np.float32))
+    file.write_bytes(b"no map")
+    tried = []
+    monkeypatch.setattr(
+        "reidkit.training.suites._train_process", lambda path, arguments: tried.append(arguments[0]) or "no"
+    )
+    order = ["mpn-table5", *words(ds, tmp_path, only="dsa", sets=["--set", "epochs=1"])[1:]]
+    answer = call("reproduce", *order)
+    assert answer.exit_code == 1 and file.name in answer.output and tried == []
 
 
 def test_a_damaged_result_is_a_failure_of_its_row_alone(ds, tmp_path):

@@ -190,7 +190,7 @@ def test_what_cannot_be_searched(gallery, network):
     index = open_index(network, gallery, progress=False)
     query = open_pictures([index.path(0)])
     for options, error, match in (
-        ({"top": 0}, ReIDKitError, "k must be at least 1"),
+        ({"top": 0}, ReIDKitError, "top must be at least 1"),
         ({"kind": "flat"}, UnknownNameError, "unknown index 'flat'"),
     ):
         with pytest.raises(error, match=match):

@@ -12,7 +12,7 @@ from market_runs import SMOKE
 from reidkit.attention.score_table import added, written
 from reidkit.attention.scores import CHECKED
 from reidkit.errors import TrainingError
-from reidkit.files import held, locked
+from reidkit.locks import held, locked
 from reidkit.training import RunFolder
 
 TRAIN = [sys.executable, "-m", "reidkit.cli", "train", "ide", "--dataset", "market-layout", *SMOKE]
@@ -82,7 +82,7 @@ child.wait()
 
 def test_a_lock_names_its_holder_and_may_be_held_twice_by_one_process(tmp_path):
     lock = tmp_path / "l"
-    code = "import sys\nfrom reidkit.files import held\nwith held(sys.argv[1], 'taken by {pid}', ValueError):\n    pass"
+    code = "import sys\nfrom reidkit.locks import held\nwith held(sys.argv[1], 'taken by {pid}', ValueError):\n    pass"
     with held(lock, "taken by {pid}", TrainingError), held(lock, "taken by {pid}", TrainingError):
         other = subprocess.run([sys.executable, "-c", code, str(lock)], capture_output=True, text=True)
         assert f"ValueError: taken by process {os.getpid()} on" in other.stderr

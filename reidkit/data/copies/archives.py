@@ -24,10 +24,10 @@ from tqdm.auto import tqdm
 
 from reidkit.data.copies.formats import PLAIN_TAR, Limits, check_ratio, entries, reader_of, refusal
 from reidkit.data.copies.imagefile import inspect_image
+from reidkit.data.images import LITTER_FOLDERS
 from reidkit.errors import DatasetError, ReIDKitError
-from reidkit.files import bring_to_disk, disk_error, locked
-
-LITTER = ("__MACOSX",)  # resource forks that macOS adds to zip files
+from reidkit.files import bring_to_disk, disk_error
+from reidkit.locks import locked
 
 
 class Unpacked(NamedTuple):
@@ -92,7 +92,7 @@ def plan(archive: Path, limits: Limits, keep: Callable[[str], bool], progress: b
             )
         check_ratio(archive, total, packed, limits)
         check_ratio(archive, entry.size, entry.packed or packed, limits)
-        if not entry.save or name.split("/")[0] in LITTER or not keep(name):
+        if not entry.save or not LITTER_FOLDERS.isdisjoint(name.split("/")) or not keep(name):
             continue
         if name in files or not name:
             raise refusal(archive, entry.key, "the second one with its name")

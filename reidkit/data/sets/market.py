@@ -26,7 +26,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from reidkit.data.dataset import ReIDDataset
-from reidkit.data.images import IMAGE_SUFFIXES, is_unread_image
+from reidkit.data.images import IMAGE_SUFFIXES, LITTER_FOLDERS, is_unread_image
 from reidkit.data.pictures import images_below
 from reidkit.data.sets.folders import find_home, listing
 from reidkit.data.sets.overlap import check_overlap
@@ -35,7 +35,6 @@ from reidkit.errors import DatasetError
 SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 MULTI_QUERY = "gt_bbox"
 ARCHIVE_NAMES = ("Market-1501-v15.09.15", "Market-1501", "market-1501", "Market1501", "market1501")
-FOREIGN_FOLDERS = ("__MACOSX", "@eaDir")  # of archives and disk stations: copies that are no pictures
 NUMBER = "[0-9]{1,18}"  # what 64 bits hold
 SUFFIX = rf"\.(?:{'|'.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})"
 MARKET_NAME = re.compile(
@@ -78,7 +77,7 @@ def unread_images(folders: Iterable[Path], dataset: str) -> tuple[str, ...]:
 
 def _passed_over(folder: Path) -> Iterator[str]:
     for entry in os.scandir(folder):
-        if entry.name.startswith(".") or entry.name in FOREIGN_FOLDERS:
+        if entry.name.startswith(".") or entry.name in LITTER_FOLDERS:
             continue
         if entry.is_dir():
             images, unread = images_below(entry.path)

@@ -395,7 +395,7 @@ def test_links_to_an_empty_folder_are_followed(tmp_path):
 
 
 def test_keep_and_litter(tmp_path):
-    archive = pack_zip(tmp_path / "a.zip", {**FILES, "__MACOSX/set/._a.jpg": b"fork"})
+    archive = pack_zip(tmp_path / "a.zip", {**FILES, "__MACOSX/set/._a.jpg": b"fork", "set/@eaDir/a.jpg": b"thumb"})
     unpack(archive, tmp_path / "out", keep=lambda n: n.endswith(".jpg"), progress=False)
     assert set(tree(tmp_path / "out")) == {"set/a.jpg", "set/sub/b.jpg"}
 

@@ -78,6 +78,8 @@ def test_odd_files_and_folders(people):
     save_person(people / "p01" / "._1.png", 1, 51)
     save_person(people / "checks" / "folder" / "contact_sheet.png", 62)
     save_person(people / "dense" / "p00" / "000.png", 63)  # a dense body map
+    save_person(people / "p01" / "@eaDir" / "000.png" / "thumb.png", 64)  # a disk station's
+    save_person(people / "__MACOSX" / "p01" / "1.png", 65)
     (people / "p02" / "Thumbs.db").write_bytes(b"x")
     (people / "readme.txt").write_text("x")
     (people / "empty").mkdir()
