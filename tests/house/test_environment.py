@@ -230,6 +230,7 @@ def test_types_are_checked_without_loopholes():
 FLOORS = {  # DESIGN: ground floor first; a room imports its own floor and those below
     "errors": 0,
     "files": 0,
+    "locks": 0,
     "provenance": 0,
     "lifetime": 0,
     "readers": 0,
