@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -54,6 +54,27 @@ for name, about, commands in (
     app.add_typer(room := group(about), name=name)
     for verb, command in commands.items():
         room.command(verb)(command)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from reidkit.provenance import provenance
+
+        here = provenance("cpu")
+        typer.echo(f"reidkit {here['reidkit']} ({here['commit']}), torch {here['torch']}, Python {here['python']}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_say_version, help="Say which kit, torch and Python this is, and end."
+        ),
+    ] = False,
+) -> None:
+    """What may stand before a command."""
 
 
 def main() -> None:

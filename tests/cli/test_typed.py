@@ -5,9 +5,11 @@ import sys
 import warnings
 
 import pytest
+import torch
 import typer
 from market_runs import SMOKE, call
 
+import reidkit
 from reidkit import cli
 from reidkit.cli.options import data_options, seeds_of
 from reidkit.errors import CheckpointError, ReIDKitError
@@ -135,6 +137,14 @@ def commands_of(command, name):
     """(name, command) of every command below one, groups left out."""
     below = getattr(command, "commands", {})
     return [pair for n, c in below.items() for pair in commands_of(c, f"{name} {n}")] or [(name, command)]
+
+
+def test_the_version_is_said_without_a_command():
+    answer = call("--version")
+    assert answer.exit_code == 0, answer.output
+    assert (
+        answer.output.startswith(f"reidkit {reidkit.__version__} (") and f"torch {torch.__version__}" in answer.output
+    )
 
 
 def test_help_says_what_everything_typed_is_for():
