@@ -247,7 +247,7 @@ Markdown("\n".join(["| notebook | what it shows |", "|---|---|", *lines]))
 #
 # 1. Two right images stand at ranks 2 and 4 of a list. What is its AP?
 # 2. A query has four right images. What is the lowest AP that still has a right image at rank 1, in
-#    a gallery of 100?
+#    a gallery of 100? (Four digits.)
 
 # %%
 from exercises import check_exercise

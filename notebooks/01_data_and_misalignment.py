@@ -8,8 +8,8 @@
 #
 # **Prerequisites.** [00 Start here](00_start_here.ipynb) (Rank-1 and mAP).
 #
-# **Paper.** MPN, Sec. 1 and Fig. 1 (misalignment), Sec. 5.1 (data sets, batches, augmentation);
-# CGPN, Sec. 4.2 (batches).
+# **Paper.** MPN, Sec. 1 and Fig. 1 (misalignment), Sec. 5 (data sets) and 5.1 (batches,
+# augmentation); CGPN, Sec. 4.2 (batches).
 #
 # **Minutes.** 1 on a 2-core CPU (2 more if Sidewalk must be rendered first), 1 on a GPU.
 
@@ -307,8 +307,8 @@ for K in (1, 6):
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Hardly better than random numbers. Why? **Predict** what happens when the protocol's camera rule
-# is switched off, so that images of the query's own camera may count as right answers.
+# Better than random numbers, and far from useful. Why? **Predict** what happens when the protocol's
+# camera rule is switched off, so that images of the query's own camera may count as right answers.
 
 # %%
 no_camera = ds.query.assign(camid=0)  # a camera that took no gallery image: nothing is removed
@@ -586,7 +586,9 @@ plots.image_grid([plt.imread(p) for p in first.path], titles, columns=16, height
 # Users of every toolbox ask. There are two answers in use. `cover`, above, goes once through the
 # *people*: its length does not depend on the number of images. `independent` (MPN's released code)
 # draws the people of each batch anew and calls as many batches an epoch as the number of *images*
-# allows. "70 epochs" means nothing until it is counted in batches.
+# allows. (The kit's short presets give a third: they go on drawing until a fixed number of batches
+# is full, `batches_per_epoch`, so that an epoch takes as long on every set.) "70 epochs" means
+# nothing until it is counted in batches.
 
 # %%
 rows = []

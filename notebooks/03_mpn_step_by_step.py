@@ -73,7 +73,8 @@ picture
 
 # %% [markdown]
 # Parts 1 and 2 stay with head and shoulders and part 6 with the shoes, in a good box and in one
-# that is too large; where the legs are missing, the lower parts crowd on what is left of them.
+# that is too large; where the legs are missing, the lower parts crowd on the hand and on the hem of
+# the coat.
 # (Notebook 10 asks how far such pictures can be trusted.)
 #
 # The network behind it, the paper's Fig. 3, is drawn here from a model: the boxes are its layers,
@@ -163,7 +164,7 @@ pd.DataFrame(shapes, columns=["backbone", "image", "F (channels x h x w)"]).assi
 
 # %% [markdown]
 # A stride has no weights, so the change is free in parameters, and weights trained on ImageNet
-# still fit. It costs four times the work in the last stage. By hand it is two numbers; ResNet-18
+# still fit. It costs 3.6 times the work in the last stage. By hand it is two numbers; ResNet-18
 # shows that it is the same network.
 
 # %%
@@ -1008,8 +1009,8 @@ LossPlayground()
 #    paper's sizes (512 -> 128 -> 512, each conv with bias and BN, K = 6)?
 # 2. In the circle example, identity 2 is safe with a margin of 0.2. Give a margin for which all six
 #    anchors violate.
-# 3. Write `batch_wise(h, g)`: the cosine distance between the batch means of $h$ and $g$ (Sec.
-#    5.3.3), for `h_tiny` and `g_tiny`.
+# 3. Write `batch_wise(h, g)`: the cosine distance between the batch means of two tensors $h$ and
+#    $g$ (Sec. 5.3.3), such as `h_tiny` and `g_tiny`.
 
 # %%
 from exercises import check_exercise

@@ -99,8 +99,8 @@ pd.DataFrame({k: ["x".join(map(str, v.shape))] for k, v in walk.items()}).T.rena
 
 # %% [markdown]
 # The map at the end is as large as the map at the split: the last down-sampling is removed, as in
-# PCB, MGN's local branches and MPN. The paper does not say so; 24 rows are what makes thirds and
-# quarters whole rows (below).
+# PCB, MGN's local branches and MPN. The paper does not say so; with 24 rows a quarter has six of
+# them, with the 12 of the published ResNet-50 it would have three.
 #
 # Figure 2 in a drawing made from the model itself, so it cannot disagree with the code.
 
@@ -352,11 +352,12 @@ for name, (before, after) in change.items():
     print(f"{name:20s} relative change {((before - after).norm() / before.norm()).item():.1e}")
 
 # %% [markdown]
-# The pupil cannot see *where* anything is: a 1x1 conv treats all places alike and GMP forgets the
-# place. It can follow its teacher in one way only: by listening to **channels** that answer to
-# upper bodies. The teacher is tied to a place in the picture, the pupil to a look. That is why the
-# pupil may stay right when the box is cut, and it is the same idea as MPN's main task (notebook
-# 03).
+# Its own layers cannot tell the pupil *where* anything is: a 1x1 conv treats all places alike and
+# GMP forgets the place. To follow its teacher it has to listen to **channels** that answer to upper
+# bodies. The teacher is tied to a place in the picture, the pupil to a look. That is why the pupil
+# may stay right when the box is cut, and it is the same idea as MPN's main task (notebook 03). (A
+# second way is open: the backbone pads its maps with zeros, so that some channels know how far the
+# edge is, and one of them may answer to "high in the picture" whatever stands there.)
 #
 # One more thing to see what Eq. 3 asks for.
 #
@@ -747,7 +748,8 @@ CGPNExplorer(obtain_run("cgpn", ds, **places), ds)
 #
 # 1. How many coarse groups has a branch that cuts the map in six stripes?
 # 2. How long is the test feature of CGPN-2 (Fig. 4), with 256 numbers a feature?
-# 3. Write `teachers(maps)`: maps [B, c, h, w] with even h -> [B, 2, c], the two pooled halves.
+# 3. Write `teachers(maps)`: a tensor of maps [B, c, h, w] with even h -> [B, 2, c], the two pooled
+#    halves.
 
 # %%
 from exercises import check_exercise

@@ -698,7 +698,7 @@ say(
 # afterwards: [solutions/08_solutions](solutions/08_solutions.ipynb).
 #
 # 1. All twelve features of CGPN are the same for every image. What is the value of the triplet term
-#    (Eq. 2, mean over anchors, margin 1.2)?
+#    (Eq. 2: mean over anchors, sum over the twelve features, margin 1.2)?
 # 2. Write `flip_average(network, images)`: the test feature of Sec. 4.2 for float images [B, 3, H,
 #    W].
 # 3. `share`: by how much would you multiply the triplet term, so that at the start its gradient on
@@ -729,9 +729,9 @@ print("3:", check_exercise("08.3", share, norms=norms))
 # left is the margin.</details>
 #
 # **3. Why does Fig. 5 need CGPN-4 beside CGPN, and not MGN?**
-# <details><summary>answer</summary>CGPN-4 differs in one thing, the supervision. MGN differs in
-# pooling, convs and stripes as well, so a difference in the maps would have many possible
-# reasons.</details>
+# <details><summary>answer</summary>CGPN-4 differs in one thing, the supervision. MGN differs in its
+# stripes, its convs, the down-sampling of one branch and in which features have a triplet loss as
+# well, so a difference in the maps would have many possible reasons.</details>
 #
 # **4. What is wrong with a figure of hand-picked ranked lists?**
 # <details><summary>answer</summary>Any method has queries at which it beats another. Choose by a

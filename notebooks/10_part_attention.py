@@ -453,8 +453,8 @@ sheet(rows, PARTS)
 # A number for it: the rank correlation of the trained and the randomised map. 0: the map needed
 # what was learned.
 #
-# **Predict.** One combination of network and method will *fail*, and one fails by construction.
-# Which?
+# **Predict.** One network will *fail* with two of the methods, and one method fails by
+# construction. Which?
 
 # %%
 table = {}
@@ -561,10 +561,10 @@ if truth is not None:
     display(view.assign(chance=chance).round(3))
 
 # %% [markdown]
-# The Baseline is the trap of this table. Its stripes are nailed to the image, and most boxes are
-# about right, so it scores on *position* without having learned any. What it cannot help is to look
-# at whatever stands in its stripe: read its background energy, and what a shift does to it (always
-# seen with HiResCAM, for the reason above).
+# The Baseline is the trap of this table. Its stripes are nailed to the image, and even a box that
+# is too large leaves many parts in or near their stripe, so it scores on *position* without having
+# learned any. What it cannot help is to look at whatever stands in its stripe: read its background
+# energy, and what a shift does to it (always seen with HiResCAM, for the reason above).
 #
 # ## Over variants and seeds
 #
@@ -610,7 +610,8 @@ for method in dict.fromkeys(scores.method) if len(scores) else ():
 # ### Which of the paper's sentences appear here?
 #
 # Sec. 5.2.5 says in words what Fig. 8 shows. Each sentence becomes a difference of two rows, paired
-# by seed, with a 95 % interval. The verdicts below are made from the numbers when the cell runs.
+# by seed, with a 95 % interval. Two sentences more are ours, not the paper's: that MPN follows a
+# shift, and the trap from above. The verdicts below are made from the numbers when the cell runs.
 
 # %%
 from reidkit.reporting.report import t_quantile
@@ -632,14 +633,14 @@ def compare_rows(measure, row, other):
 
 
 # %%
-# what the paper says or implies: measure, row, compared with, expected to be larger
+# sentence: measure, row that it expects to be larger, row compared with
 SENTENCES = {
     "Naive MTL's maps are more alike than MPN's": ("similarity", "naive-mtl", "mpn"),
     "MPN finds its own part more often than Naive MTL": ("own_argmax", "mpn", "naive-mtl"),
     "MPN has more energy on its own part than Naive MTL": ("own_energy", "mpn", "naive-mtl"),
     "the Baseline looks more at the background than MPN": ("background", "baseline", "mpn"),
-    "MPN follows a shift better than the Baseline": ("shift", "mpn", "baseline"),
-    "the trap: the Baseline has more energy in its stripe": ("own_energy", "baseline", "mpn"),
+    "ours: MPN follows a shift better than the Baseline": ("shift", "mpn", "baseline"),
+    "ours, the trap: the Baseline has more energy in its stripe": ("own_energy", "baseline", "mpn"),
 }
 verdicts = {s: compare_rows(*terms) for s, terms in SENTENCES.items()} if len(scores) else {}
 columns = ["difference", "low", "high", "seeds", "verdict"]
@@ -680,7 +681,7 @@ panel
 # afterwards: [solutions/10_solutions](solutions/10_solutions.ipynb).
 #
 # 1. A map is flat, the same value everywhere, and the own stripe of a part covers 5.4 % of the
-#    image. What is its energy in the own stripe?
+#    image. What is its energy in the own stripe, as a fraction of 1?
 # 2. Write `similarity(a, b)`: the cosine similarity of two maps [H, W], the piece that *diversity*
 #    averages over pairs.
 # 3. Write HiResCAM: `hires(F, gradient)` -> [B, h, w] from two tensors [B, C, h, w]. It differs

@@ -8,7 +8,7 @@
 # **Prerequisites.** [00 Start here](00_start_here.ipynb), [04 Train and evaluate
 # MPN](04_train_and_evaluate_mpn.ipynb).
 #
-# **Paper.** CGPN, Sec. 4.7 and Fig. 6 (ranked lists); MPN, Sec. 5.1. Protocol: Zheng et al. 2015.
+# **Paper.** CGPN, Sec. 4.7 and Fig. 6 (ranked lists); MPN, Sec. 5. Protocol: Zheng et al. 2015.
 # Re-ranking: Zhong et al. 2017.
 #
 # **Minutes.** 1 on a 2-core CPU (5 more to train two networks, where no finished run is at hand), 1
@@ -31,7 +31,8 @@ RETRAIN = False  # True: train here and now, whatever runs exist
 #
 # MPNo (MPN without channel attention) and the stripe baseline, on the level with the worst boxes.
 # `open_runs` loads networks as the panels use them: features are extracted once and kept beside the
-# data set's other caches.
+# data set's other caches. They are float32; a run whose own result was computed in bf16 may differ
+# from them by a few tenths of a point.
 
 # %%
 import numpy as np
@@ -93,8 +94,8 @@ if run.recipe.test_flip == "none":
 # ## A list, as the protocol reads it
 #
 # Sort the gallery by cosine similarity. Then **remove** the images of the same person under the
-# query's own camera (and junk): they are near copies of the query, and finding them proves nothing.
-# Images of *other* people under that camera stay.
+# query's own camera (and junk): among photographs they are often near copies of the query, a few
+# frames away, and finding them proves nothing. Images of *other* people under that camera stay.
 #
 # **Predict.** The first ten images for one query are shown before anything is removed. The query's
 # own camera took some of them. Where in the list will they be?
@@ -158,6 +159,9 @@ say(
 )
 
 # %% [markdown]
+# On Sidewalk such an image shares the query's street and its light, not its pose and box, so it
+# need not come first.
+#
 # ## AP by hand
 #
 # At each right image: how many right ones so far, divided by the rank. AP is the mean of these.
@@ -688,8 +692,9 @@ for label, (fq, fg) in features.items():
 # ## Several views of the wanted person
 #
 # Market-1501 has a multi-query protocol: all images of the person *under the query's camera* are
-# averaged to one query feature. Those are exactly the images that the protocol ignores in the
-# gallery, so using them gives nothing away. Sidewalk has no extra boxes; its ignored images serve.
+# averaged to one query feature, from boxes that were drawn for it and lie in a folder of their own.
+# The protocol ignores images of this person and camera in the gallery anyway, so using them gives
+# nothing away. Sidewalk has no extra boxes; its ignored images serve.
 
 # %%
 from reidkit.evaluation import pool_queries

@@ -7,7 +7,7 @@
 # **Prerequisites.** None to play ([00 Start here](00_start_here.ipynb) for the words); each panel names the notebook
 # that explains what it shows.
 #
-# **Paper.** MPN, Sec. 3.2 to 3.5 and 5.2 to 5.4; CGPN, Sec. 3 and 4.4.
+# **Paper.** MPN, Sec. 3.2 to 3.5, 5.1 to 5.3; CGPN, Sec. 3, 4.4, 4.6 and 4.7.
 #
 # **Minutes.** 2 on a 2-core CPU (30 more to train the networks, where no finished run is at hand), 1 on a GPU. As a web
 # page of its own, without code: `make dashboard`.
@@ -195,7 +195,7 @@ print("3:", check_exercise("12.3", answer_3))
 # %% [markdown]
 # ## Questionnaire
 #
-# **1. The comparator's interval holds zero, and yet some queries change by half a point of AP. A contradiction?**
+# **1. The comparator's interval holds zero, and yet the AP of some queries changes by 0.5. A contradiction?**
 # <details><summary>answer</summary>No. The interval is about the mean over queries from seed to seed; single queries
 # gain and lose in both directions, and do so between two seeds of one variant too: choose those as A and B.</details>
 #

@@ -45,7 +45,7 @@ from reidkit.priors import image_paths, open_source
 from reidkit.priors.coarse import prior_steps
 
 ds = load_dataset(root=ROOT, **DATASET)
-parsing, segmentation = open_source(ds, "sidewalk").maps(image_paths(ds, "train")[:1])[0]
+parsing, segmentation = open_source(ds, "sidewalk").maps(image_paths(ds, "train")[6:7])[0]
 GRID = (24, 8)
 for threshold in (0.5, 0.9):
     steps = prior_steps(parsing, segmentation, GRID, threshold=threshold)

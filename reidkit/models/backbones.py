@@ -1,8 +1,8 @@
 """Backbones: images [B, 3, H, W] -> feature maps F [B, C, h, w].
 
 Part-based models cut F into horizontal stripes, so they want many rows: every ResNet here has its last
-down-sampling removed (MPN Sec. 3.3, after PCB; CGPN leaves it open, and on 24 rows its halves, thirds and quarters are
-whole rows). 384x128 images give 24x8 maps (stride 16).
+down-sampling removed (MPN Sec. 3.3, after PCB; CGPN leaves it open, and a quarter of 24 rows has six, of 12 three).
+384x128 images give 24x8 maps (stride 16).
 
     create_backbone("resnet50", pretrained=True)     torchvision: resnet18, resnet34, resnet50
     create_backbone("small")                         a ResNet-10 for CPUs, stride 8: 144x48 -> 18x6

@@ -126,7 +126,7 @@ NETWORK = (
         BOTH,
         "MPN removes it (3.3); CGPN: " + SILENT,
         "removed",
-        "24 rows make thirds and quarters whole rows in CGPN",
+        "a finer map: of its 24 rows a quarter has six, not three; as in PCB and MPN",
         "removed, in every branch",
     ),
     Choice("model.num_parts", MPN, "K = 6 (5.1, Fig. 7)", "-", PLAIN),

@@ -293,8 +293,11 @@ def rank_k_by_torch(first_hits, k):
 
 
 RIGHT = [
+    ("00.2", 0.2727),
+    ("03.3", lambda h, g: 1 - np.dot(a := np.mean(h, axis=0), b := np.mean(g, axis=0)) / np.sqrt(a @ a * (b @ b))),
     ("04.2", rank_k_by_torch),
     ("07.3", lambda m: torch.stack([half.double().amax((2, 3)) for half in m.chunk(2, dim=2)], dim=1)),
+    ("07.3", lambda m: np.stack([half.max(axis=(2, 3)) for half in (m[:, :, :5], m[:, :, 5:])], axis=1)),
     ("09.3", "Branch 1 & Branch 3"),
     ("09.3", "Table 4: branch 1 and branch 3"),
     ("10.2", by_torch),
@@ -302,6 +305,7 @@ RIGHT = [
     ("10.3", lambda F, g: (F.double() * g.double()).sum(1).relu()),
 ]
 WRONG = [
+    ("00.2", (1 / 1 + 2 / 97 + 3 / 98 + 4 / 99) / 4),  # ranks counted from 0
     ("04.2", lambda first_hits, k: (first_hits < k).float().mean()),
     ("07.3", lambda m: torch.stack([half.double().mean((2, 3)) for half in m.chunk(2, dim=2)], dim=1)),
     ("09.3", "Branch 1 & Branch 2"),
