@@ -126,7 +126,7 @@ NETWORK = (
         BOTH,
         "MPN removes it (3.3); CGPN: " + SILENT,
         "removed",
-        "a finer map: of its 24 rows a quarter has six, not three; as in PCB and MPN",
+        "a finer map: of its 24 rows a quarter has six, not three; as in PCB",
         "removed, in every branch",
     ),
     Choice("model.num_parts", MPN, "K = 6 (5.1, Fig. 7)", "-", PLAIN),
