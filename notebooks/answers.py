@@ -277,9 +277,7 @@ def _():
     return lambda f: _same(f, torch.stack(halves, dim=1), maps)
 
 
-@_expects(
-    "08.1", "all distances are 0; what is left of [0 - 0 + margin], for each feature?"
-)
+@_expects("08.1", "all distances are 0; what is left of [0 - 0 + margin], for each feature?")
 def _():
     return 12 * 1.2
 
