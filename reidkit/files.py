@@ -56,7 +56,8 @@ def replacing(path: str | Path, error: type[ReIDKitError] = ReIDKitError) -> Ite
     is then untouched.
     """
     path = _plain(path, error)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}@{MACHINE}.{next(_numbers)}.tmp")
+    name = f".{path.name}.{os.getpid()}@{MACHINE}.{next(_numbers)}.tmp"
+    temporary = Path(os.path.abspath(path)).with_name(name)  # pandas would take a leading ~ for the home folder
     _being_written.add(temporary.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import sys
 import warnings
 from typing import Annotated, Any
@@ -23,8 +25,18 @@ def group(about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
     return typer.Typer(cls=cls, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=about)
 
 
+def at_home(word: str) -> str:
+    """`~/runs` and `--out=~/runs` with the home folder for the ~, as shells do it where it stands alone."""
+    found = re.fullmatch(r"(--[\w-]+=|)(~(?:/.*)?)", word, re.DOTALL)
+    return found[1] + os.path.expanduser(found[2]) if found else word
+
+
 class Interruptible(TyperGroup):
-    """Every command ends with one line when it is interrupted; `going_on_later` says more where more is kept."""
+    """Every command knows the home folder, and ends with one line when it is interrupted; `going_on_later` says more
+    where more is kept."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [at_home(word) for word in args])
 
     def invoke(self, ctx: typer.Context) -> Any:
         with interruptible("no file is left half written, and the same command begins again"):

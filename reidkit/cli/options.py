@@ -88,7 +88,7 @@ Workers = Annotated[
         "with --no-cache, processes that decode each time. A cache that fits on the GPU needs none in training.",
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: one a core.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Threads of torch; default: one a core.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of initial weights, batches and augmentation.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs of each row, one a seed.")]
 FirstSeed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The seeds count up from this one.")]

@@ -72,7 +72,7 @@ def report(
             typer.echo(wrapped(f"  {run}: {why}", indent="    "))
     if save:
         with replacing(save) as file:
-            results.to_csv(file, index=False)
+            results.to_csv(file, index=False, errors="surrogateescape")  # paths need not be UTF-8
 
 
 def claims(

@@ -6,6 +6,7 @@ ds = load_dataset("market1501", root="/disk/reid")         # a copy that you hav
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -17,7 +18,8 @@ from reidkit.data.pictures import list_images, open_image
 from reidkit.data.place import data_root
 from reidkit.data.sampler import PKSampler
 from reidkit.data.sets.published import honest_label
-from reidkit.errors import unknown_name
+from reidkit.errors import DatasetError, unknown_name
+from reidkit.files import disk_error
 
 __all__ = [
     "DATASETS",
@@ -53,22 +55,25 @@ def load_dataset(
     root: where data sets live; None: in `data_root()`, whatever the working directory. "sidewalk" is rendered below it
         on first use; the real sets are found in `root` itself or in the folder their archive unpacks to;
         "market-layout" takes any folder in Market-1501's layout. "folder" reads pictures of your own below `root`,
-        "csv" those that a CSV lists.
+        "csv" those that a CSV lists. A leading ~ is the home folder, here and in cache_dir.
     cache_dir: where decoded images, priors and reports are kept instead of below the data set's own folder, for data
-        on a disk that cannot be written to.
+        on a disk that cannot be written to. (The images in CUHK03's .mat are written beside it all the same.)
     options: of the set's own loader, such as `seed` and `size` of Sidewalk: "tiny", "small", "medium", "many",
         "siblings", "unhidden" or "full"; or `train_fraction`, `queries` and `seed` of "folder" and "csv".
     Raises UnknownNameError for an unknown name or option, ReIDKitError for an option of "folder" or "csv" that can have
-    no effect on these pictures, DatasetError for missing or damaged folders.
+    no effect on these pictures, DatasetError for folders that are missing, damaged or cannot be read.
     """
     known = loader_options(name)
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)
-    root = data_root() if root is None else root
-    ds = _loader(name)(root, **DATASETS[name][2], **options)
-    source = {"name": name, "root": str(Path(root).absolute()), "options": options}
-    ds = replace(ds, source=source, cache_dir=Path(cache_dir) if cache_dir else None)
+    root = data_root() if root is None else Path(os.path.expanduser(root))
+    try:
+        ds = _loader(name)(root, **DATASETS[name][2], **options)
+    except OSError as error:  # a folder or a list without permission, a network disk that is gone
+        raise disk_error(f"{name}: {error.filename or root} cannot be read", error, DatasetError) from error
+    source = {"name": name, "root": str(root.absolute()), "options": options}
+    ds = replace(ds, source=source, cache_dir=Path(os.path.expanduser(cache_dir)) if cache_dir else None)
     return replace(ds, label=honest_label(ds, DATASETS))
 
 

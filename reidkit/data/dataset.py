@@ -124,7 +124,7 @@ class ReIDDataset:
         rows = {}
         for split in ("train", "query", "gallery"):
             t = getattr(self, split)
-            real = t[~t.pid.isin(self.nobody)] if split == "gallery" else t
+            real = t[~t.pid.isin(self.nobody)]
             cameras = t.camid.nunique() if self.cameras_known else 0
             rows[split] = {"ids": real.pid.nunique(), "images": len(t), "cameras": cameras}
         return pd.DataFrame.from_dict(rows, orient="index")

@@ -41,6 +41,7 @@ from reidkit.data.images import (
     straighten,
 )
 from reidkit.errors import DatasetError, ReIDKitError
+from reidkit.files import disk_error
 
 Picture = str | Image.Image | np.ndarray | Tensor  # one picture; a str is the path of a file
 CHANNELS = (1, 3, 4)
@@ -104,10 +105,14 @@ def images_below(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
 
     Left out: hidden files and folders, what other programs leave (`LITTER_FOLDERS`), and at the top the folders that
     the kit itself writes (`OWN_FOLDERS`). Links are followed; a folder that is reached twice, as through a link to
-    itself, is read once.
+    itself, is read once. Raises DatasetError for a folder that cannot be read: its pictures would be missing unseen.
     """
     found, unread, seen = [], [], set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise disk_error(f"the folder {error.filename} cannot be read", error, DatasetError) from error
+
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()

@@ -27,6 +27,11 @@ CAPTURE: dict[str, dict[str, Any]] = {"cuda": {"mode": "reduce-overhead", "fullg
 TRIALS = 3  # the first call compiles, the second records, the third replays; after that nothing new can fail
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device has no memory left. torch has a type for that on GPUs only; on a CPU it is a RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
 class Gradients:
     """`Gradients(...)(batch)` puts the gradients of the total loss into `.grad` and returns the loss and its terms.
 
@@ -80,9 +85,9 @@ class Gradients:
         random, buffers = _random_states(), [buffer.clone() for buffer in self.model.buffers()]
         try:
             return self._run(batch, alignment_factor)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # a compiler, a driver, a missing library: many kinds
+            if is_out_of_memory(error):
+                raise
             first_line = next(iter(str(error).strip().splitlines()), "")
             reason = f"{type(error).__name__}: {first_line}"
         warnings.warn(f"the step cannot be compiled here ({reason}); the run goes on uncompiled", stacklevel=2)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reidkit.data.loaders import Batch
 from reidkit.errors import TrainingError
-from reidkit.training.gradients import Gradients
+from reidkit.training.gradients import Gradients, is_out_of_memory
 from reidkit.training.recipes import Recipe
 
 
@@ -28,8 +28,10 @@ def within_memory(
     largest P x K that fits: smaller batches are tried, so afterwards the weights are good for nothing."""
     try:
         return step(batch, gradients, optimizer, recipe, lr)
-    except torch.OutOfMemoryError as error:
-        reason = str(error).partition(". ")[0]
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).rpartition("DefaultCPUAllocator: ")[2].partition(". ")[0]
     # Out here the error is gone, and with it everything that the failed step held.
     ids, instances, fewest = recipe.num_ids, recipe.num_instances, smallest(recipe)
     alone = gradients.accelerator.num_processes == 1  # several processes would wait for each other
@@ -75,6 +77,8 @@ def _survives(attempt: Callable[[Batch], Any], batch: Batch) -> bool:
         torch.cuda.empty_cache()
     try:
         attempt(batch)
-    except torch.OutOfMemoryError:
-        return False
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return False
+        raise
     return True

@@ -139,6 +139,32 @@ def commands_of(command, name):
     return [pair for n, c in below.items() for pair in commands_of(c, f"{name} {n}")] or [(name, command)]
 
 
+def test_the_home_folder_may_be_typed_behind_an_equals_sign(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    for typed, meant in (
+        ("--save=~/a.csv", "--save=/home/anna/a.csv"),
+        ("~/runs", "/home/anna/runs"),
+        ("~", "/home/anna"),
+        ("--set=a=~/b", "--set=a=~/b"),
+        ("a~b", "a~b"),
+        ("~bert", "~bert"),
+    ):
+        assert cli.at_home(typed) == meant
+
+
+def test_a_table_goes_to_the_home_folder(rendered_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    answer = call("report", rendered_run[0].parent, "--save=~/a.csv")
+    assert answer.exit_code == 0, answer.exception
+    assert (tmp_path / "a.csv").stat().st_size and not (tmp_path / "~").exists()
+
+
+def test_threads_that_no_machine_has_are_refused():
+    answer = call("train", "ide", "--dataset", "sidewalk", "--threads", 100000)
+    assert answer.exit_code == 2 and "--threads" in answer.output and "1024" in answer.output
+
+
 def test_the_version_is_said_without_a_command():
     answer = call("--version")
     assert answer.exit_code == 0, answer.output

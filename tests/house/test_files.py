@@ -12,6 +12,7 @@ import sys
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -33,6 +34,15 @@ def python(code: str, *arguments, **options) -> subprocess.Popen:
         text=True,
         **options,
     )
+
+
+def test_a_folder_that_is_called_like_home_gets_its_table(tmp_path, monkeypatch):
+    """pandas takes a leading ~ for the home folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with replacing("~/a.csv") as temporary:
+        pd.DataFrame({"a": [1]}).to_csv(temporary, index=False)
+    assert (tmp_path / "~" / "a.csv").read_text() == "a\n1\n" and not (tmp_path / "home").exists()
 
 
 def test_a_new_file_and_its_folder(tmp_path):

@@ -34,6 +34,7 @@ from reidkit.data.sets.market import SPLITS, SUFFIX, read_layout
 from reidkit.data.sets.overlap import check_overlap
 from reidkit.errors import DatasetError, unknown_name
 from reidkit.files import disk_error, replacing
+from reidkit.locks import locked
 
 Boxes = Literal["detected", "labeled"]
 BOXES: tuple[Boxes, ...] = get_args(Boxes)
@@ -102,19 +103,43 @@ def extract_mat(mat: str | Path, boxes: Boxes, out: str | Path, *, progress: boo
     """Write every image of `cuhk-03.mat` for one kind of boxes to the folder `out`, and return it.
 
     Work goes to `<out>.part`, where finished images are kept when the run is killed; the folder gets its name
-    when all are there. Raises DatasetError when the file is no MATLAB v7.3 file or is cut off.
+    when all are there. A second process waits for the first, and takes what it wrote.
+    Raises DatasetError when the file cannot be read, is no MATLAB v7.3 file or is cut off, and when the disk refuses.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise DatasetError(f"reading {mat} needs h5py: pip install h5py") from error
+    if importlib.util.find_spec("h5py") is None:
+        raise DatasetError(f"reading {mat} needs h5py: pip install h5py")
     out = Path(out)
-    part = out.with_name(out.name + ".part")
-    part.mkdir(parents=True, exist_ok=True)
+    check_readable(Path(mat))
+    if out.exists() and not out.is_dir():
+        raise DatasetError(f"{out} is a file, and would be the folder of the images in {mat}; move it away")
+    try:
+        with locked(out.with_name(f".{out.name}.lock"), f"another process writes {out}; waiting for it"):
+            if not out.is_dir():
+                part = out.with_name(out.name + ".part")
+                part.mkdir(parents=True, exist_ok=True)
+                _extract(Path(mat), boxes, part, progress)
+                os.replace(part, out)
+    except OSError as error:
+        raise disk_error(f"cannot write the images of {mat} to {out}", error, DatasetError) from error
+    return out
+
+
+def check_readable(file: Path) -> None:
+    """DatasetError for a file that may not be read, in words of its own: libraries call that damaged, or not found."""
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise disk_error(f"{file} cannot be read", error, DatasetError) from error
+
+
+def _extract(mat: Path, boxes: Boxes, part: Path, progress: bool) -> None:
+    """Write every image that is not in `part` yet."""
+    import h5py
+
     try:
         with h5py.File(mat, "r") as file:
-            cells = list(_cells(file, boxes, Path(mat)))
-            for name, ref in tqdm(cells, desc=f"{Path(mat).name} {boxes}", unit="img", disable=not progress):
+            cells = list(_cells(file, boxes, mat))
+            for name, ref in tqdm(cells, desc=f"{mat.name} {boxes}", unit="img", disable=not progress):
                 target = part / name
                 if not target.exists():
                     _write_image(file[ref][()], target)  # pyright: ignore[reportIndexIssue, reportArgumentType]
@@ -127,8 +152,6 @@ def extract_mat(mat: str | Path, boxes: Boxes, out: str | Path, *, progress: boo
             f"{mat} cannot be read as a MATLAB v7.3 file ({error}); it may be cut off: unpack or download it again. "
             f"Finished images stay in {part}"
         ) from error
-    os.replace(part, out)
-    return out
 
 
 def _cells(file, boxes: Boxes, mat: Path) -> Iterator[tuple[str, object]]:
@@ -162,12 +185,16 @@ def _read_protocol(protocol: Path, images: Path, boxes: Boxes) -> ReIDDataset:
     gone = {_key(os.path.basename(path)) for path in quarantined(images.parent) if f"images_{boxes}" in path}
     keys = [_key(name) for name in names]
     _refuse_contradictions(protocol, names, keys, labels, rows)
-    bad = [n for n, k in zip(names, keys) if k is None or (k not in on_disk and k not in gone)]
-    if bad or len(labels) != len(names) or any(i.min() < 0 or i.max() >= len(names) for i in rows.values()):
+    if len(labels) != len(names) or any(i.min() < 0 or i.max() >= len(names) for i in rows.values()):
         raise DatasetError(
-            f"cuhk03-{boxes}: {protocol} lists {len(names)} images with {len(labels)} labels, and {len(bad)} of them "
-            f"are not in {images}" + (f" (first: {bad[0]!r})" if bad else "") + ". If that folder was written in "
-            f"part, delete it: it is made again from {MAT_FILE}."
+            f"{protocol} contradicts itself: it lists {len(names)} images and {len(labels)} labels, and its indices go "
+            f"from {1 + min(i.min() for i in rows.values())} to {1 + max(i.max() for i in rows.values())}; download it "
+            "again"
+        )
+    if bad := [n for n, k in zip(names, keys) if k is None or (k not in on_disk and k not in gone)]:
+        raise DatasetError(
+            f"cuhk03-{boxes}: {protocol} lists {len(names)} images, and {len(bad)} of them are not in {images} (first: "
+            f"{bad[0]!r}). If that folder was written in part, delete it: it is made again from {MAT_FILE}."
         )
     tables = {}
     for split, index in rows.items():
@@ -230,6 +257,7 @@ def _lists(protocol: Path) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]
     """(names of the images, their labels, {split: rows from 0}); DatasetError for a file that is no protocol."""
     if importlib.util.find_spec("scipy") is None:
         raise DatasetError(f"reading {protocol} needs scipy: pip install scipy")
+    check_readable(protocol)
     command = [sys.executable, "-c", READ_LISTS, str(protocol), *INDEX_KEYS.values()]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env={**os.environ, **ONE_THREAD})
     problem = next(reversed(done.stderr.strip().splitlines()), f"its reader ended with code {done.returncode}")

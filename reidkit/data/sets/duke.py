@@ -88,7 +88,9 @@ def build_occluded_duke(
         os.replace(work, destination)
     except OSError as error:
         raise disk_error(
-            f"cannot copy the images to {work}, where what is copied stays for the next call", error, DatasetError
+            f"cannot copy {error.filename or 'the images'} to {work}, where what is copied stays for the next call",
+            error,
+            DatasetError,
         ) from error
     return load_occluded_duke(destination)
 
@@ -97,7 +99,10 @@ def read_name_list(path: Path) -> list[str]:
     """Image names of a list file, one a line. Raises DatasetError on a path, a name twice or an empty list."""
     if not path.is_file():
         raise DatasetError(f"occluded-duke: {path} is missing; the lists are in the authors' repository")
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read as a list of names ({error}); download the list again") from error
     first: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if first.setdefault(name, number) != number:
@@ -119,12 +124,11 @@ def _copy_images(names: Mapping[str, list[str]], origin: Mapping[str, Path], wor
         )
     for split, folder in SPLITS.items():
         (work / folder).mkdir(parents=True, exist_ok=True)
+        for other in {entry.name for entry in os.scandir(work / folder)} - {*names[split]}:
+            (work / folder / other).unlink()  # of an interrupted call with other lists, or half of a copy
         for name in tqdm(names[split], desc=f"occluded-duke {split}", disable=not progress):
             target = work / folder / name
             if not target.exists():
                 part = target.with_name(name + ".part")
                 shutil.copyfile(origin[name], part)
                 os.replace(part, target)
-    extra = [p for p in work.rglob("*.part")]
-    for part in extra:
-        part.unlink()

@@ -1,5 +1,6 @@
 """Market-1501's layout: what is read, what is ignored, what is refused."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -154,6 +155,35 @@ def test_identity_0_of_the_gallery_alone_is_a_distractor(market):
         file.rename(file.with_name(f"0000{file.name[4:]}"))
     with pytest.warns(UserWarning, match=r"1 identities .*\[0\]"):  # trained on, so no distractor
         assert load_dataset("market-layout", root=market).summary().ids.tolist() == [6, 2, 3]
+
+
+def test_junk_is_no_identity_in_the_query_folder_either(market):
+    write_image(market / "query" / "-1_c1s1_000001_00.jpg", np.random.default_rng(0))
+    before = load_dataset("market-layout", root=market).summary().ids["query"]
+    assert before == load_dataset("market-layout", root=market).query.pid.drop_duplicates().ge(0).sum()
+
+
+def test_a_folder_that_cannot_be_read_is_named(market, monkeypatch):
+    """For whoever runs this as root, the system's refusal is played."""
+    real = os.scandir
+
+    def refusing(path="."):
+        if str(path).endswith("query"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DatasetError, match=r"market1501: .*/query cannot be read: Permission denied"):
+        load_dataset("market1501", root=market)
+    (market / "bounding_box_train").rename(market / "train")  # pictures of no known layout
+    with pytest.raises(DatasetError, match=r"the folder .*/query cannot be read: Permission denied"):
+        load_dataset("folder", root=market, labels="none")
+
+
+def test_the_home_folder_is_known_in_a_root(market, monkeypatch):
+    monkeypatch.setenv("HOME", str(market.parent))
+    ds = load_dataset("market-layout", root=f"~/{market.name}", cache_dir="~/kept")
+    assert ds.root == market and ds.source["root"] == str(market) and ds.cache_dir == market.parent / "kept"
 
 
 def test_junk_in_the_training_folder_is_left_out(market):

@@ -1,6 +1,8 @@
 """Parsers of the real data sets on miniature copies of their layouts."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import layouts
@@ -20,6 +22,7 @@ from reidkit.data.sets.cuhk03 import extract_mat, load_cuhk03
 from reidkit.data.sets.duke import build_occluded_duke, load_dukemtmc, load_occluded_duke
 from reidkit.data.sets.msmt17 import load_msmt17, read_list
 from reidkit.errors import DatasetError, UnknownNameError
+from reidkit.locks import locked
 
 
 def images(ds):
@@ -63,6 +66,20 @@ def test_occluded_duke_from_lists(tmp_path):
     assert load_dataset("occluded-duke", root=tmp_path).train.equals(ds.train)
     with pytest.raises(DatasetError, match="already holds"):
         build_occluded_duke(tmp_path, lists, tmp_path / "Occluded_Duke", progress=False)
+
+
+def test_occluded_duke_keeps_nothing_of_a_call_with_other_lists(tmp_path):
+    layouts.write_duke(tmp_path / "DukeMTMC-reID")
+    lists = layouts.write_occluded_lists(tmp_path / "lists")
+    left = tmp_path / "Occluded_Duke.building" / "bounding_box_train"
+    left.mkdir(parents=True)
+    (left / "0099_c1_f0000001.jpg").write_bytes(b"of another list")
+    (left / "0001_c1_f0000001.jpg.part").write_bytes(b"half of a copy")
+    ds = build_occluded_duke(tmp_path, lists, tmp_path / "Occluded_Duke", progress=False)
+    assert images(ds) == {"train": 7, "query": 1, "gallery": 4}
+    (lists / "train.list").write_bytes("é\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"train.list cannot be read as a list of names"):
+        build_occluded_duke(tmp_path, lists, tmp_path / "again", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +142,31 @@ def test_cuhk03_extraction_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(cuhk03, "_write_image", lambda a, t: (rest.append(t.name), real(a, t)))
     out = extract_mat(tmp_path / "cuhk-03.mat", "detected", tmp_path / "images_detected", progress=False)
     assert len(list(out.iterdir())) == 28 == len(rest) + 5 and not set(rest) & set(written)
+
+
+def test_a_process_that_finds_another_one_extracting_takes_what_that_wrote(tmp_path):
+    layouts.write_cuhk03_mat(tmp_path)
+    out = tmp_path / "images_detected"
+    code = "import sys; from reidkit.data.sets.cuhk03 import extract_mat; extract_mat(*sys.argv[1:], progress=False)"
+    with locked(tmp_path / ".images_detected.lock", ""):
+        command = [sys.executable, "-c", code, str(tmp_path / "cuhk-03.mat"), "detected", str(out)]
+        other = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert f"another process writes {out}; waiting for it" in other.stderr.readline()
+        out.mkdir()
+        (out / "1_001_1_01.png").write_bytes(b"ours")
+    assert other.wait() == 0 and [p.name for p in out.iterdir()] == ["1_001_1_01.png"]
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.lock"))
+
+
+def test_where_images_of_a_mat_cannot_be_written_is_said_first(tmp_path, monkeypatch):
+    layouts.write_cuhk03_mat(tmp_path)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(cuhk03, "_write_image", lambda *a: pytest.fail("an image was extracted"))
+    for out in (tmp_path / "file", tmp_path / "file" / "images_detected"):
+        with pytest.raises(DatasetError, match=r"file is a file|cannot write the images of .*cuhk-03.mat"):
+            extract_mat(tmp_path / "cuhk-03.mat", "detected", out, progress=False)
+    with pytest.raises(DatasetError, match=r"other.mat cannot be read: No such file"):
+        extract_mat(tmp_path / "other.mat", "detected", tmp_path / "images_detected", progress=False)
 
 
 def test_cuhk03_mat_errors_name_the_file(tmp_path):
