@@ -226,7 +226,17 @@ def check_matches(dataset: ReIDDataset, camera_rule: bool) -> None:
 
 
 def check_disk(model: ReIDModel, dataset: ReIDDataset, recipe: Recipe, run: Path, cache: bool) -> None:
-    """Room for the checkpoint (twice, for the moment of replacing it), the weights and the decoded images."""
+    """Room for the checkpoint (twice, for the moment of replacing it), the weights and the decoded images.
+
+    The weights' own library opens no path that is not UTF-8.
+    """
+    try:
+        str(run.absolute()).encode()
+    except UnicodeEncodeError:
+        raise TrainingError(
+            f"the path {str(run.absolute())!r} is not UTF-8, so that the weights could be written there, but not read: "
+            "name another folder with --run"
+        ) from None
     weights = weight_bytes(model)
     _room(
         run, 2 * 2 * weights + weights, f"the checkpoints and weights of {run.name}", "name another folder with --run"

@@ -1,5 +1,6 @@
 """What cannot be trained or tested is said before the first image is read."""
 
+import os
 import shutil
 import warnings
 from dataclasses import replace
@@ -93,6 +94,13 @@ def test_missing_maps_are_said_before_the_ide(tmp_path, name):
     message = str(result.exception)
     assert result.exit_code and "reidkit priors build" in message and "12x4" in message, message
     assert not (tmp_path / "runs").exists() and not (root / "cache").exists()
+
+
+def test_a_run_folder_whose_weights_could_not_be_read_is_refused(sidewalk_tiny, tmp_path):
+    run = tmp_path / os.fsdecode(b"caf\xe9") / "r"
+    with pytest.raises(ReIDKitError, match=r"caf.*is not UTF-8.*--run"):
+        train("ide", sidewalk_tiny, recipe_for("ide", "smoke", FAST), run, device="cpu", preset="smoke", progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_without_room_is_said_first(sidewalk_tiny, tmp_path, monkeypatch):
