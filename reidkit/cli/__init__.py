@@ -78,7 +78,7 @@ def _say_version(asked: bool) -> None:
 
 
 @app.callback()
-def options(
+def before_a_command(
     version: Annotated[
         bool,
         typer.Option(
